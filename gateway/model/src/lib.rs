@@ -1,0 +1,75 @@
+//! The routing model: what the control plane wants the data plane to serve.
+//!
+//! Plain values, nothing else: no Kubernetes, no sockets, no clock. Translation writes a [`RoutingModel`], the
+//! `table` crate compiles it. Everything in here is ordered and comparable, so that equal inputs give equal bytes.
+//! The words are neutral between the Ingress API and the Gateway API.
+
+mod backend;
+mod certificate;
+mod changes;
+mod filter;
+mod host;
+mod listener;
+mod origin;
+mod path;
+mod redacted;
+mod route;
+mod trust;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use backend::{Backend, BackendId, BackendProtocol, Endpoint, EndpointSet};
+pub use certificate::{
+    Certificate, CertificateId, KeyAlgorithm, KeyFormat, PrivateKey, TlsHost, TlsPolicy, TlsVersion,
+};
+pub use changes::Changes;
+pub use filter::{Filter, HeaderChange, Hsts, HttpsRedirect};
+pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
+pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};
+pub use origin::{ObjectRef, Origin};
+pub use path::{InvalidPath, NormalPath, PathMatch, normalise_path};
+pub use redacted::Redacted;
+pub use route::{
+    Action, HeaderMatch, QueryMatch, Redirect, Route, RouteMatch, TextMatch, Timeouts, VirtualHost,
+    WeightedBackend,
+};
+pub use trust::ClientTrust;
+
+/// Everything that one gateway serves.
+///
+/// Parts are shared by [`Arc`], so that an incremental translation can hand over a model in which only the changed
+/// entries are new. [`Changes`] names those entries.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoutingModel {
+    /// Places where connections arrive. Sockets are bound by the gateway's settings; a listener is their role.
+    #[serde(default)]
+    pub listeners: BTreeMap<ListenerName, Listener>,
+    /// Routes by host.
+    #[serde(default)]
+    pub hosts: BTreeMap<HostPattern, Arc<VirtualHost>>,
+    /// TLS by server name. A name without an entry gets [`RoutingModel::default_tls`].
+    #[serde(default)]
+    pub tls_hosts: BTreeMap<HostPattern, Arc<TlsHost>>,
+    /// TLS for unknown server names and for clients that send none; `None` refuses their handshakes.
+    #[serde(default)]
+    pub default_tls: Option<Arc<TlsHost>>,
+    /// Where requests can be sent: what does not change with every pod.
+    #[serde(default)]
+    pub backends: BTreeMap<BackendId, Arc<Backend>>,
+    /// Where requests can be sent: what changes with every pod.
+    #[serde(default)]
+    pub endpoints: BTreeMap<BackendId, Arc<EndpointSet>>,
+    /// Certificates with their keys.
+    #[serde(default)]
+    pub certificates: BTreeMap<CertificateId, Arc<Certificate>>,
+    /// What answers a request that no route matches; `None` is the built-in 404 page.
+    #[serde(default)]
+    pub fallback: Option<Arc<Route>>,
+    /// Whose word about the client is believed.
+    #[serde(default)]
+    pub trust: ClientTrust,
+}

@@ -1,0 +1,70 @@
+//! Which object an entry came from, for logs and blame.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// An object of the cluster or of the manifests folder.
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectRef {
+    /// Kind, for example `Ingress`.
+    pub kind: Box<str>,
+    /// Namespace; empty for objects of the whole cluster.
+    pub namespace: Box<str>,
+    /// Name.
+    pub name: Box<str>,
+}
+
+impl ObjectRef {
+    /// The object of this kind, namespace and name.
+    pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// A field of an object.
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The object.
+    pub object: ObjectRef,
+    /// The field in it, for example `spec.rules[0].http.paths[1]`; empty for the whole object.
+    #[serde(default)]
+    pub field: Box<str>,
+}
+
+impl Origin {
+    /// This field of this object.
+    pub fn new(object: ObjectRef, field: &str) -> Self {
+        Self {
+            object,
+            field: field.into(),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.object.fmt(f)?;
+        if self.field.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " {}", self.field)
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Whose word about the client is believed.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Peers that may speak for the client. Both lists are empty by default: nobody is believed.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTrust {
+    /// Peers whose `X-Forwarded-*` headers are read and passed on.
+    #[serde(default)]
+    pub forwarded_headers_from: Vec<IpNet>,
+    /// A trusted peer's `X-Forwarded-For` is extended by its address instead of passed on as it is.
+    #[serde(default)]
+    pub append_forwarded_for: bool,
+    /// Is a PROXY protocol header (version 1 or 2) expected at the start of each connection?
+    /// Connections from other peers than [`ClientTrust::proxy_protocol_from`] must not have one.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// Peers that send a PROXY protocol header.
+    #[serde(default)]
+    pub proxy_protocol_from: Vec<IpNet>,
+}
