@@ -1,0 +1,347 @@
+//! A bounded load generator for HTTP/1.1 and HTTP/2 that counts every failure.
+//!
+//! What is asked for and what counts as right is a [`Traffic`]; how many connections carry it is a [`Shape`]; when it
+//! ends is a [`Budget`].
+
+mod client;
+mod histogram;
+mod summary;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+pub use client::{Body, Connection, Connector, Exchange, SendError, Target};
+pub use histogram::Histogram;
+pub use summary::{Collector, Failure, FailureKind, Figures};
+
+/// The version of HTTP that a connection speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Version {
+    /// One request after the other.
+    Http1,
+    /// Several at once. Without TLS: with prior knowledge.
+    Http2,
+}
+
+/// An answer as far as it is looked at.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Length of its body.
+    pub length: u64,
+    /// The first bytes of its body, at most [`Answer::KEPT`].
+    pub start: Bytes,
+}
+
+impl Answer {
+    /// How much of a body is kept.
+    pub const KEPT: usize = 512;
+
+    /// The text of a header field; empty when it is missing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+}
+
+/// What is asked for, and what counts as right.
+pub trait Traffic: Send + Sync + 'static {
+    /// What has to be remembered from before a request or a connection to judge it afterwards.
+    type Mark: Send;
+
+    /// Where the connection of this number goes.
+    fn target(&self, connection: u64) -> Target;
+
+    /// Called before a connection is opened.
+    fn opening(&self, target: &Target) -> Self::Mark;
+
+    /// Judges a connection; `leaf` is the certificate that the server has shown.
+    fn opened(
+        &self,
+        target: &Target,
+        mark: Self::Mark,
+        leaf: Option<&CertificateDer<'static>>,
+    ) -> Result<(), String>;
+
+    /// The request of this number on a connection to `target`.
+    fn request(&self, target: &Target, number: u64) -> (Request<Body>, Self::Mark);
+
+    /// Judges an answer.
+    fn judge(&self, target: &Target, mark: Self::Mark, answer: &Answer) -> Result<(), String>;
+}
+
+/// How many connections carry the traffic, and for how long each.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Version of HTTP.
+    pub version: Version,
+    /// Connections at the same time.
+    pub connections: usize,
+    /// Requests at the same time on one connection (HTTP/2 only).
+    pub streams: usize,
+    /// Requests until a connection is replaced by a fresh one; `None` keeps it.
+    pub renew_after: Option<u64>,
+    /// Time from one request to the next of the same lane (stream, or connection of HTTP/1.1); `None`: at once.
+    pub pace: Option<Duration>,
+    /// How long a request or the opening of a connection may take.
+    pub timeout: Duration,
+}
+
+/// When to end: what is left to send. Shared by everything that runs at the same time.
+#[derive(Debug)]
+pub struct Budget {
+    sent: AtomicU64,
+    requests: AtomicU64,
+    deadline: Option<Instant>,
+}
+
+impl Budget {
+    /// At most this many requests, for at most this long. Without either it goes on until [`Budget::end`].
+    pub fn new(requests: Option<u64>, duration: Option<Duration>) -> Self {
+        Self {
+            sent: AtomicU64::new(0),
+            requests: AtomicU64::new(requests.unwrap_or(u64::MAX)),
+            deadline: duration.map(|duration| Instant::now() + duration),
+        }
+    }
+
+    /// No further requests.
+    pub fn end(&self) {
+        self.requests.store(0, Ordering::Relaxed);
+    }
+
+    /// Requests handed out so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// The number of the next request, if there is to be one.
+    fn take(&self) -> Option<u64> {
+        if self
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+        {
+            return None;
+        }
+        self.sent
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sent| {
+                (sent < self.requests.load(Ordering::Relaxed)).then(|| sent + 1)
+            })
+            .ok()
+    }
+
+    /// The request that was taken has not been sent.
+    fn give_back(&self) {
+        self.sent.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn is_spent(&self) -> bool {
+        self.sent() >= self.requests.load(Ordering::Relaxed)
+            || self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+/// Sends requests until the budget is spent; what happened is in `collector`.
+pub async fn run<T: Traffic>(
+    traffic: Arc<T>,
+    connector: Connector,
+    shape: Shape,
+    budget: Arc<Budget>,
+    collector: Arc<Collector>,
+) {
+    let worker = Worker {
+        traffic,
+        connector,
+        shape,
+        budget,
+        collector,
+        opened: Arc::default(),
+    };
+    let mut workers = JoinSet::new();
+    for _ in 0..shape.connections {
+        let worker = worker.clone();
+        workers.spawn(async move { worker.run().await });
+    }
+    while let Some(ended) = workers.join_next().await {
+        if let Err(error) = ended {
+            worker
+                .collector
+                .failed(Failure::new(FailureKind::Generator, error));
+        }
+    }
+}
+
+struct Worker<T> {
+    traffic: Arc<T>,
+    connector: Connector,
+    shape: Shape,
+    budget: Arc<Budget>,
+    collector: Arc<Collector>,
+    opened: Arc<AtomicU64>,
+}
+
+impl<T> Clone for Worker<T> {
+    fn clone(&self) -> Self {
+        Self {
+            traffic: Arc::clone(&self.traffic),
+            connector: self.connector.clone(),
+            shape: self.shape,
+            budget: Arc::clone(&self.budget),
+            collector: Arc::clone(&self.collector),
+            opened: Arc::clone(&self.opened),
+        }
+    }
+}
+
+/// Why a connection was given up.
+enum Leave {
+    /// The server closed it between two requests, or it has done its share.
+    Renew,
+    /// Nothing is left to send.
+    Spent,
+}
+
+impl<T: Traffic> Worker<T> {
+    async fn run(&self) {
+        while !self.budget.is_spent() {
+            let number = self.opened.fetch_add(1, Ordering::Relaxed);
+            let target = self.traffic.target(number);
+            match self.open(&target).await {
+                Ok(connection) => {
+                    if matches!(self.drive(&target, connection).await, Leave::Spent) {
+                        return;
+                    }
+                }
+                Err(failure) => {
+                    // A connection that cannot be opened costs one request of the budget, so that this ends.
+                    if self.budget.take().is_none() {
+                        return;
+                    }
+                    self.collector.failed(failure);
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+
+    async fn open(&self, target: &Target) -> Result<Connection, Failure> {
+        let mark = self.traffic.opening(target);
+        let opening = self.connector.open(target, self.shape.version);
+        let connection = tokio::time::timeout(self.shape.timeout, opening)
+            .await
+            .map_err(|_| Failure::new(FailureKind::Timeout, "opening a connection"))??;
+        self.collector.connected();
+        self.traffic
+            .opened(target, mark, connection.leaf())
+            .map_err(|text| Failure::new(FailureKind::Certificate, text))?;
+        Ok(connection)
+    }
+
+    async fn drive(&self, target: &Target, connection: Connection) -> Leave {
+        let lanes = match self.shape.version {
+            Version::Http1 => 1,
+            Version::Http2 => self.shape.streams.max(1),
+        };
+        let share = Semaphore::new(
+            self.shape
+                .renew_after
+                .and_then(|share| usize::try_from(share).ok())
+                .unwrap_or(Semaphore::MAX_PERMITS)
+                .min(Semaphore::MAX_PERMITS),
+        );
+        if lanes == 1 {
+            return self.lane(target, connection.exchange(), &share).await;
+        }
+        // Lanes are futures of this task: what they share is borrowed.
+        let mut running: Vec<_> = (0..lanes)
+            .map(|_| Box::pin(self.lane(target, connection.exchange(), &share)))
+            .collect();
+        let mut leave = Leave::Renew;
+        while !running.is_empty() {
+            let ended = select_all(&mut running).await;
+            if matches!(ended, Leave::Spent) {
+                leave = Leave::Spent;
+            }
+        }
+        leave
+    }
+
+    async fn lane(&self, target: &Target, mut exchange: Exchange, share: &Semaphore) -> Leave {
+        let mut pace = self.shape.pace.map(tokio::time::interval);
+        loop {
+            if let Some(pace) = &mut pace {
+                pace.tick().await;
+            }
+            if !exchange.ready().await {
+                self.collector.closed_by_server();
+                return Leave::Renew;
+            }
+            let Ok(permit) = share.try_acquire() else {
+                return Leave::Renew;
+            };
+            permit.forget();
+            let Some(number) = self.budget.take() else {
+                return Leave::Spent;
+            };
+            let (request, mark) = self.traffic.request(target, number);
+            let begun = Instant::now();
+            let answer = tokio::time::timeout(self.shape.timeout, exchange.send(request))
+                .await
+                .unwrap_or_else(|_| {
+                    Err(Failure::new(FailureKind::Timeout, "waiting for an answer").into())
+                });
+            match answer {
+                Ok(answer) => {
+                    self.collector.answered(begun.elapsed(), answer.length);
+                    if let Err(text) = self.traffic.judge(target, mark, &answer) {
+                        self.collector
+                            .failed(Failure::new(FailureKind::Answer, text));
+                    }
+                }
+                Err(SendError::Unsent) => {
+                    self.budget.give_back();
+                    self.collector.closed_by_server();
+                    return Leave::Renew;
+                }
+                Err(SendError::Failed(failure)) => {
+                    self.collector.failed(failure);
+                    return Leave::Renew;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for one of the futures, takes it out and gives its result.
+async fn select_all<F: Future + Unpin>(running: &mut Vec<F>) -> F::Output {
+    std::future::poll_fn(|context| {
+        for index in 0..running.len() {
+            let Some(future) = running.get_mut(index) else {
+                break;
+            };
+            if let std::task::Poll::Ready(result) = std::pin::Pin::new(future).poll(context) {
+                drop(running.swap_remove(index));
+                return std::task::Poll::Ready(result);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;
