@@ -1,0 +1,225 @@
+//! The requests of the soak, and which answers are right.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use rustls::pki_types::CertificateDer;
+
+use super::world::{Host, World};
+use crate::certs;
+use crate::load::{Answer, Body, Target, Traffic};
+
+/// Which port the requests go to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Site {
+    Plain { address: SocketAddr },
+    Secure { address: SocketAddr, resumed: bool },
+}
+
+#[derive(Debug)]
+pub(super) struct SoakTraffic {
+    world: Arc<World>,
+    site: Site,
+    slow: bool,
+    upload: Bytes,
+}
+
+/// What was known before.
+#[derive(Debug)]
+pub(super) struct Mark {
+    routes: u64,
+    endpoints: u64,
+    certificate: u64,
+    ask: Ask,
+}
+
+#[derive(Debug)]
+enum Ask {
+    Connection,
+    /// The description of the request, from whatever `/` leads to.
+    Describe(String),
+    /// The same, from whatever `/pods` leads to.
+    DescribePods(String),
+    /// This many bytes.
+    Download(u64),
+    Upload,
+}
+
+/// The backends that are right in a state.
+type Backends = fn(u64) -> &'static [&'static str];
+
+const UPLOAD: usize = 64 << 10;
+
+impl SoakTraffic {
+    pub(super) fn new(world: Arc<World>, site: Site) -> Self {
+        Self {
+            world,
+            site,
+            slow: false,
+            upload: Bytes::from(vec![b'u'; UPLOAD]),
+        }
+    }
+
+    /// Requests that take more than a second.
+    pub(super) fn slow(world: Arc<World>, site: Site) -> Self {
+        Self {
+            slow: true,
+            ..Self::new(world, site)
+        }
+    }
+
+    fn host(&self, target: &Target) -> &Host {
+        let name = target.authority.split(':').next().unwrap_or_default();
+        self.world.named(name).unwrap_or_else(|| self.world.host(0))
+    }
+
+    fn mark(host: &Host, ask: Ask) -> Mark {
+        Mark {
+            routes: host.routes.oldest(),
+            endpoints: host.endpoints.oldest(),
+            certificate: host.certificate.oldest(),
+            ask,
+        }
+    }
+
+    fn choose(&self, number: u64) -> (String, Ask) {
+        if self.slow {
+            let path = format!("/slow/{number}?delay=1500");
+            return (path.clone(), Ask::Describe(path));
+        }
+        let path = match number % 64 {
+            0 => return (format!("/up/{number}"), Ask::Upload),
+            1 => return (format!("/big/{number}?size=300000"), Ask::Download(300_000)),
+            2 => {
+                let path = format!("/parts/{number}?size=5000&parts=5&every=4");
+                return (path, Ask::Download(5000));
+            }
+            3 => format!("/late/{number}?delay=30"),
+            odd if !odd.is_multiple_of(2) => {
+                let path = format!("/pods/{number}");
+                return (path.clone(), Ask::DescribePods(path));
+            }
+            _ => format!("/item/{number}"),
+        };
+        (path.clone(), Ask::Describe(path))
+    }
+}
+
+impl Traffic for SoakTraffic {
+    type Mark = Mark;
+
+    fn target(&self, connection: u64) -> Target {
+        let host = self.world.host(connection);
+        let (address, secure) = match self.site {
+            Site::Plain { address } => (address, false),
+            Site::Secure { address, .. } => (address, true),
+        };
+        Target {
+            address,
+            server_name: secure
+                .then(|| certs::server_name(&host.name).ok())
+                .flatten(),
+            authority: format!("{}:{}", host.name, address.port()).into(),
+        }
+    }
+
+    fn opening(&self, target: &Target) -> Mark {
+        Self::mark(self.host(target), Ask::Connection)
+    }
+
+    fn opened(
+        &self,
+        target: &Target,
+        mark: Mark,
+        leaf: Option<&CertificateDer<'static>>,
+    ) -> Result<(), String> {
+        let host = self.host(target);
+        let oldest = match self.site {
+            Site::Plain { .. } => return Ok(()),
+            // The client remembers the certificate of the session that it resumes.
+            Site::Secure { resumed: true, .. } => 0,
+            Site::Secure { resumed: false, .. } => mark.certificate,
+        };
+        let newest = host.certificate.newest();
+        match leaf {
+            Some(leaf) if host.had_certificate(leaf, oldest, newest) => Ok(()),
+            Some(_) => Err(format!(
+                "{} showed a certificate of none of the states {oldest} to {newest}",
+                host.name
+            )),
+            None => Err(format!("{} showed no certificate", host.name)),
+        }
+    }
+
+    fn request(&self, target: &Target, number: u64) -> (Request<Body>, Mark) {
+        let (path, ask) = self.choose(number);
+        let mut request = Request::new(match &ask {
+            Ask::Upload => Body::new(self.upload.clone()),
+            Ask::Connection | Ask::Describe(_) | Ask::DescribePods(_) | Ask::Download(_) => {
+                Body::default()
+            }
+        });
+        if matches!(ask, Ask::Upload) {
+            *request.method_mut() = http::Method::POST;
+        }
+        let scheme = if target.server_name.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let uri = format!("{scheme}://{}{path}", target.authority);
+        *request.uri_mut() = uri.parse().unwrap_or_default();
+        (request, Self::mark(self.host(target), ask))
+    }
+
+    fn judge(&self, target: &Target, mark: Mark, answer: &Answer) -> Result<(), String> {
+        let host = self.host(target);
+        if matches!(self.site, Site::Plain { .. }) {
+            let location = answer.header("location");
+            let wanted = format!("https://{}", host.name);
+            return (answer.status.as_u16() == 308 && location.starts_with(&wanted))
+                .then_some(())
+                .ok_or_else(|| format!("status {} with location `{location}`", answer.status));
+        }
+        if answer.status != http::StatusCode::OK {
+            return Err(format!(
+                "status {} for {:?}: {}",
+                answer.status,
+                mark.ask,
+                String::from_utf8_lossy(&answer.start)
+            ));
+        }
+        let backend = answer.header("x-backend");
+        let (oldest, newest, of): (_, _, Backends) = match mark.ask {
+            Ask::DescribePods(_) => (mark.endpoints, host.endpoints.newest(), Host::pod_backends),
+            Ask::Connection | Ask::Describe(_) | Ask::Download(_) | Ask::Upload => {
+                (mark.routes, host.routes.newest(), Host::root_backends)
+            }
+        };
+        if !(oldest..=newest).any(|state| of(state).contains(&backend)) {
+            return Err(format!(
+                "{:?} was answered by `{backend}`, which is wrong in the states {oldest} to {newest}",
+                mark.ask
+            ));
+        }
+        let text = String::from_utf8_lossy(&answer.start);
+        let right = match &mark.ask {
+            Ask::Connection => true,
+            Ask::Describe(path) | Ask::DescribePods(path) => {
+                text.contains(&format!("\ntarget: {path}\n"))
+            }
+            Ask::Download(length) => answer.length == *length,
+            Ask::Upload => text.contains(&format!("\nreceived: {UPLOAD} bytes\n")),
+        };
+        if right {
+            Ok(())
+        } else {
+            Err(format!(
+                "the answer to {:?} has {} bytes: {text}",
+                mark.ask, answer.length
+            ))
+        }
+    }
+}
