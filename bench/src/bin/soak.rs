@@ -39,7 +39,7 @@ struct Arguments {
     json: bool,
     /// Further arguments for lockgate, after `--`.
     #[arg(last = true)]
-    arguments: Vec<OsString>,
+    further: Vec<OsString>,
 }
 
 fn main() -> Result<ExitCode> {
@@ -58,7 +58,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     let plan = Plan {
         lockgate: arguments.lockgate,
-        arguments: arguments.arguments,
+        arguments: arguments.further,
         requests,
         swaps,
         hosts: arguments.hosts,
