@@ -1,0 +1,121 @@
+//! Certificates as rustls wants them, and which one a client gets.
+
+use std::fmt;
+use std::sync::Arc;
+
+use model::{Certificate, KeyFormat, PrivateKey};
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+};
+
+use crate::shards::Keyed;
+
+/// A certificate of the model with its key loaded.
+pub(crate) struct LoadedCertificate {
+    pub(crate) id: model::CertificateId,
+    pub(crate) source: Arc<Certificate>,
+    /// `None` when it cannot be used.
+    pub(crate) key: Option<Arc<CertifiedKey>>,
+}
+
+impl Keyed for Arc<LoadedCertificate> {
+    type Key = model::CertificateId;
+
+    fn key(&self) -> &model::CertificateId {
+        &self.id
+    }
+}
+
+/// Loads the key and checks that it is the one of the first certificate.
+pub(crate) fn load(
+    certificate: &Certificate,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, String> {
+    let PrivateKey { format, der } = &certificate.key;
+    let der = der.expose().clone();
+    let der: PrivateKeyDer<'static> = match format {
+        KeyFormat::Pkcs1 => PrivatePkcs1KeyDer::from(der).into(),
+        KeyFormat::Pkcs8 => PrivatePkcs8KeyDer::from(der).into(),
+        KeyFormat::Sec1 => PrivateSec1KeyDer::from(der).into(),
+    };
+    // What rustls says about a key is not repeated: it could quote it.
+    let key = provider
+        .key_provider
+        .load_private_key(der)
+        .map_err(|_| "the private key cannot be read, or is of a kind that is not supported")?;
+    let chain: Vec<_> = certificate
+        .chain
+        .iter()
+        .map(|der| CertificateDer::from(der.clone()))
+        .collect();
+    let loaded = CertifiedKey::new(chain, key);
+    match loaded.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(loaded),
+        Err(Error::NoCertificatesPresented) => Err("there is no certificate".to_owned()),
+        Err(Error::InconsistentKeys(_)) => {
+            Err("the private key does not belong to the certificate".to_owned())
+        }
+        // webpki reads version 3 only, but older ones are still made by hand, and clients may accept them.
+        Err(_) if holds_public_key(&loaded) => Ok(loaded),
+        Err(fault) => Err(format!("the certificate cannot be read: {fault}")),
+    }
+}
+
+/// Does the first certificate have the public key of the private key, byte by byte?
+fn holds_public_key(loaded: &CertifiedKey) -> bool {
+    let (Some(key), Some(certificate)) = (loaded.key.public_key(), loaded.cert.first()) else {
+        return false;
+    };
+    let is_sequence = certificate.first() == Some(&0x30);
+    is_sequence
+        && !key.is_empty()
+        && certificate
+            .windows(key.len())
+            .any(|window| window == key.as_ref())
+}
+
+/// Chooses among the certificates of one host by what the client can verify.
+pub(crate) struct HostCertificates {
+    keys: Box<[Arc<CertifiedKey>]>,
+    /// Its cipher suites are those that the host speaks.
+    provider: Arc<CryptoProvider>,
+}
+
+impl HostCertificates {
+    pub(crate) fn new(keys: Box<[Arc<CertifiedKey>]>, provider: Arc<CryptoProvider>) -> Self {
+        Self { keys, provider }
+    }
+
+    /// A TLS 1.2 suite fixes the kind of key, so the client has to offer both, the signature and a suite for it.
+    fn fits(&self, key: &CertifiedKey, client: &ClientHello<'_>) -> bool {
+        let signs = key.key.choose_scheme(client.signature_schemes()).is_some();
+        signs
+            && self.provider.cipher_suites.iter().any(|suite| {
+                suite.usable_for_signature_algorithm(key.key.algorithm())
+                    && client.cipher_suites().contains(&suite.suite())
+            })
+    }
+}
+
+impl ResolvesServerCert for HostCertificates {
+    fn resolve(&self, client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.keys
+            .iter()
+            .find(|key| self.fits(key, &client))
+            // None fits: with one at hand, rustls tells the client what is missing.
+            .or_else(|| self.keys.first())
+            .cloned()
+    }
+}
+
+impl fmt::Debug for HostCertificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostCertificates")
+            .field("certificates", &self.keys.len())
+            .finish_non_exhaustive()
+    }
+}

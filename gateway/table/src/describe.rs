@@ -1,0 +1,216 @@
+//! What a table holds, as values for people, tests and debug pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{
+    BackendId, BackendProtocol, CertificateId, ClientTrust, EndpointSet, Filter, HostPattern,
+    KeyAlgorithm, ListenerName, ListenerSelector, Origin, Redirect, Route, RouteMatch, Timeouts,
+    TlsPolicy,
+};
+use serde::Serialize;
+
+use crate::Table;
+use crate::hosts::Patterned;
+use crate::listeners::ListenerMask;
+use crate::route::{CompiledAction, CompiledRoute};
+use crate::tls::TlsState;
+
+/// Everything that a table holds, in one order. Two tables that serve alike have equal descriptions, however they
+/// came to be; private keys are not in it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Description {
+    /// Where connections arrive.
+    pub listeners: BTreeSet<ListenerName>,
+    /// Routes by host, the most specific first.
+    pub hosts: BTreeMap<HostPattern, Vec<RouteDescription>>,
+    /// What answers when no route matches.
+    pub fallback: Option<RouteDescription>,
+    /// Every backend that the model has or a route names; `None` for those that only a route names.
+    pub backends: BTreeMap<BackendId, Option<BackendDescription>>,
+    /// TLS by server name.
+    pub tls: BTreeMap<HostPattern, TlsDescription>,
+    /// TLS for other names.
+    pub default_tls: Option<TlsDescription>,
+    /// Every certificate of the model.
+    pub certificates: BTreeMap<CertificateId, CertificateDescription>,
+    /// Whose word about the client is believed.
+    pub trust: ClientTrust,
+}
+
+/// One route.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct RouteDescription {
+    /// Which requests.
+    pub matches: RouteMatch,
+    /// On which listeners.
+    pub listeners: ListenerSelector,
+    /// What happens on the way.
+    pub filters: Vec<Filter>,
+    /// What answers.
+    pub action: ActionDescription,
+    /// How long to wait for the backend.
+    pub timeouts: Timeouts,
+    /// Where it was asked for.
+    pub origin: Origin,
+}
+
+/// What answers.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionDescription {
+    /// Backends with their weights.
+    Forward(Vec<(BackendId, u32)>),
+    /// A redirect.
+    Redirect(Redirect),
+    /// The gateway itself.
+    Respond {
+        /// The status.
+        status: u16,
+        /// The reason in log and metrics.
+        reason: String,
+    },
+}
+
+/// One backend.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct BackendDescription {
+    /// What is spoken to it.
+    pub protocol: BackendProtocol,
+    /// Its endpoints.
+    pub endpoints: Arc<EndpointSet>,
+}
+
+/// TLS for the names of one pattern.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct TlsDescription {
+    /// The certificates that serve, with the fingerprint of each, in order of preference.
+    pub certificates: Vec<(CertificateId, String)>,
+    /// They are those of the default, for want of own ones that can be used.
+    pub by_default: bool,
+    /// Are handshakes refused? Without any certificate, and when the policy cannot be followed.
+    pub refused: bool,
+    /// Versions, ciphers, protocols.
+    pub policy: TlsPolicy,
+    /// Where it was asked for.
+    pub origin: Origin,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct CertificateDescription {
+    /// Names in it.
+    pub names: Vec<String>,
+    /// What its key signs with.
+    pub algorithm: KeyAlgorithm,
+    /// Valid from, in seconds since 1970.
+    pub not_before: i64,
+    /// Valid until, in seconds since 1970.
+    pub not_after: i64,
+    /// SHA-256 in lower-case hexadecimal.
+    pub fingerprint: String,
+    /// Can it be used?
+    pub usable: bool,
+    /// The object that holds it.
+    pub origin: Origin,
+}
+
+impl Table {
+    /// Everything that the table holds. Takes time in proportion to it.
+    pub fn describe(&self) -> Description {
+        let hosts = self.hosts.iter().map(|host| {
+            let rules = host.paths.rules();
+            let routes = rules.into_iter().filter_map(|rule| {
+                let source = host.source.routes.get(rule.rank.position())?;
+                Some(self.describe_route(source, rule.listeners, &rule.route))
+            });
+            (host.pattern().clone(), routes.collect())
+        });
+        let backends = self.backends.iter().map(|(id, backend)| {
+            let description = backend.map(|backend| BackendDescription {
+                protocol: backend.protocol,
+                endpoints: Arc::clone(&backend.endpoints),
+            });
+            (id.clone(), description)
+        });
+        let tls = self
+            .tls
+            .hosts()
+            .map(|state| (state.pattern().clone(), describe_tls(state)));
+        let certificates = self.tls.certificates().map(|certificate| {
+            let source = &certificate.source;
+            let description = CertificateDescription {
+                names: source.names.clone(),
+                algorithm: source.algorithm,
+                not_before: source.not_before,
+                not_after: source.not_after,
+                fingerprint: source.fingerprint.clone(),
+                usable: certificate.key.is_some(),
+                origin: source.origin.clone(),
+            };
+            (certificate.id.clone(), description)
+        });
+        Description {
+            listeners: self.listeners.names().cloned().collect(),
+            hosts: hosts.collect(),
+            fallback: self.fallback.as_ref().map(|fallback| {
+                self.describe_route(&fallback.source, ListenerMask::ALL, &fallback.route)
+            }),
+            backends: backends.collect(),
+            tls: tls.collect(),
+            default_tls: self.tls.default().map(|state| describe_tls(state)),
+            certificates: certificates.collect(),
+            trust: ClientTrust::clone(&self.trust),
+        }
+    }
+
+    fn describe_route(
+        &self,
+        source: &Route,
+        listeners: ListenerMask,
+        compiled: &CompiledRoute,
+    ) -> RouteDescription {
+        let action = match &compiled.action {
+            CompiledAction::Forward(targets) => {
+                let targets = targets.iter().filter_map(|(slot, weight)| {
+                    let id = self.backends.id(slot)?;
+                    Some((id.clone(), weight))
+                });
+                ActionDescription::Forward(targets.collect())
+            }
+            CompiledAction::Redirect(redirect) => ActionDescription::Redirect(redirect.clone()),
+            CompiledAction::Respond { status, reason } => ActionDescription::Respond {
+                status: status.as_u16(),
+                reason: reason.as_ref().to_owned(),
+            },
+        };
+        // A route that could not be compiled has lost its filters.
+        let filters = if compiled.filters.len() == source.filters.len() {
+            source.filters.clone()
+        } else {
+            Vec::new()
+        };
+        RouteDescription {
+            matches: source.matches.clone(),
+            listeners: self.listeners.selector(listeners),
+            filters,
+            action,
+            timeouts: compiled.timeouts,
+            origin: compiled.origin.clone(),
+        }
+    }
+}
+
+fn describe_tls(state: &TlsState) -> TlsDescription {
+    let certificates = state.served.iter().map(|certificate| {
+        let fingerprint = certificate.source.fingerprint.clone();
+        (certificate.id.clone(), fingerprint)
+    });
+    TlsDescription {
+        certificates: certificates.collect(),
+        by_default: state.by_default,
+        refused: state.entry.is_none(),
+        policy: state.source.policy.clone(),
+        origin: state.source.origin.clone(),
+    }
+}

@@ -1,0 +1,284 @@
+//! The routes of one host, and which of them takes a request.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use ahash::RandomState;
+use hashbrown::HashTable;
+use model::{NormalPath, PathMatch, RouteMatch};
+
+use crate::Lookup;
+use crate::conditions::Conditions;
+use crate::listeners::ListenerMask;
+use crate::pattern::{Anchor, Pattern, Patterns};
+use crate::route::CompiledRoute;
+
+/// Up to this many routes, trying one after the other is faster than hashing.
+const FEW: usize = 8;
+
+/// Rank of a route among those of its host; the lowest that matches wins.
+///
+/// The order of the fields is the rule: exact paths, then prefixes, then regular expressions; the longer text first;
+/// then method, number of header matches, number of query matches; then the order of the list (Ingress API,
+/// "Multiple matches"; Gateway API, `HTTPRouteRule`).
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Specificity {
+    kind: PathKind,
+    length: Reverse<usize>,
+    method: Reverse<bool>,
+    headers: Reverse<usize>,
+    query: Reverse<usize>,
+    position: usize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum PathKind {
+    Exact,
+    Prefix,
+    Regex,
+}
+
+impl Specificity {
+    /// The rank of the route that is at `position` in its host's list.
+    pub(crate) fn of(matches: &RouteMatch, position: usize) -> Self {
+        let RouteMatch {
+            path,
+            method,
+            headers,
+            query,
+        } = matches;
+        let (kind, length) = match path {
+            PathMatch::Exact(path) => (PathKind::Exact, path.as_str().len()),
+            PathMatch::Prefix(path) => (PathKind::Prefix, path.as_str().len()),
+            PathMatch::Regex(text) => (PathKind::Regex, text.len()),
+        };
+        Self {
+            kind,
+            length: Reverse(length),
+            method: Reverse(method.is_some()),
+            headers: Reverse(headers.len()),
+            query: Reverse(query.len()),
+            position,
+        }
+    }
+
+    /// The place of the route in its host's list.
+    pub(crate) fn position(&self) -> usize {
+        self.position
+    }
+}
+
+/// One route with what it demands of a request.
+pub(crate) struct Rule {
+    pub(crate) rank: Specificity,
+    pub(crate) listeners: ListenerMask,
+    pub(crate) route: Arc<CompiledRoute>,
+    path: RulePath,
+    conditions: Option<Box<Conditions>>,
+}
+
+enum RulePath {
+    Exact(Box<str>),
+    /// Without its trailing slash; the root is empty.
+    Prefix(Box<str>),
+    Regex(Arc<Pattern>),
+}
+
+impl Rule {
+    /// Compiles the conditions under which `route` takes a request.
+    pub(crate) fn compile(
+        matches: &RouteMatch,
+        position: usize,
+        listeners: ListenerMask,
+        patterns: &mut Patterns,
+        route: impl FnOnce() -> CompiledRoute,
+    ) -> Result<Self, String> {
+        let path = match &matches.path {
+            PathMatch::Exact(path) => RulePath::Exact(path.as_str().into()),
+            PathMatch::Prefix(path) => RulePath::Prefix(without_slash(path).into()),
+            PathMatch::Regex(text) => patterns
+                .compile(Anchor::Start, text)
+                .map(RulePath::Regex)
+                .map_err(|fault| format!("regular expression `{text}`: {fault}"))?,
+        };
+        let conditions = Conditions::compile(matches, patterns)?;
+        Ok(Self {
+            rank: Specificity::of(matches, position),
+            listeners,
+            route: Arc::new(route()),
+            path,
+            conditions,
+        })
+    }
+
+    fn path_holds(&self, path: &str) -> bool {
+        match &self.path {
+            RulePath::Exact(exact) => **exact == *path,
+            RulePath::Prefix(prefix) => path
+                .strip_prefix(&**prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            RulePath::Regex(pattern) => pattern.matches(path.as_bytes()),
+        }
+    }
+
+    fn rest_holds(&self, request: &Lookup<'_>) -> bool {
+        self.listeners.contains(request.listener)
+            && self
+                .conditions
+                .as_ref()
+                .is_none_or(|conditions| conditions.hold(request))
+    }
+}
+
+fn without_slash(path: &NormalPath) -> &str {
+    let path = path.as_str();
+    path.strip_suffix('/').unwrap_or(path)
+}
+
+/// The rules of a host, arranged for lookup.
+pub(crate) enum Paths {
+    /// In the order of their rank.
+    Few(Box<[Rule]>),
+    Many(Box<Index>),
+}
+
+/// Rules by path text. Every list is in the order of its ranks.
+pub(crate) struct Index {
+    hasher: RandomState,
+    exact: HashTable<Group>,
+    prefixes: HashTable<Group>,
+    /// Lengths that occur among the prefixes, longest first. Only these are tried, so that a long path costs nothing
+    /// but what the routes of this host ask for.
+    lengths: Box<[usize]>,
+    regexes: Box<[Rule]>,
+}
+
+/// Rules that are filed under one text.
+struct Group {
+    text: Box<str>,
+    rules: Vec<Rule>,
+}
+
+impl Paths {
+    pub(crate) fn new(mut rules: Vec<Rule>) -> Self {
+        rules.sort_unstable_by_key(|rule| rule.rank);
+        if rules.len() <= FEW {
+            Self::Few(rules.into())
+        } else {
+            Self::Many(Box::new(Index::new(rules)))
+        }
+    }
+
+    /// The rule that takes `request`.
+    pub(crate) fn find(&self, request: &Lookup<'_>) -> Option<&Rule> {
+        match self {
+            Self::Few(rules) => rules
+                .iter()
+                .find(|rule| rule.path_holds(request.path) && rule.rest_holds(request)),
+            Self::Many(index) => index.find(request),
+        }
+    }
+
+    /// All rules in the order of their rank.
+    pub(crate) fn rules(&self) -> Vec<&Rule> {
+        match self {
+            Self::Few(rules) => rules.iter().collect(),
+            Self::Many(index) => {
+                let groups = index.exact.iter().chain(index.prefixes.iter());
+                let mut rules: Vec<_> = groups
+                    .flat_map(|group| &group.rules)
+                    .chain(&index.regexes)
+                    .collect();
+                rules.sort_unstable_by_key(|rule| rule.rank);
+                rules
+            }
+        }
+    }
+}
+
+impl Index {
+    /// Files `rules`, which are in the order of their ranks.
+    fn new(rules: Vec<Rule>) -> Self {
+        let mut index = Self {
+            hasher: RandomState::new(),
+            exact: HashTable::new(),
+            prefixes: HashTable::new(),
+            lengths: Box::default(),
+            regexes: Box::default(),
+        };
+        let mut lengths = Vec::new();
+        let mut regexes = Vec::new();
+        for rule in rules {
+            match &rule.path {
+                RulePath::Exact(text) => {
+                    let text = text.clone();
+                    file(&index.hasher, &mut index.exact, text, rule);
+                }
+                RulePath::Prefix(text) => {
+                    let text = text.clone();
+                    lengths.push(text.len());
+                    file(&index.hasher, &mut index.prefixes, text, rule);
+                }
+                RulePath::Regex(_) => regexes.push(rule),
+            }
+        }
+        lengths.sort_unstable_by_key(|length| Reverse(*length));
+        lengths.dedup();
+        index.lengths = lengths.into();
+        index.regexes = regexes.into();
+        index
+    }
+
+    fn find(&self, request: &Lookup<'_>) -> Option<&Rule> {
+        self.filed(&self.exact, request.path, request)
+            .or_else(|| self.find_prefix(request))
+            .or_else(|| {
+                self.regexes
+                    .iter()
+                    .find(|rule| rule.path_holds(request.path) && rule.rest_holds(request))
+            })
+    }
+
+    /// A group holds `/a/` before `/a`: both are filed under the text without the slash, and the longer comes first.
+    /// So one look per length suffices.
+    fn find_prefix(&self, request: &Lookup<'_>) -> Option<&Rule> {
+        let path = request.path;
+        self.lengths.iter().find_map(|&length| {
+            let (prefix, rest) = path.split_at_checked(length)?;
+            let whole_elements = rest.is_empty() || rest.starts_with('/');
+            whole_elements
+                .then(|| self.filed(&self.prefixes, prefix, request))
+                .flatten()
+        })
+    }
+
+    fn filed<'a>(
+        &self,
+        groups: &'a HashTable<Group>,
+        text: &str,
+        request: &Lookup<'_>,
+    ) -> Option<&'a Rule> {
+        groups
+            .find(self.hasher.hash_one(text), |group| *group.text == *text)?
+            .rules
+            .iter()
+            .find(|rule| rule.rest_holds(request))
+    }
+}
+
+fn file(hasher: &RandomState, groups: &mut HashTable<Group>, text: Box<str>, rule: Rule) {
+    let hash = hasher.hash_one(&*text);
+    groups
+        .entry(
+            hash,
+            |group| group.text == text,
+            |group| hasher.hash_one(&*group.text),
+        )
+        .or_insert_with(|| Group {
+            text,
+            rules: Vec::new(),
+        })
+        .into_mut()
+        .rules
+        .push(rule);
+}

@@ -1,0 +1,261 @@
+//! One rustls configuration per TLS policy: what the hosts of a policy share, and what outlives a table.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use model::{TlsPolicy, TlsVersion};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::{ServerConfig, SupportedCipherSuite, version};
+use sha2::{Digest, Sha256};
+
+use crate::certificates::HostCertificates;
+use crate::intern::Interned;
+
+/// Sessions that are kept, per policy, for clients of TLS 1.2 without tickets.
+const SESSIONS: usize = 20_000;
+
+/// Names a TLS policy by its content: equal in every table and every process, and different for any two policies.
+///
+/// A connection that was made under one policy must not carry requests for a host of another (status 421).
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PolicyId(u128);
+
+impl PolicyId {
+    pub(crate) fn of(policy: &TlsPolicy) -> Self {
+        let TlsPolicy {
+            min_version,
+            cipher_suites,
+            http2,
+        } = policy;
+        let mut hash = Sha256::new();
+        hash.update([
+            match min_version {
+                TlsVersion::V1_2 => 2,
+                TlsVersion::V1_3 => 3,
+            },
+            u8::from(*http2),
+        ]);
+        for suite in cipher_suites {
+            hash.update(suite.len().to_be_bytes());
+            hash.update(suite);
+        }
+        let half = hash
+            .finalize()
+            .iter()
+            .take(16)
+            .fold(0, |number, byte| number << 8 | u128::from(*byte));
+        Self(half)
+    }
+}
+
+impl fmt::Debug for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PolicyId({:032x})", self.0)
+    }
+}
+
+/// The configurations in use, carried from table to table. Ticket keys and sessions live in them, so resumption
+/// survives a swap, and never crosses from one policy to another: rustls compares the server name of a session, not
+/// the policy that it was made under.
+pub(crate) type Policies = Interned<TlsPolicy, Base>;
+
+/// What the hosts of one policy share.
+pub(crate) struct Base {
+    pub(crate) id: PolicyId,
+    config: ServerConfig,
+}
+
+impl Base {
+    pub(crate) fn new(policy: &TlsPolicy, provider: &CryptoProvider) -> Result<Self, String> {
+        let suites = cipher_suites(policy, &provider.cipher_suites)?;
+        let versions: Vec<_> = [&version::TLS13, &version::TLS12]
+            .into_iter()
+            .filter(|version| suites.iter().any(|suite| suite.version() == *version))
+            .collect();
+        let provider = Arc::new(CryptoProvider {
+            cipher_suites: suites,
+            ..provider.clone()
+        });
+        let no_certificates = HostCertificates::new(Box::default(), Arc::clone(&provider));
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&versions)
+            .map_err(|fault| fault.to_string())?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(no_certificates));
+        config.alpn_protocols = if policy.http2 {
+            vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+        } else {
+            vec![b"http/1.1".to_vec()]
+        };
+        // Who lists suites, best first, wants this order and not the client's.
+        config.ignore_client_order = !policy.cipher_suites.is_empty();
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|fault| fault.to_string())?;
+        config.session_storage = Arc::new(Sessions(OnceLock::new()));
+        Ok(Self {
+            id: PolicyId::of(policy),
+            config,
+        })
+    }
+
+    pub(crate) fn provider(&self) -> &Arc<CryptoProvider> {
+        self.config.crypto_provider()
+    }
+
+    /// The configuration of hosts that have these certificates.
+    pub(crate) fn with_certificates(&self, resolver: Arc<dyn ResolvesServerCert>) -> ServerConfig {
+        let mut config = self.config.clone();
+        config.cert_resolver = resolver;
+        config
+    }
+}
+
+/// The suites that `policy` allows among `known`, best first.
+///
+/// A list that names no suite of TLS 1.3 says nothing about TLS 1.3, as in nginx and OpenSSL: its suites stay.
+fn cipher_suites(
+    policy: &TlsPolicy,
+    known: &[SupportedCipherSuite],
+) -> Result<Vec<SupportedCipherSuite>, String> {
+    let is_13 = |suite: &SupportedCipherSuite| suite.version() == &version::TLS13;
+    let mut suites = Vec::new();
+    for name in &policy.cipher_suites {
+        let suite = known
+            .iter()
+            .find(|suite| iana_name(suite) == *name)
+            .ok_or_else(|| {
+                format!(
+                    "`{}` is not a cipher suite of Lockgate",
+                    name.escape_debug()
+                )
+            })?;
+        suites.push(*suite);
+    }
+    if suites.is_empty() {
+        suites = known.to_vec();
+    } else if !suites.iter().any(is_13) {
+        suites.splice(0..0, known.iter().copied().filter(is_13));
+    }
+    suites.retain(|suite| policy.min_version == TlsVersion::V1_2 || is_13(suite));
+    Ok(suites)
+}
+
+/// The name in IANA's registry, where TLS 1.3 suites have no version in it.
+fn iana_name(suite: &SupportedCipherSuite) -> String {
+    let name = suite.suite().as_str().unwrap_or_default();
+    match name.strip_prefix("TLS13_") {
+        Some(rest) => format!("TLS_{rest}"),
+        None => name.to_owned(),
+    }
+}
+
+/// A session cache that takes its memory when the first session is kept: nearly all clients use tickets.
+struct Sessions(OnceLock<Arc<ServerSessionMemoryCache>>);
+
+impl StoresServerSessions for Sessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.0
+            .get_or_init(|| ServerSessionMemoryCache::new(SESSIONS))
+            .put(key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.get()?.get(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.get()?.take(key)
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::NamedGroup;
+
+    use super::*;
+
+    fn policy(min_version: TlsVersion, suites: &[&str]) -> TlsPolicy {
+        TlsPolicy {
+            min_version,
+            cipher_suites: suites.iter().map(|name| (*name).to_owned()).collect(),
+            http2: true,
+        }
+    }
+
+    #[test]
+    fn a_list_of_suites_is_the_list_in_its_order() {
+        const RSA: &str = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256";
+        const ECDSA: &str = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384";
+        const AES_13: &str = "TLS_AES_128_GCM_SHA256";
+        const ALL_13: [&str; 3] = [
+            "TLS_AES_256_GCM_SHA384",
+            "TLS_AES_128_GCM_SHA256",
+            "TLS_CHACHA20_POLY1305_SHA256",
+        ];
+        let provider = aws_lc_rs::default_provider();
+        for (min_version, given, want, why) in [
+            (TlsVersion::V1_3, vec![], ALL_13.to_vec(), "all of 1.3"),
+            (
+                TlsVersion::V1_2,
+                vec![RSA, ECDSA],
+                [&ALL_13[..], &[RSA, ECDSA]].concat(),
+                "1.3 is not mentioned and stays",
+            ),
+            (TlsVersion::V1_3, vec![RSA], ALL_13.to_vec(), ""),
+            (
+                TlsVersion::V1_2,
+                vec![AES_13, RSA],
+                vec![AES_13, RSA],
+                "1.3 is mentioned and restricted",
+            ),
+            (TlsVersion::V1_2, vec![AES_13], vec![AES_13], "no 1.2 left"),
+        ] {
+            let policy = policy(min_version, &given);
+            let suites = cipher_suites(&policy, &provider.cipher_suites).unwrap();
+            let names: Vec<_> = suites.iter().map(iana_name).collect();
+            assert_eq!(names, want, "{given:?}: {why}");
+            assert!(Base::new(&policy, &provider).is_ok(), "{given:?}");
+        }
+        let unknown = policy(TlsVersion::V1_2, &[RSA, "TLS_RSA_WITH_RC4_128_SHA"]);
+        assert!(Base::new(&unknown, &provider).is_err());
+    }
+
+    #[test]
+    fn the_key_exchange_is_hybrid_first() {
+        let base = Base::new(&TlsPolicy::default(), &aws_lc_rs::default_provider()).unwrap();
+        assert_eq!(
+            base.provider().kx_groups.first().map(|group| group.name()),
+            Some(NamedGroup::X25519MLKEM768)
+        );
+    }
+
+    #[test]
+    fn every_part_of_a_policy_is_part_of_its_name() {
+        let policies = [
+            TlsPolicy::default(),
+            policy(TlsVersion::V1_3, &[]),
+            TlsPolicy {
+                http2: false,
+                ..TlsPolicy::default()
+            },
+            policy(TlsVersion::V1_2, &["AB", "C"]),
+            policy(TlsVersion::V1_2, &["A", "BC"]),
+            policy(TlsVersion::V1_2, &["BC", "A"]),
+        ];
+        for (n, one) in policies.iter().enumerate() {
+            for (m, other) in policies.iter().enumerate() {
+                assert_eq!(PolicyId::of(one) == PolicyId::of(other), n == m);
+            }
+        }
+    }
+}
