@@ -1,1 +1,50 @@
-//! Placeholder.
+//! The data plane: serves a [`table::Table`] over HTTP and HTTPS.
+//!
+//! [`Gateway::bind`] takes the sockets, [`Gateway::start`] serves them, [`Running::drain`] ends it in peace. The
+//! table comes through a [`table::TableReader`] and may be swapped at any moment: a connection takes its certificate
+//! and a request its routes from the table that is current when it begins. Nothing in here knows Kubernetes.
+
+mod access_log;
+mod connection;
+mod drain;
+mod engine;
+mod front;
+mod listen;
+mod settings;
+mod telemetry;
+mod upstream;
+
+use table::TableReader;
+
+pub use drain::Running;
+pub use listen::{BindError, Gateway};
+pub use settings::{Limits, LogFormat, Settings};
+pub use telemetry::describe_metrics;
+pub use upstream::EndpointState;
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The current table.
+    pub(crate) tables: TableReader,
+    /// What the gateway was started with.
+    pub(crate) settings: Settings,
+    /// Live state of endpoints; outlives every table.
+    pub(crate) registry: upstream::EndpointRegistry,
+    /// Where requests are logged.
+    pub(crate) access_log: access_log::AccessLog,
+    /// Looks up names of endpoints.
+    pub(crate) resolver: upstream::Resolver,
+}
+
+impl Shared {
+    fn new(settings: Settings, tables: TableReader) -> Self {
+        Self {
+            tables,
+            registry: upstream::EndpointRegistry,
+            access_log: access_log::AccessLog::new(settings.access_log),
+            resolver: upstream::Resolver,
+            settings,
+        }
+    }
+}

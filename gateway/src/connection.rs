@@ -1,0 +1,154 @@
+//! What is known about one client connection, shared by everything that serves it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use model::ListenerName;
+use table::PolicyId;
+
+use crate::drain::Slot;
+
+/// One client connection.
+///
+/// Lives until the last request on it is done, also when its socket went first: it holds the place in the
+/// connection count.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// Who is at the other end of the socket.
+    pub(crate) peer: SocketAddr,
+    /// The client: what a PROXY protocol header said, else the peer.
+    pub(crate) client: SocketAddr,
+    /// Which of our addresses was connected to: what a PROXY protocol header said, else the socket's.
+    pub(crate) local: SocketAddr,
+    /// Did a PROXY protocol header name the client?
+    pub(crate) proxied: bool,
+    /// Where it was accepted.
+    pub(crate) listener: ListenerName,
+    /// What was negotiated; `None` without TLS.
+    pub(crate) tls: Option<TlsFacts>,
+    /// Does it speak HTTP/2, by ALPN or by prior knowledge?
+    pub(crate) http2: bool,
+    /// Until when the client must have sent something.
+    pub(crate) deadline: Arc<Deadline>,
+    pub(crate) slot: Slot,
+}
+
+/// What a TLS handshake settled.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsFacts {
+    /// The server name that the client asked for, in normal form.
+    pub(crate) server_name: Option<Box<str>>,
+    /// As in logs: `TLSv1.3`.
+    pub(crate) version: &'static str,
+    /// IANA name of the cipher suite.
+    pub(crate) cipher: &'static str,
+    /// Which policy of the table was applied.
+    pub(crate) policy: PolicyId,
+    /// Was HTTP/2 negotiated?
+    pub(crate) alpn_h2: bool,
+}
+
+impl Connection {
+    /// The header section of a request has been read: its deadline is over.
+    pub(crate) fn request_started(&self) {
+        self.deadline.requests.fetch_add(1, Ordering::Relaxed);
+        self.deadline.clear();
+    }
+
+    /// A request is done. On HTTP/1 the client now has the idle time to send the next one; an HTTP/2 connection is
+    /// watched by its own idle timer, since other streams may be alive.
+    pub(crate) fn request_finished(&self) {
+        let before = self.deadline.requests.fetch_sub(1, Ordering::Relaxed);
+        if !self.http2 {
+            self.deadline.arm_idle();
+        } else if before == 1 && self.slot.draining() {
+            self.deadline.arm_header();
+        }
+    }
+}
+
+/// Until when the client must have sent something.
+///
+/// An absolute point in time: bytes that trickle in do not move it. One task sets it and the stream's reader looks at
+/// it, both on the thread of the connection; it is atomic only because Pingora wants its streams `Sync`.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    start: Instant,
+    /// Nanoseconds since `start`, shifted by one; the lowest bit says that the wait is for a first byte.
+    at: AtomicU64,
+    requests: AtomicU32,
+    header: Duration,
+    idle: Duration,
+}
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// What a deadline waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Awaited {
+    /// The header section of a request, or the preface of HTTP/2.
+    Header,
+    /// The first byte of the next request.
+    NextRequest,
+}
+
+impl Deadline {
+    /// A deadline that is already running: `header` for the first request, `idle` between requests.
+    pub(crate) fn new(header: Duration, idle: Duration) -> Self {
+        let deadline = Self {
+            start: Instant::now(),
+            at: AtomicU64::new(NEVER),
+            requests: AtomicU32::new(0),
+            header,
+            idle,
+        };
+        deadline.arm_header();
+        deadline
+    }
+
+    /// Gives the client the header time from now.
+    pub(crate) fn arm_header(&self) {
+        self.arm(self.header, Awaited::Header);
+    }
+
+    /// Gives the client the idle time from now.
+    pub(crate) fn arm_idle(&self) {
+        self.arm(self.idle, Awaited::NextRequest);
+    }
+
+    /// Takes the deadline away.
+    pub(crate) fn clear(&self) {
+        self.at.store(NEVER, Ordering::Relaxed);
+    }
+
+    /// The deadline and what it waits for, if there is one.
+    pub(crate) fn get(&self) -> Option<(Instant, Awaited)> {
+        let at = self.at.load(Ordering::Relaxed);
+        if at == NEVER {
+            return None;
+        }
+        let awaited = if at & 1 == 1 {
+            Awaited::NextRequest
+        } else {
+            Awaited::Header
+        };
+        self.start
+            .checked_add(Duration::from_nanos(at >> 1))
+            .map(|instant| (instant, awaited))
+    }
+
+    fn arm(&self, time: Duration, awaited: Awaited) {
+        let nanos = (self.start.elapsed() + time).as_nanos();
+        // 2^62 nanoseconds are 146 years: what does not fit is no deadline.
+        let at = u64::try_from(nanos)
+            .ok()
+            .filter(|nanos| *nanos < 1 << 62)
+            .map_or(NEVER, |nanos| {
+                nanos << 1 | u64::from(awaited == Awaited::NextRequest)
+            });
+        self.at.store(at, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,173 @@
+//! The end of a gateway, and the count of connections that it waits for.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::sync::{Notify, watch};
+
+use crate::Shared;
+use crate::upstream::EndpointState;
+
+/// How far a gateway is on its way out.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Stage {
+    /// Connections are accepted.
+    Serving,
+    /// No connection is accepted, those that are open are asked to end.
+    Draining,
+    /// Whatever is left is dropped.
+    Aborted,
+}
+
+/// Counts connections and tells everybody about the end.
+#[derive(Debug)]
+pub(crate) struct Tracker {
+    stage: watch::Sender<Stage>,
+    connections: AtomicUsize,
+    limit: usize,
+    acceptors: AtomicUsize,
+    gone: Notify,
+}
+
+impl Tracker {
+    /// For up to `limit` connections.
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            stage: watch::Sender::new(Stage::Serving),
+            connections: AtomicUsize::new(0),
+            limit,
+            acceptors: AtomicUsize::new(0),
+            gone: Notify::new(),
+        })
+    }
+
+    /// A place for one more connection, if there is one.
+    pub(crate) fn open(self: &Arc<Self>) -> Option<Slot> {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot(Arc::clone(self));
+        // Otherwise the slot is dropped here and takes itself out of the count.
+        (before < self.limit).then_some(slot)
+    }
+
+    /// Counts one accept loop: until it has ended, connections may still appear.
+    pub(crate) fn acceptor(self: &Arc<Self>) -> Acceptor {
+        self.acceptors.fetch_add(1, Ordering::Relaxed);
+        Acceptor(Arc::clone(self))
+    }
+
+    /// Follows the stage.
+    pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+
+    fn advance(&self, to: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let later = *stage < to;
+            if later {
+                *stage = to;
+            }
+            later
+        });
+    }
+
+    fn idle(&self) -> bool {
+        self.acceptors.load(Ordering::Acquire) == 0 && self.connections.load(Ordering::Acquire) == 0
+    }
+}
+
+/// A place in the count of connections; dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<Tracker>);
+
+impl Slot {
+    /// Has the end begun?
+    pub(crate) fn draining(&self) -> bool {
+        *self.0.stage.borrow() >= Stage::Draining
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.0.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.gone.notify_waiters();
+        }
+    }
+}
+
+/// One accept loop in the count.
+#[derive(Debug)]
+pub(crate) struct Acceptor(Arc<Tracker>);
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        if self.0.acceptors.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.gone.notify_waiters();
+        }
+    }
+}
+
+/// A gateway that serves. Dropping it ends it at once.
+#[derive(Debug)]
+pub struct Running {
+    pub(crate) tracker: Arc<Tracker>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) workers: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Stops accepting and asks clients to go: HTTP/1 responses say `Connection: close`, HTTP/2 connections get a
+    /// GOAWAY, idle connections are closed. Requests that have begun are finished.
+    pub fn drain(&self) {
+        self.tracker.advance(Stage::Draining);
+    }
+
+    /// Waits until a drain is complete: no socket listens, no connection is open and no request is running.
+    pub async fn drained(&self) {
+        let mut stage = self.tracker.stage();
+        // Fails only when the sender is gone, and this holds it.
+        let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
+        loop {
+            let gone = self.tracker.gone.notified();
+            tokio::pin!(gone);
+            gone.as_mut().enable();
+            if self.tracker.idle() {
+                return;
+            }
+            gone.await;
+        }
+    }
+
+    /// Ends everything now: connections are dropped in the middle of what they do.
+    pub fn abort(&self) {
+        self.tracker.advance(Stage::Aborted);
+    }
+
+    /// Ends everything now and waits for the worker threads. Blocks.
+    pub fn join(mut self) -> io::Result<()> {
+        self.abort();
+        for worker in self.workers.drain(..) {
+            worker
+                .join()
+                .map_err(|_| io::Error::other("a worker thread panicked"))?;
+        }
+        Ok(())
+    }
+
+    /// How many client connections are open.
+    pub fn connections(&self) -> usize {
+        self.tracker.connections.load(Ordering::Relaxed)
+    }
+
+    /// What is known about each endpoint that requests were sent to.
+    pub fn endpoint_state(&self) -> Vec<EndpointState> {
+        self.shared.registry.states()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}

@@ -1,0 +1,266 @@
+//! From an accepted socket to an HTTP session: limits, PROXY protocol, TLS, deadlines.
+//!
+//! Everything that a client can do before its first request is decided and bounded here, for both engines. What
+//! fails is counted by reason and logged at `debug`: strangers scan ports all day.
+
+mod batch;
+mod client_hello;
+mod conn;
+mod guard;
+mod proxy_protocol;
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use metrics::{counter, gauge};
+use model::ListenerName;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{debug, error};
+
+use crate::Shared;
+use crate::connection::{Connection, Deadline};
+use crate::drain::{Slot, Tracker};
+use crate::engine::PingoraEngine;
+use crate::front::conn::{Socket, Transport};
+use crate::{listen, telemetry};
+
+/// The front of one worker.
+pub(crate) struct Front {
+    shared: Arc<Shared>,
+    tracker: Arc<Tracker>,
+    engine: PingoraEngine,
+    /// True: responses end their connection. In the form that Pingora takes.
+    shutdown: watch::Receiver<bool>,
+    /// True: connections on which nothing happens are closed.
+    close_idle: watch::Receiver<bool>,
+}
+
+/// Ends the connections of one worker step by step.
+pub(crate) struct Lifecycle {
+    shutdown: watch::Sender<bool>,
+    close_idle: watch::Sender<bool>,
+}
+
+impl Lifecycle {
+    /// From now on responses end their connection.
+    pub(crate) fn shut_down(&self) {
+        self.shutdown.send_replace(true);
+    }
+
+    /// Closes connections that have not sent anything.
+    pub(crate) fn close_idle(&self) {
+        self.close_idle.send_replace(true);
+    }
+}
+
+/// A connection as it was accepted.
+struct Arrival {
+    peer: SocketAddr,
+    listener: ListenerName,
+    tls: bool,
+    slot: Slot,
+}
+
+/// Why a connection ended before it could carry a request.
+#[derive(Debug)]
+struct Refusal {
+    /// The counter that it goes into.
+    metric: &'static str,
+    /// Its label there: one of a few constants.
+    reason: &'static str,
+    /// For the log.
+    error: io::Error,
+}
+
+impl Refusal {
+    fn connection(reason: &'static str, error: io::Error) -> Self {
+        Self {
+            metric: telemetry::CONNECTIONS_REFUSED,
+            reason,
+            error,
+        }
+    }
+
+    fn handshake(reason: &'static str, error: io::Error) -> Self {
+        Self {
+            metric: telemetry::TLS_FAILURES,
+            reason,
+            error,
+        }
+    }
+}
+
+impl Front {
+    /// A front, and the handle that ends it.
+    pub(crate) fn new(shared: Arc<Shared>, tracker: Arc<Tracker>) -> (Arc<Self>, Lifecycle) {
+        let (shutdown_sender, shutdown) = watch::channel(false);
+        let (close_idle_sender, close_idle) = watch::channel(false);
+        let front = Self {
+            engine: PingoraEngine::new(Arc::clone(&shared)),
+            shared,
+            tracker,
+            shutdown,
+            close_idle,
+        };
+        let lifecycle = Lifecycle {
+            shutdown: shutdown_sender,
+            close_idle: close_idle_sender,
+        };
+        (Arc::new(front), lifecycle)
+    }
+
+    /// A place for one more connection, unless there are as many as may be.
+    pub(crate) fn admit(&self) -> Option<Slot> {
+        self.tracker.open()
+    }
+
+    /// Wakes connections that wait for their next request, so that they see the end.
+    pub(crate) async fn close_idle(&self) {
+        self.engine.cleanup().await;
+    }
+
+    /// Serves one connection from its first byte to its last. A panic ends this connection only.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        listener: ListenerName,
+        tls: bool,
+        slot: Slot,
+    ) {
+        let open = gauge!(telemetry::CONNECTIONS_OPEN, "listener" => listener.to_string());
+        counter!(telemetry::CONNECTIONS, "listener" => listener.to_string()).increment(1);
+        open.increment(1);
+        let arrival = Arrival {
+            peer,
+            listener,
+            tls,
+            slot,
+        };
+        let served = AssertUnwindSafe(self.run(stream, arrival)).catch_unwind();
+        if served.await.is_err() {
+            error!(%peer, "A connection ended in a panic");
+        }
+        open.decrement(1);
+    }
+
+    async fn run(&self, stream: TcpStream, arrival: Arrival) {
+        let peer = arrival.peer;
+        let listener = arrival.listener.clone();
+        match self.prepare(stream, arrival).await {
+            Ok((stream, connection)) => {
+                self.engine.serve(stream, connection, &self.shutdown).await;
+            }
+            Err(Refusal {
+                metric,
+                reason,
+                error,
+            }) => {
+                counter!(metric, "listener" => listener.to_string(), "reason" => reason)
+                    .increment(1);
+                debug!(%peer, %listener, reason, %error, "Refused a connection");
+            }
+        }
+    }
+
+    /// Everything before HTTP.
+    async fn prepare(
+        &self,
+        stream: TcpStream,
+        arrival: Arrival,
+    ) -> Result<(pingora::protocols::Stream, Arc<Connection>), Refusal> {
+        let limits = &self.shared.settings.limits;
+        let broken = |error| Refusal::connection("socket-error", error);
+        listen::tune(&stream).map_err(broken)?;
+        let peer = canonical(arrival.peer);
+        let mut local = canonical(stream.local_addr().map_err(broken)?);
+        let mut client = peer;
+        let mut proxied = false;
+        let mut socket = Socket::new(stream);
+
+        let expects_proxy = proxy_protocol::expected(self.shared.tables.pin().trust(), peer.ip());
+        let (first_byte, silent) = if expects_proxy {
+            (limits.proxy_header_timeout, "proxy-protocol-timeout")
+        } else if arrival.tls {
+            (limits.client_hello_timeout, "client-hello-timeout")
+        } else {
+            (limits.header_timeout, "header-timeout")
+        };
+        self.first_byte(&socket, first_byte, silent).await?;
+
+        if expects_proxy {
+            let header = timeout(
+                limits.proxy_header_timeout,
+                proxy_protocol::read(&mut socket),
+            )
+            .await
+            .map_err(|_| Refusal::connection("proxy-protocol-timeout", timed_out()))?
+            .map_err(|error| Refusal::connection(error.reason(), error.into()))?;
+            if let Some(addresses) = header {
+                client = canonical(addresses.client);
+                local = canonical(addresses.local);
+                proxied = true;
+            }
+        }
+
+        let (transport, tls, http2) = if arrival.tls {
+            let (stream, facts) = client_hello::accept(socket, &self.shared.tables, limits).await?;
+            let http2 = facts.alpn_h2;
+            (Transport::Tls(Box::new(stream)), Some(facts), http2)
+        } else {
+            let http2 = timeout(limits.header_timeout, socket.starts_with_h2_preface())
+                .await
+                .map_err(|_| Refusal::connection("header-timeout", timed_out()))?
+                .map_err(|error| Refusal::connection("closed-early", error))?;
+            (Transport::Plain(socket), None, http2)
+        };
+        let connection = Arc::new(Connection {
+            peer,
+            client,
+            local,
+            proxied,
+            listener: arrival.listener,
+            tls,
+            http2,
+            deadline: Arc::new(Deadline::new(limits.header_timeout, limits.idle_timeout)),
+            slot: arrival.slot,
+        });
+        let stream = conn::session(transport, Arc::clone(&connection));
+        Ok((stream, connection))
+    }
+
+    /// Waits until the client has sent something. Only here a drain may close a new connection.
+    async fn first_byte(
+        &self,
+        socket: &Socket,
+        limit: Duration,
+        reason: &'static str,
+    ) -> Result<(), Refusal> {
+        let mut close_idle = self.close_idle.clone();
+        tokio::select! {
+            biased;
+            readable = timeout(limit, socket.readable()) => match readable {
+                Ok(readable) => readable.map_err(|error| Refusal::connection("socket-error", error)),
+                Err(_) => Err(Refusal::connection(reason, timed_out())),
+            },
+            _ = close_idle.wait_for(|closing| *closing) => {
+                Err(Refusal::connection("drain", io::ErrorKind::Interrupted.into()))
+            }
+        }
+    }
+}
+
+fn timed_out() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
+/// An IPv4 client of a dual-stack socket is an IPv4 client.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

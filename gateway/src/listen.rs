@@ -1,0 +1,329 @@
+//! Sockets: bound before anything runs, one of each per worker, closed by a drain.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::counter;
+use model::ListenerName;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use table::TableReader;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use crate::Shared;
+use crate::drain::{Acceptor, Running, Stage, Tracker};
+use crate::front::Front;
+use crate::settings::Settings;
+use crate::telemetry;
+
+/// Connections that the kernel may hold for us while we are busy; it cuts this down to `net.core.somaxconn`.
+const BACKLOG: i32 = 16_384;
+
+/// How long an accept loop rests when the process or the machine is out of something.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// A peer that has vanished without a word is noticed after about two minutes.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_mins(1))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
+
+/// Why an address could not be bound.
+#[derive(Debug, Error)]
+#[error("cannot listen on {address}: {}", reason(.source))]
+pub struct BindError {
+    /// The address asked for.
+    pub address: SocketAddr,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+fn reason(error: &io::Error) -> String {
+    let kind = error.kind();
+    if kind == io::ErrorKind::AddrInUse {
+        "another socket listens there already".into()
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "not permitted; ports below 1024 need the capability NET_BIND_SERVICE".into()
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        "no interface of this machine has that address".into()
+    } else {
+        error.to_string()
+    }
+}
+
+/// A gateway that has its sockets and does not serve yet: connections wait in the kernel.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
+    /// The sockets of each worker.
+    workers: Vec<Vec<Bound>>,
+}
+
+/// A bound socket and what it is for.
+#[derive(Debug)]
+struct Bound {
+    socket: Socket,
+    listener: ListenerName,
+    tls: bool,
+}
+
+impl Gateway {
+    /// Binds all sockets. An error leaves nothing bound.
+    pub fn bind(settings: Settings, tables: TableReader) -> Result<Self, BindError> {
+        let mut workers: Vec<Vec<Bound>> = Vec::new();
+        workers.resize_with(settings.workers.max(1), Vec::new);
+        let wanted: Vec<SocketAddr> = settings
+            .http
+            .iter()
+            .chain(&settings.https)
+            .copied()
+            .collect();
+        let mut bind_all = |addresses: &[SocketAddr], listener: &ListenerName, tls: bool| {
+            addresses
+                .iter()
+                .map(|&address| {
+                    let sockets = bind_each(address, &wanted, workers.len())
+                        .map_err(|source| BindError { address, source })?;
+                    let bound = sockets.local;
+                    for (worker, socket) in workers.iter_mut().zip(sockets.each) {
+                        worker.push(Bound {
+                            socket,
+                            listener: listener.clone(),
+                            tls,
+                        });
+                    }
+                    Ok(bound)
+                })
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let http = bind_all(&settings.http, &ListenerName::http(), false)?;
+        let https = bind_all(&settings.https, &ListenerName::https(), true)?;
+        Ok(Self {
+            shared: Arc::new(Shared::new(settings, tables)),
+            http,
+            https,
+            workers,
+        })
+    }
+
+    /// Where plain HTTP is accepted; port 0 has become a real one.
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    /// Where TLS is accepted; port 0 has become a real one.
+    pub fn https_addresses(&self) -> &[SocketAddr] {
+        &self.https
+    }
+
+    /// Starts one thread per worker and serves.
+    pub fn start(self) -> Result<Running, io::Error> {
+        let tracker = Tracker::new(self.shared.settings.limits.max_connections);
+        let mut running = Running {
+            tracker: Arc::clone(&tracker),
+            shared: Arc::clone(&self.shared),
+            workers: Vec::new(),
+        };
+        for (number, sockets) in self.workers.into_iter().enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let shared = Arc::clone(&self.shared);
+            let tracker = Arc::clone(&tracker);
+            // Counted here and not in the thread: otherwise a drain that comes at once could miss it.
+            let sockets: Vec<(Bound, Acceptor)> = sockets
+                .into_iter()
+                .map(|socket| (socket, tracker.acceptor()))
+                .collect();
+            // An error from here on drops `running`, which ends the workers that have been started.
+            running.workers.push(
+                std::thread::Builder::new()
+                    .name(format!("worker-{number}"))
+                    .spawn(move || runtime.block_on(work(shared, tracker, sockets)))?,
+            );
+        }
+        Ok(running)
+    }
+}
+
+/// The life of a worker.
+async fn work(shared: Arc<Shared>, tracker: Arc<Tracker>, sockets: Vec<(Bound, Acceptor)>) {
+    let grace = shared.settings.limits.drain_grace;
+    let mut stage = tracker.stage();
+    let (front, lifecycle) = Front::new(shared, tracker);
+    for (bound, acceptor) in sockets {
+        let socket: std::net::TcpListener = bound.socket.into();
+        match TcpListener::from_std(socket) {
+            Ok(listener) => {
+                let listen = Listen {
+                    front: Arc::clone(&front),
+                    listener: bound.listener,
+                    tls: bound.tls,
+                };
+                tokio::spawn(listen.run(listener, stage.clone(), acceptor));
+            }
+            Err(error) => warn!(%error, "Cannot register a listening socket"),
+        }
+    }
+    // The waits fail when the tracker is gone, and the front holds it.
+    let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
+    lifecycle.shut_down();
+    let aborted = timeout(grace, stage.wait_for(|stage| *stage >= Stage::Aborted));
+    if aborted.await.is_err() {
+        lifecycle.close_idle();
+        front.close_idle().await;
+        let _ = stage.wait_for(|stage| *stage >= Stage::Aborted).await;
+    }
+}
+
+/// One socket's accept loop.
+struct Listen {
+    front: Arc<Front>,
+    listener: ListenerName,
+    tls: bool,
+}
+
+impl Listen {
+    async fn run(
+        self,
+        listener: TcpListener,
+        mut stage: watch::Receiver<Stage>,
+        _counted: Acceptor,
+    ) {
+        let mut exhausted = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = stage.wait_for(|stage| *stage >= Stage::Draining) => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    exhausted = false;
+                    self.begin(stream, peer);
+                }
+                Err(error) if is_about_one_connection(&error) => {
+                    debug!(%error, "Lost a connection before it was accepted");
+                }
+                Err(error) => {
+                    counter!(telemetry::ACCEPT_ERRORS, "listener" => self.listener.to_string())
+                        .increment(1);
+                    // Once per episode: this comes ten times a second while it lasts.
+                    if !exhausted {
+                        warn!(%error, listener = %self.listener, "Cannot accept connections");
+                    }
+                    exhausted = true;
+                    sleep(EXHAUSTED_PAUSE).await;
+                }
+            }
+        }
+        self.accept_rest(listener);
+    }
+
+    /// Takes what the kernel has queued already: closing the socket would reset it.
+    fn accept_rest(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else {
+            return;
+        };
+        while let Ok((stream, peer)) = listener.accept() {
+            let stream = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.begin(stream, peer);
+            }
+        }
+    }
+
+    fn begin(&self, stream: TcpStream, peer: SocketAddr) {
+        let Some(slot) = self.front.admit() else {
+            counter!(telemetry::CONNECTIONS_REFUSED, "listener" => self.listener.to_string(), "reason" => "limit")
+                .increment(1);
+            return;
+        };
+        let front = Arc::clone(&self.front);
+        tokio::spawn(front.serve(stream, peer, self.listener.clone(), self.tls, slot));
+    }
+}
+
+/// Errors of `accept` that concern a connection which went away while it was queued; see accept(2).
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::Interrupted
+    )
+}
+
+struct Sockets {
+    local: SocketAddr,
+    each: Vec<Socket>,
+}
+
+/// Binds `address` once per worker.
+fn bind_each(address: SocketAddr, wanted: &[SocketAddr], workers: usize) -> io::Result<Sockets> {
+    let only_v6 = wants_both_families(address, wanted);
+    if address.port() != 0 {
+        // SO_REUSEPORT would let a second process of the same user in without a word and take half of the
+        // connections. A socket without it cannot be bound next to one that listens, so this one finds out.
+        bind_one(address, only_v6, false)?;
+    }
+    let first = bind_one(address, only_v6, true)?;
+    let local = first
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the socket has no internet address"))?;
+    let mut each = vec![first];
+    while each.len() < workers {
+        each.push(bind_one(local, only_v6, true)?);
+    }
+    // Only now, so that no connection waits at a gateway that could not be bound.
+    for socket in &each {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(Sockets { local, each })
+}
+
+/// `[::]` takes IPv4 too, unless that is asked for by an address of its own on the same port.
+fn wants_both_families(address: SocketAddr, wanted: &[SocketAddr]) -> bool {
+    address.ip() == Ipv6Addr::UNSPECIFIED
+        && wanted
+            .iter()
+            .any(|other| other.ip() == Ipv4Addr::UNSPECIFIED && other.port() == address.port())
+}
+
+fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    // A restart must not wait for connections of the last run to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Sets what every accepted connection has.
+pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE)
+}

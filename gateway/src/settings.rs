@@ -1,0 +1,104 @@
+//! What a gateway is started with.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How access-log lines are written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    #[default]
+    Json,
+    /// Text for people.
+    Text,
+}
+
+/// Everything that stays the same for the life of a gateway. What may change is in the table.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where plain HTTP is accepted.
+    pub http: Vec<SocketAddr>,
+    /// Where TLS is accepted.
+    pub https: Vec<SocketAddr>,
+    /// Worker threads, each with a runtime, sockets and upstream connections of its own. At least one is started.
+    pub workers: usize,
+    /// Bounds on what clients may use.
+    pub limits: Limits,
+    /// How the access log is written; `None` writes none.
+    pub access_log: Option<LogFormat>,
+    /// How many label combinations one metric may have; what comes after that is counted as `other`.
+    pub max_series: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            http: Vec::new(),
+            https: Vec::new(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            limits: Limits::default(),
+            access_log: Some(LogFormat::Json),
+            max_series: 10_000,
+        }
+    }
+}
+
+/// Bounds on what clients may use, with defaults for a gateway that faces the internet.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Connections held at once, over all listeners and workers. One more is closed as soon as it is accepted.
+    /// Default: 65,536.
+    pub max_connections: usize,
+    /// Time for the PROXY protocol header, from accept. Default: 5 seconds.
+    pub proxy_header_timeout: Duration,
+    /// Time for the whole `ClientHello`, however many segments and records it comes in. Default: 10 seconds.
+    pub client_hello_timeout: Duration,
+    /// Time for the rest of the TLS handshake. Default: 10 seconds.
+    pub handshake_timeout: Duration,
+    /// Time for the whole header section of a request, from its first byte; for the first request of a connection
+    /// from the moment that the connection stands. It also bounds the HTTP/2 preface. Default: 30 seconds.
+    pub header_timeout: Duration,
+    /// How long a connection may be kept without a request. Default: 75 seconds.
+    pub idle_timeout: Duration,
+    /// Time between two reads of a request body. Default: 60 seconds.
+    pub body_timeout: Duration,
+    /// Time for one write to a client to make progress. Default: 60 seconds.
+    pub write_timeout: Duration,
+    /// Size of the header section of a request; more is answered with 431. Default: 64 KiB.
+    pub max_header_bytes: usize,
+    /// Fields in the header section of a request; more is answered with 431. Default: 128.
+    pub max_headers: usize,
+    /// Requests at once on one HTTP/2 connection. Default: 128.
+    pub h2_max_streams: u32,
+    /// Body bytes that an HTTP/2 client may send on one stream before they are read. Default: 256 KiB.
+    pub h2_stream_window: u32,
+    /// Body bytes that an HTTP/2 client may send on one connection before they are read. Default: 1 MiB.
+    pub h2_connection_window: u32,
+    /// Idle connections kept to the endpoints of all backends, per worker. Default: 1,024.
+    pub upstream_idle_connections: usize,
+    /// How long a drain leaves idle connections open, so that requests already on their way are still answered.
+    /// Default: 500 milliseconds.
+    pub drain_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 65_536,
+            proxy_header_timeout: Duration::from_secs(5),
+            client_hello_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_mins(1),
+            write_timeout: Duration::from_mins(1),
+            max_header_bytes: 64 * 1024,
+            max_headers: 128,
+            h2_max_streams: 128,
+            h2_stream_window: 256 * 1024,
+            h2_connection_window: 1024 * 1024,
+            upstream_idle_connections: 1024,
+            drain_grace: Duration::from_millis(500),
+        }
+    }
+}
