@@ -209,3 +209,143 @@ impl<S> fmt::Debug for GuardIo<S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use model::ListenerName;
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::time::interval;
+
+    use super::*;
+    use crate::connection::Deadline;
+    use crate::drain::Tracker;
+
+    const SHORT: Duration = Duration::from_millis(80);
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn guard(
+        header: Duration,
+        idle: Duration,
+        http2: bool,
+    ) -> (GuardIo<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = duplex(1024);
+        let address: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let connection = Connection {
+            peer: address,
+            client: address,
+            local: address,
+            proxied: false,
+            listener: ListenerName::http(),
+            tls: None,
+            http2,
+            deadline: Arc::new(Deadline::new(header, idle)),
+            slot: Tracker::new(1).open().unwrap(),
+        };
+        let digests = Digests {
+            id: 0,
+            socket: Arc::new(SocketDigest::from_raw_fd(-1)),
+            tls: None,
+        };
+        (GuardIo::new(ours, Arc::new(connection), digests), theirs)
+    }
+
+    /// Reads up to the first failure, for ten seconds at most.
+    async fn read_all(guard: &mut GuardIo<DuplexStream>) -> (usize, io::ErrorKind, Duration) {
+        let begun = Instant::now();
+        let mut buf = [0; 64];
+        let mut length = 0;
+        let read = async {
+            loop {
+                match guard.read(&mut buf).await {
+                    Ok(0) => return io::ErrorKind::UnexpectedEof,
+                    Ok(read) => length += read,
+                    Err(error) => return error.kind(),
+                }
+            }
+        };
+        let kind = timeout(Duration::from_secs(10), read).await.unwrap();
+        (length, kind, begun.elapsed())
+    }
+
+    #[tokio::test]
+    async fn silence_is_cut() {
+        let (mut guard, _client) = guard(SHORT, LONG, false);
+        let (length, kind, after) = read_all(&mut guard).await;
+        assert_eq!((length, kind), (0, io::ErrorKind::TimedOut));
+        assert!(after >= SHORT - Duration::from_millis(1), "after {after:?}");
+    }
+
+    #[tokio::test]
+    async fn a_trickle_is_cut() {
+        let (mut guard, mut client) = guard(SHORT, LONG, false);
+        let trickle = tokio::spawn(async move {
+            let mut tick = interval(Duration::from_millis(5));
+            loop {
+                tick.tick().await;
+                if client.write_all(b"x").await.is_err() {
+                    return;
+                }
+            }
+        });
+        let (length, kind, _) = read_all(&mut guard).await;
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+        assert!(length > 0, "bytes that came in time are read");
+        drop(guard);
+        timeout(Duration::from_secs(5), trickle)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_that_runs_is_not_cut() {
+        let (mut guard, mut client) = guard(SHORT, LONG, false);
+        guard.connection.request_started();
+        let quiet = timeout(SHORT * 3, guard.read_u8()).await;
+        assert!(quiet.is_err(), "the read is still waiting");
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(guard.read_u8().await.unwrap(), b'x');
+    }
+
+    #[tokio::test]
+    async fn the_idle_time_ends_with_the_first_byte_of_the_next_request() {
+        // Silence between two requests: the idle time counts, although a timer for later exists already.
+        let (mut idle, _client) = guard(LONG, SHORT, false);
+        assert!(timeout(SHORT / 4, idle.read_u8()).await.is_err());
+        idle.connection.request_started();
+        idle.connection.request_finished();
+        assert_eq!(read_all(&mut idle).await.1, io::ErrorKind::TimedOut);
+
+        // The first byte came in time: now the header time counts, not the rest of the idle time.
+        let (mut slow, mut client) = guard(SHORT, LONG, false);
+        slow.connection.request_started();
+        slow.connection.request_finished();
+        client.write_all(b"G").await.unwrap();
+        let (length, kind, _) = read_all(&mut slow).await;
+        assert_eq!((length, kind), (1, io::ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn an_idle_http2_connection_is_left_to_its_own_timer() {
+        let (mut guard, mut client) = guard(SHORT, SHORT, true);
+        guard.connection.request_started();
+        guard.connection.request_finished();
+        assert!(timeout(SHORT * 3, guard.read_u8()).await.is_err());
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(guard.read_u8().await.unwrap(), b'x');
+    }
+
+    #[tokio::test]
+    async fn a_timer_moves_both_ways() {
+        let (mut guard, _client) = guard(SHORT, LONG, false);
+        assert!(timeout(SHORT / 4, guard.read_u8()).await.is_err());
+        // Later: the timer that exists fires too early and is set again.
+        guard.connection.deadline.arm_idle();
+        assert!(timeout(SHORT * 2, guard.read_u8()).await.is_err());
+        // Earlier.
+        guard.connection.deadline.arm_header();
+        assert_eq!(read_all(&mut guard).await.1, io::ErrorKind::TimedOut);
+    }
+}
