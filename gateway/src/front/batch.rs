@@ -291,7 +291,7 @@ mod tests {
     async fn a_large_body_takes_the_header_along() {
         let (mut batch, mut client) = batch(Flush::Now, 1 << 17);
         batch.write_all(b"header").await.unwrap();
-        batch.write_all(&[b'x'; 60_000]).await.unwrap();
+        batch.write_all(&vec![b'x'; 60_000]).await.unwrap();
         assert_eq!(batch.inner.writes, [60_006], "without a flush");
         assert_eq!(batch.held.capacity(), 0, "no memory is kept");
         let mut got = vec![0; 60_006];
