@@ -1,1 +1,23 @@
-//! Placeholder.
+//! What the end-to-end tests stand on: a real etcd and Kubernetes API server, the real `lockgate` binary, origin
+//! servers, and clients that see only what a user sees: `kubectl`, `curl`, the gateway's ports, the admin port.
+//!
+//! Everything runs in network and process namespaces that `e2e/cluster/run.sh` makes, so that the addresses below are
+//! free, no traffic leaves the machine, and nothing survives the run. `cargo test -p e2e` by itself fails and says so.
+//!
+//! | address | who |
+//! | --- | --- |
+//! | 203.0.113.10 and up | `lockgate`: ports 80, 443 and 10254 |
+//! | 203.0.113.100 and up | origin servers: port 8080 |
+//! | 203.0.113.240 and up | API servers (6443), each with its etcd (2379) |
+
+pub mod audit;
+pub mod client;
+pub mod cluster;
+pub mod kubectl;
+pub mod load;
+pub mod lockgate;
+pub mod origin;
+pub mod pki;
+pub mod process;
+pub mod scene;
+pub mod wait;

@@ -1,0 +1,90 @@
+//! `kubectl`, as a user types it.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+/// No command may take longer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// One user's access to one API server.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    home: PathBuf,
+}
+
+impl Kubectl {
+    /// `home` holds its cache.
+    pub fn new(program: &Path, kubeconfig: &Path, home: &Path) -> Self {
+        Self {
+            program: program.to_owned(),
+            kubeconfig: kubeconfig.to_owned(),
+            home: home.to_owned(),
+        }
+    }
+
+    /// Runs a command and returns what it printed.
+    pub async fn run(&self, arguments: &[&str]) -> Result<String> {
+        self.run_with_input(arguments, "").await
+    }
+
+    /// Runs a command that reads `input`.
+    pub async fn run_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let what = || format!("kubectl {}", arguments.join(" "));
+        let mut child = Command::new(&self.program)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(arguments)
+            .env_clear()
+            .env("HOME", &self.home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(what)?;
+        let mut stdin = child.stdin.take().context("no standard input")?;
+        let done = async {
+            // A command that reads no input may have closed it already.
+            let _written = stdin.write_all(input.as_bytes()).await;
+            drop(stdin);
+            child.wait_with_output().await
+        };
+        let output = tokio::time::timeout(DEADLINE, done)
+            .await
+            .with_context(|| format!("{}: not done after {DEADLINE:?}", what()))??;
+        if !output.status.success() {
+            bail!(
+                "{}: {}",
+                what(),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// `kubectl apply` of a YAML stream.
+    pub async fn apply(&self, namespace: &str, manifests: &str) -> Result<()> {
+        self.run_with_input(
+            &["apply", "--namespace", namespace, "--filename", "-"],
+            manifests,
+        )
+        .await
+        .map(drop)
+    }
+
+    /// `kubectl get … -o json`.
+    pub async fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self
+            .run(&[arguments, &["--output", "json"]].concat())
+            .await?;
+        Ok(serde_json::from_str(&text)?)
+    }
+}

@@ -1,0 +1,137 @@
+//! Certificates that change while they are in use.
+
+use anyhow::{Result, ensure};
+use e2e::load::Load;
+use e2e::origin::Origin;
+use e2e::pki::Identity;
+use e2e::scene::Scene;
+use e2e::wait::{SOON, eventually};
+
+const URL: &str = "https://rotating.example.com/";
+
+#[tokio::test]
+async fn a_secret_rotates_under_requests() -> Result<()> {
+    let scene = Scene::new("rotation").await?;
+    let origin = Origin::start("web").await?;
+    scene.service("web", &[&origin]).await?;
+    let identities: Vec<Identity> = (0..4)
+        .map(|_| scene.authority.site(&["rotating.example.com"]))
+        .collect::<Result<_>>()?;
+    scene.certificate("rotating", &identities[0]).await?;
+    scene
+        .ingress("rotating", "rotating.example.com", "web", "rotating")
+        .await?;
+    let gateway = scene.lockgate("rotation-0", &[]).await?;
+    let client = scene.client(&gateway)?;
+
+    let load = Load::start(&client, &[(URL, "web")])?;
+    load.proceed(100).await?;
+    for identity in &identities[1..] {
+        scene.certificate("rotating", identity).await?;
+        eventually(
+            "new connections see the new certificate",
+            SOON,
+            async || {
+                let connection = client.connect(URL).await?;
+                ensure!(
+                    connection.certificate() == Some(&identity.der),
+                    "the old certificate"
+                );
+                Ok(())
+            },
+        )
+        .await?;
+        load.proceed(100).await?;
+    }
+    let tally = load.stop().await?;
+    tally.check()?;
+    let expected: Vec<_> = identities
+        .into_iter()
+        .map(|identity| identity.der)
+        .collect();
+    assert!(
+        tally.certificates == expected,
+        "each certificate once, in order"
+    );
+    scene.finish([gateway]).await
+}
+
+#[tokio::test]
+async fn a_broken_secret_leaves_the_last_good_certificate_in_place_and_tells_its_owner()
+-> Result<()> {
+    let scene = Scene::new("broken").await?;
+    let origin = Origin::start("web").await?;
+    scene.service("web", &[&origin]).await?;
+    let good = scene.authority.site(&["rotating.example.com"])?;
+    let other = scene.authority.site(&["rotating.example.com"])?;
+    let repaired = scene.authority.site(&["rotating.example.com"])?;
+    scene.certificate("rotating", &good).await?;
+    scene
+        .ingress("rotating", "rotating.example.com", "web", "rotating")
+        .await?;
+    let gateway = scene.lockgate("broken-0", &[]).await?;
+    let client = scene.client(&gateway)?;
+    client.get(URL).await?;
+
+    let load = Load::start(&client, &[(URL, "web")])?;
+    for (certificate, key, fault) in [
+        (
+            good.certificate.as_str(),
+            other.key.as_str(),
+            "a key of another certificate",
+        ),
+        ("garbage", good.key.as_str(), "no certificate"),
+        (other.certificate.as_str(), "", "no key"),
+    ] {
+        let before = warnings(&scene).await?.len();
+        let secret = serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "rotating"},
+            "type": "kubernetes.io/tls", "stringData": {"tls.crt": certificate, "tls.key": key},
+        });
+        scene.apply(&secret.to_string()).await?;
+        eventually(&format!("the owner is told: {fault}"), SOON, async || {
+            let warnings = warnings(&scene).await?;
+            ensure!(warnings.len() > before, "{warnings:#?}");
+            Ok(())
+        })
+        .await?;
+        let connection = client.connect(URL).await?;
+        assert!(
+            connection.certificate() == Some(&good.der),
+            "{fault}: the last good one serves"
+        );
+    }
+    scene.kubectl(&["delete", "secret", "rotating"]).await?;
+    load.proceed(100).await?;
+    scene.certificate("rotating", &repaired).await?;
+    eventually("the repaired Secret is used", SOON, async || {
+        let connection = client.connect(URL).await?;
+        ensure!(connection.certificate() == Some(&repaired.der));
+        Ok(())
+    })
+    .await?;
+    let tally = load.stop().await?;
+    tally.check()?;
+    assert!(
+        tally.certificates == [good.der, repaired.der],
+        "neither a broken one nor the built-in one was ever shown",
+    );
+    for warning in warnings(&scene).await? {
+        ensure!(
+            !warning.contains("PRIVATE KEY"),
+            "a key in an Event: {warning}"
+        );
+    }
+    ensure!(!gateway.log().contains("PRIVATE KEY"), "a key in the log");
+    scene.finish([gateway]).await
+}
+
+/// The Warnings about the Ingress that name the Secret.
+async fn warnings(scene: &Scene) -> Result<Vec<String>> {
+    let events = scene.events("Ingress", "rotating").await?;
+    Ok(events
+        .into_iter()
+        .filter(|event| event.kind == "Warning" && event.message.contains("rotating"))
+        .map(|event| format!("{}: {}", event.reason, event.message))
+        .collect())
+}

@@ -1,0 +1,79 @@
+//! `kubectl apply -k config/default`.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use e2e::cluster::Access;
+use e2e::lockgate::Installation;
+use e2e::scene::Scene;
+
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config");
+
+#[tokio::test]
+async fn applying_the_shipped_configuration_twice_changes_nothing() -> Result<()> {
+    let access = Access::shared()?;
+    let folder = format!("{CONFIG}/default");
+    let printed = access
+        .kubectl
+        .run(&["apply", "--kustomize", &folder])
+        .await?;
+    let changed: Vec<&str> = printed
+        .lines()
+        .filter(|line| !line.ends_with("unchanged"))
+        .collect();
+    ensure!(changed.is_empty(), "{}", changed.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_shipped_configuration_passes_strict_validation() -> Result<()> {
+    let access = Access::shared()?;
+    let mut folders = vec![Path::new(CONFIG).join("default")];
+    for overlay in std::fs::read_dir(Path::new(CONFIG).join("overlays"))? {
+        folders.push(overlay?.path());
+    }
+    for folder in folders {
+        let folder = folder.display().to_string();
+        let arguments = [
+            "apply",
+            "--dry-run=server",
+            "--validate=strict",
+            "--kustomize",
+            &folder,
+        ];
+        access.kubectl.run(&arguments).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_shipped_class_is_ours_and_not_the_default() -> Result<()> {
+    let access = Access::shared()?;
+    let class = access
+        .kubectl
+        .json(&["get", "ingressclass", "lockgate"])
+        .await?;
+    assert_eq!(
+        class
+            .pointer("/spec/controller")
+            .and_then(|controller| controller.as_str()),
+        Some("lockgate.dev/ingress-controller"),
+    );
+    let default = "/metadata/annotations/ingressclass.kubernetes.io~1is-default-class";
+    assert_eq!(
+        class.pointer(default),
+        None,
+        "who installs Lockgate must not take over other Ingresses"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_flags_of_the_shipped_deployment_start_the_binary() -> Result<()> {
+    let scene = Scene::new("install").await?;
+    let installation = Installation::read(&scene.access).await?;
+    let gateway = installation.launch("install-0", &[]).await?.ready().await?;
+    let health = gateway.admin("/healthz").await?;
+    assert_eq!(health.status, 200);
+    scene.finish([gateway]).await
+}

@@ -1,0 +1,247 @@
+//! Hosts, paths, backends and certificates, as `kubectl` describes them and `curl` sees them.
+
+use anyhow::{Result, ensure};
+use e2e::client::{Version, curl};
+use e2e::origin::Origin;
+use e2e::scene::Scene;
+use e2e::wait::{SOON, eventually};
+
+const INGRESSES: &str = r"
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop}
+spec:
+  ingressClassName: lockgate
+  rules:
+  - host: shop.example.com
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: shop, port: {number: 80}}}}
+      - {path: /cart, pathType: Prefix, backend: {service: {name: cart, port: {name: http}}}}
+      - {path: /cart/help, pathType: Exact, backend: {service: {name: shop, port: {number: 80}}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: blog}
+spec:
+  ingressClassName: lockgate
+  rules:
+  - host: '*.blog.example.com'
+    http:
+      paths:
+      - {path: /posts, pathType: Prefix, backend: {service: {name: blog, port: {number: 80}}}}
+";
+
+#[tokio::test]
+async fn hosts_and_paths_lead_to_their_services() -> Result<()> {
+    let scene = Scene::new("serving").await?;
+    let (shop, cart, blog) = (
+        Origin::start("shop").await?,
+        Origin::start("cart").await?,
+        Origin::start("blog").await?,
+    );
+    for origin in [&shop, &cart, &blog] {
+        scene.service(origin.name(), &[origin]).await?;
+    }
+    scene.apply(INGRESSES).await?;
+    let gateway = scene.lockgate("serving-0", &[]).await?;
+    let client = scene.client(&gateway)?;
+
+    for (url, status, origin, why) in [
+        (
+            "http://shop.example.com/",
+            200,
+            "shop /",
+            "a prefix of everything",
+        ),
+        (
+            "http://shop.example.com/cart/1?a=b",
+            200,
+            "cart /cart/1",
+            "the longest path wins",
+        ),
+        (
+            "http://shop.example.com/cart/help",
+            200,
+            "shop /cart/help",
+            "exact beats prefix",
+        ),
+        (
+            "http://shop.example.com/cart/help/",
+            200,
+            "cart /cart/help/",
+            "exact means exact",
+        ),
+        (
+            "http://shop.example.com/cartoon",
+            200,
+            "shop /cartoon",
+            "prefixes end at a slash",
+        ),
+        (
+            "http://SHOP.example.com:80/cart",
+            200,
+            "cart /cart",
+            "case and port of a host do not count",
+        ),
+        (
+            "http://ann.blog.example.com/posts/1",
+            200,
+            "blog /posts/1",
+            "a wildcard host",
+        ),
+        ("http://ann.blog.example.com/", 404, "", "no path"),
+        (
+            "http://a.b.blog.example.com/posts",
+            404,
+            "",
+            "a wildcard stands for one label",
+        ),
+        ("http://elsewhere.example.com/", 404, "", "no host"),
+    ] {
+        for version in [Version::Http1, Version::Http2] {
+            let reply = client.clone().speaking(version)?.get(url).await?;
+            assert_eq!(reply.status, status, "{why}: {url} over {version:?}");
+            if status == 200 {
+                assert_eq!(reply.origin(), origin, "{why}: {url} over {version:?}");
+            }
+        }
+    }
+    scene.finish([gateway]).await
+}
+
+#[tokio::test]
+async fn curl_sees_certificates_by_name_and_is_sent_to_https() -> Result<()> {
+    let scene = Scene::new("serving-tls").await?;
+    let origin = Origin::start("web").await?;
+    scene.service("web", &[&origin]).await?;
+    scene
+        .certificate("one", &scene.authority.site(&["one.example.com"])?)
+        .await?;
+    scene
+        .certificate("two", &scene.authority.site(&["*.two.example.com"])?)
+        .await?;
+    scene
+        .ingress("one", "one.example.com", "web", "one")
+        .await?;
+    scene
+        .ingress("two", "'*.two.example.com'", "web", "two")
+        .await?;
+    let gateway = scene.lockgate("serving-tls-0", &[]).await?;
+    let trusted = scene.access.folder.join("sites.crt");
+    std::fs::write(&trusted, scene.authority.certificate())?;
+    let trusted = trusted.display().to_string();
+    let address = gateway.address;
+
+    for (host, version) in [
+        ("one.example.com", "--http1.1"),
+        ("one.example.com", "--http2"),
+        ("a.two.example.com", "--http1.1"),
+        ("b.two.example.com", "--http2"),
+    ] {
+        // curl checks the chain and the name.
+        let resolve = format!("{host}:443:{address}");
+        let url = format!("https://{host}/hello");
+        let printed = curl(&[
+            "--cacert",
+            &trusted,
+            "--resolve",
+            &resolve,
+            version,
+            "--write-out",
+            "%{http_code} %{http_version}",
+            &url,
+        ])
+        .await?;
+        ensure!(
+            printed.starts_with("web /hello\n"),
+            "{host} {version}: {printed}"
+        );
+        ensure!(
+            printed.contains("x-forwarded-proto: https"),
+            "{host} {version}: {printed}"
+        );
+        let expected = if version == "--http2" {
+            "200 2"
+        } else {
+            "200 1.1"
+        };
+        ensure!(printed.ends_with(expected), "{host} {version}: {printed}");
+    }
+
+    let resolve = format!("one.example.com:80:{address}");
+    let redirect = "%{http_code} %{redirect_url}";
+    let url = "http://one.example.com/a?b=c";
+    let printed = curl(&[
+        "--resolve",
+        &resolve,
+        "--output",
+        "/dev/null",
+        "--write-out",
+        redirect,
+        url,
+    ])
+    .await?;
+    assert_eq!(printed, "308 https://one.example.com/a?b=c");
+
+    // A name without a certificate: the built-in one, which nobody trusts, and no route.
+    let resolve = format!("other.example.com:443:{address}");
+    let arguments = [
+        "--resolve",
+        &resolve,
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{http_code}",
+    ];
+    let url = "https://other.example.com/";
+    ensure!(
+        curl(&[&arguments[..], &["--cacert", &trusted, url]].concat())
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        curl(&[&arguments[..], &["--insecure", url]].concat()).await?,
+        "404"
+    );
+    scene.finish([gateway]).await
+}
+
+#[tokio::test]
+async fn routes_come_and_go_with_their_objects() -> Result<()> {
+    let scene = Scene::new("serving-changes").await?;
+    let (old, new) = (Origin::start("old").await?, Origin::start("new").await?);
+    scene.service("old", &[&old]).await?;
+    scene.service("new", &[&new]).await?;
+    let gateway = scene.lockgate("serving-changes-0", &[]).await?;
+    let client = scene.client(&gateway)?;
+    let url = "http://changes.example.com/";
+    let serves = async |expected: &str| {
+        eventually(&format!("{url} answers {expected}"), SOON, async || {
+            let reply = client.get(url).await?;
+            let seen = format!("{} {}", reply.status.as_u16(), reply.origin());
+            ensure!(seen.starts_with(expected), "{seen}");
+            Ok(())
+        })
+        .await
+    };
+
+    serves("404").await?;
+    scene
+        .ingress("changes", "changes.example.com", "old", "")
+        .await?;
+    serves("200 old /").await?;
+    scene
+        .ingress("changes", "changes.example.com", "new", "")
+        .await?;
+    serves("200 new /").await?;
+    scene
+        .ingress("changes", "changes.example.com", "missing", "")
+        .await?;
+    serves("503").await?;
+    scene.service("missing", &[&old]).await?;
+    serves("200 old /").await?;
+    scene.kubectl(&["delete", "ingress", "changes"]).await?;
+    serves("404").await?;
+    scene.finish([gateway]).await
+}
