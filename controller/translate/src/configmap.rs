@@ -1,0 +1,330 @@
+//! The global ConfigMap → settings of every host.
+//!
+//! Names, defaults and value syntax are those of ingress-nginx. A value that cannot be read is reported and its
+//! default kept; of `proxy-real-ip-cidr`, where the default trusts everybody, nobody is trusted instead.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::ConfigMap;
+use model::{ClientTrust, Hsts, Timeouts, TlsPolicy, TlsVersion};
+
+use crate::Problem;
+use crate::report::{Reason, quoted};
+use crate::value;
+
+/// What applies to every host unless its Ingress says otherwise.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Globals {
+    pub(crate) ssl_redirect: bool,
+    pub(crate) force_ssl_redirect: bool,
+    pub(crate) redirect_status: u16,
+    pub(crate) redirect_except: Vec<String>,
+    pub(crate) hsts: Option<Hsts>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) tls: TlsPolicy,
+    pub(crate) trust: ClientTrust,
+}
+
+impl Default for Globals {
+    fn default() -> Self {
+        Draft::default().finish()
+    }
+}
+
+/// The values as they stand in the ConfigMap.
+struct Draft {
+    globals: Globals,
+    hsts: bool,
+    hsts_values: Hsts,
+    forwarded_headers: bool,
+    real_ip_from: Vec<IpNet>,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            globals: Globals {
+                ssl_redirect: true,
+                force_ssl_redirect: false,
+                redirect_status: 308,
+                redirect_except: vec!["/.well-known/acme-challenge".to_owned()],
+                hsts: None,
+                timeouts: Timeouts::default(),
+                tls: TlsPolicy::default(),
+                trust: ClientTrust::default(),
+            },
+            hsts: true,
+            hsts_values: Hsts {
+                max_age: 31_536_000,
+                include_subdomains: true,
+                preload: false,
+            },
+            forwarded_headers: false,
+            real_ip_from: [IpAddr::from([0; 4]), IpAddr::from([0; 16])]
+                .into_iter()
+                .filter_map(|address| IpNet::new(address, 0).ok())
+                .collect(),
+        }
+    }
+}
+
+impl Draft {
+    fn finish(self) -> Globals {
+        let Self {
+            mut globals,
+            hsts,
+            hsts_values,
+            forwarded_headers,
+            real_ip_from,
+        } = self;
+        globals.hsts = hsts.then_some(hsts_values);
+        if globals.trust.proxy_protocol {
+            globals.trust.proxy_protocol_from.clone_from(&real_ip_from);
+        }
+        if forwarded_headers {
+            globals.trust.forwarded_headers_from = real_ip_from;
+        }
+        globals
+    }
+}
+
+/// Reads the ConfigMap; without one the defaults apply.
+pub(crate) fn globals(configmap: Option<&ConfigMap>) -> (Globals, Vec<Problem>) {
+    let mut draft = Draft::default();
+    let mut problems = Vec::new();
+    for (key, text) in configmap
+        .and_then(|object| object.data.as_ref())
+        .into_iter()
+        .flatten()
+    {
+        let field = format!("data[{key}]");
+        match set(&mut draft, key, text) {
+            Ok(()) => {}
+            Err(Fault::Unknown) => problems.push(Problem::warning(
+                Reason::UnsupportedSetting,
+                &field,
+                "this setting is not honoured; it has no effect",
+            )),
+            Err(Fault::Partly(text)) => {
+                problems.push(Problem::warning(Reason::UnsupportedSetting, &field, &text));
+            }
+            Err(Fault::Invalid(reason)) => problems.push(Problem::error(
+                Reason::InvalidSetting,
+                &field,
+                &format!(
+                    "{} cannot be read: {reason}; {}",
+                    quoted(text),
+                    if key == "proxy-real-ip-cidr" {
+                        "no peer is trusted"
+                    } else {
+                        "the default applies"
+                    }
+                ),
+            )),
+        }
+    }
+    (draft.finish(), problems)
+}
+
+enum Fault {
+    /// The key is not honoured.
+    Unknown,
+    /// The value is not usable.
+    Invalid(String),
+    /// The value is used, but not all of it.
+    Partly(String),
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self::Invalid(reason)
+    }
+}
+
+fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
+    let globals = &mut draft.globals;
+    match key {
+        "ssl-redirect" => globals.ssl_redirect = value::boolean(text)?,
+        "force-ssl-redirect" => globals.force_ssl_redirect = value::boolean(text)?,
+        "http-redirect-code" => globals.redirect_status = redirect_status(text)?,
+        "no-tls-redirect-locations" => globals.redirect_except = locations(text)?,
+        "hsts" => draft.hsts = value::boolean(text)?,
+        "hsts-max-age" => {
+            draft.hsts_values.max_age = text
+                .trim()
+                .parse()
+                .map_err(|_| "it is not a number of seconds".to_owned())?;
+        }
+        "hsts-include-subdomains" => {
+            draft.hsts_values.include_subdomains = value::boolean(text)?;
+        }
+        "hsts-preload" => draft.hsts_values.preload = value::boolean(text)?,
+        "ssl-protocols" => return protocols(text, &mut globals.tls.min_version),
+        "ssl-ciphers" => return ciphers(text, &mut globals.tls.cipher_suites),
+        "use-http2" => globals.tls.http2 = value::boolean(text)?,
+        "use-forwarded-headers" => draft.forwarded_headers = value::boolean(text)?,
+        "proxy-real-ip-cidr" => {
+            // Closed first: one bad entry may be the one that was meant to narrow the list.
+            draft.real_ip_from.clear();
+            draft.real_ip_from = networks(text)?;
+        }
+        "compute-full-forwarded-for" => {
+            globals.trust.append_forwarded_for = value::boolean(text)?;
+        }
+        "use-proxy-protocol" => globals.trust.proxy_protocol = value::boolean(text)?,
+        "proxy-connect-timeout" => globals.timeouts.connect = value::seconds(text)?,
+        "proxy-read-timeout" => globals.timeouts.read = value::seconds(text)?,
+        "proxy-send-timeout" => globals.timeouts.send = value::seconds(text)?,
+        _ => return Err(Fault::Unknown),
+    }
+    Ok(())
+}
+
+fn redirect_status(text: &str) -> Result<u16, String> {
+    match text.trim() {
+        "301" => Ok(301),
+        "302" => Ok(302),
+        "307" => Ok(307),
+        "308" => Ok(308),
+        _ => Err("it is none of 301, 302, 307 and 308".to_owned()),
+    }
+}
+
+fn locations(text: &str) -> Result<Vec<String>, String> {
+    value::list(text)
+        .map(|location| {
+            if location.starts_with('/') {
+                Ok(location.to_owned())
+            } else {
+                Err(format!("{} does not start with `/`", quoted(location)))
+            }
+        })
+        .collect()
+}
+
+fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let networks: Vec<IpNet> = value::list(text)
+        .map(|entry| {
+            entry
+                .parse::<IpNet>()
+                .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from))
+                .map_err(|_| format!("{} is not an address or a network", quoted(entry)))
+        })
+        .collect::<Result<_, _>>()?;
+    if networks.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(networks)
+}
+
+fn protocols(text: &str, min_version: &mut TlsVersion) -> Result<(), Fault> {
+    let mut left_out = Vec::new();
+    let (mut v1_2, mut v1_3) = (false, false);
+    for name in text.split_whitespace() {
+        match name {
+            "TLSv1.2" => v1_2 = true,
+            "TLSv1.3" => v1_3 = true,
+            "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" => left_out.push(name),
+            _ => return Err(Fault::Invalid(format!("{} is no version", quoted(name)))),
+        }
+    }
+    *min_version = match (v1_2, v1_3) {
+        (true, _) => TlsVersion::V1_2,
+        (false, true) => TlsVersion::V1_3,
+        (false, false) => {
+            return Err(Fault::Invalid(
+                "it names neither TLSv1.2 nor TLSv1.3, and older versions are not spoken"
+                    .to_owned(),
+            ));
+        }
+    };
+    if !left_out.is_empty() {
+        return Err(Fault::Partly(format!(
+            "{} is not spoken; the lowest version is TLSv1.{}",
+            left_out.join(", "),
+            if v1_2 { 2 } else { 3 }
+        )));
+    }
+    if !v1_3 {
+        return Err(Fault::Partly(
+            "TLSv1.3 cannot be switched off; it is offered as well".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Cipher suites of TLS 1.2 by their OpenSSL and IANA names, as far as rustls has them.
+const TLS12_SUITES: [(&str, &str); 6] = [
+    (
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    ),
+    (
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    ),
+    (
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    ),
+    (
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    ),
+    (
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    ),
+    (
+        "ECDHE-RSA-CHACHA20-POLY1305",
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    ),
+];
+
+/// Cipher suites of TLS 1.3, which `ssl-ciphers` does not govern, as in OpenSSL.
+const TLS13_SUITES: [&str; 3] = [
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+];
+
+fn ciphers(text: &str, suites: &mut Vec<String>) -> Result<(), Fault> {
+    let mut chosen: Vec<String> = Vec::new();
+    let mut left_out = Vec::new();
+    for name in text
+        .split([':', ',', ' '])
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
+        let known = TLS12_SUITES
+            .iter()
+            .find(|(openssl, iana)| name == *openssl || name == *iana);
+        match known {
+            Some((_, iana)) => {
+                if !chosen.iter().any(|suite| suite == iana) {
+                    chosen.push((*iana).to_owned());
+                }
+            }
+            // Named by their IANA names they are there anyway.
+            None if name.starts_with("TLS_AES_") || name.starts_with("TLS_CHACHA20_") => {}
+            None => left_out.push(quoted(name)),
+        }
+    }
+    if chosen.is_empty() {
+        return Err(Fault::Invalid(
+            "none of its TLS 1.2 cipher suites is available".to_owned(),
+        ));
+    }
+    suites.clear();
+    suites.extend(TLS13_SUITES.map(str::to_owned));
+    suites.append(&mut chosen);
+    if left_out.is_empty() {
+        Ok(())
+    } else {
+        Err(Fault::Partly(format!(
+            "{} not available; the other suites are used",
+            left_out.join(", ")
+        )))
+    }
+}

@@ -1,0 +1,357 @@
+//! One Ingress, translated by itself: nothing here looks at another object.
+
+pub mod annotations;
+pub(crate) mod path;
+pub(crate) mod tls;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
+    ServiceBackendPort,
+};
+use k8s_openapi::jiff::Timestamp;
+use model::{BackendId, HostPattern, PathMatch};
+
+use self::annotations::Annotations;
+use self::tls::TlsEntry;
+use crate::NamespacedName;
+use crate::Problem;
+use crate::object::name_of;
+use crate::report::{Reason, quoted};
+use crate::service;
+
+/// Who comes first where two Ingresses want the same.
+///
+/// The oldest by `metadata.creationTimestamp`; at the same second (that is how fine these timestamps are) by
+/// namespace, then name, ascending. An Ingress without a timestamp, which only a folder of manifests can hold, counts as
+/// the newest.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Rank {
+    age: Age,
+    pub(crate) name: NamespacedName,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Age {
+    Created(Timestamp),
+    Unknown,
+}
+
+/// What one Ingress asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) rank: Rank,
+    pub(crate) annotations: Annotations,
+    pub(crate) hosts: BTreeMap<HostPattern, HostPart>,
+    pub(crate) tls: Vec<TlsEntry>,
+    /// Backends and the fields that name them.
+    pub(crate) backends: BTreeMap<BackendId, Vec<Box<str>>>,
+    /// What is wrong with the Ingress whatever the other objects are.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// What one Ingress asks for on one host.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct HostPart {
+    /// Its paths, in their order; no two are the same.
+    pub(crate) paths: Vec<PathPart>,
+    /// What answers paths that nobody asks for.
+    pub(crate) default: Option<PathPart>,
+}
+
+/// One path.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct PathPart {
+    pub(crate) path: PathMatch,
+    pub(crate) target: Target,
+    pub(crate) field: Box<str>,
+}
+
+/// What answers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Target {
+    Backend(BackendId),
+    /// Status 503 for this reason.
+    Unavailable(&'static str),
+}
+
+impl Entry {
+    /// The Secrets that it names.
+    pub(crate) fn secrets(&self) -> BTreeSet<&NamespacedName> {
+        self.tls
+            .iter()
+            .filter_map(|entry| entry.secret.as_ref())
+            .collect()
+    }
+
+    /// The hosts of its TLS entries.
+    pub(crate) fn tls_hosts(&self) -> BTreeSet<&HostPattern> {
+        self.tls.iter().flat_map(|entry| &entry.hosts).collect()
+    }
+}
+
+/// Translates one Ingress.
+pub(crate) fn translate(ingress: &Ingress) -> Entry {
+    let name = name_of(&ingress.metadata);
+    let mut problems = Vec::new();
+    let annotations = annotations::read(ingress.metadata.annotations.as_ref(), &mut problems);
+    let mut reader = Reader {
+        namespace: &name.namespace,
+        annotations: &annotations,
+        hosts: BTreeMap::new(),
+        taken: BTreeMap::new(),
+        backends: BTreeMap::new(),
+        problems,
+    };
+    let mut rule_hosts = BTreeSet::new();
+    let mut tls = Vec::new();
+    if let Some(spec) = &ingress.spec {
+        let rules = spec.rules.as_deref().unwrap_or_default();
+        let default = spec
+            .default_backend
+            .as_ref()
+            .map(|backend| reader.default_backend(backend));
+        for (index, rule) in rules.iter().enumerate() {
+            rule_hosts.extend(reader.rule(rule, index, default.as_ref()));
+        }
+        match default {
+            Some(default) if rules.is_empty() => {
+                reader.hosts.entry(HostPattern::Any).or_default().default = Some(default);
+            }
+            None if rules.is_empty() => reader.problems.push(Problem::warning(
+                Reason::NothingToServe,
+                "spec",
+                "it has neither rules nor a defaultBackend; nothing is served",
+            )),
+            Some(_) | None => {}
+        }
+        for (index, entry) in spec.tls.iter().flatten().enumerate() {
+            let entry = tls::read(
+                entry,
+                index,
+                &name.namespace,
+                &rule_hosts,
+                &mut reader.problems,
+            );
+            tls.push(entry);
+        }
+    }
+    let Reader {
+        mut hosts,
+        mut backends,
+        problems,
+        ..
+    } = reader;
+    if annotations.canary {
+        hosts.clear();
+        backends.clear();
+        tls.clear();
+    }
+    if annotations.closed {
+        backends.clear();
+    }
+    Entry {
+        rank: Rank {
+            age: ingress
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(Age::Unknown, |time| Age::Created(time.0)),
+            name,
+        },
+        annotations,
+        hosts,
+        tls,
+        backends,
+        problems,
+    }
+}
+
+/// Reads a host of a rule or of a TLS entry.
+pub(crate) fn read_host(
+    text: &str,
+    field: &str,
+    consequence: &str,
+) -> Result<HostPattern, Problem> {
+    let reason = match HostPattern::parse(text) {
+        // Two stars are the Gateway API's wildcard, which an Ingress has no way to ask for.
+        Ok(_) if text.starts_with("**") => model::InvalidHost::Wildcard,
+        Ok(pattern) => return Ok(pattern),
+        Err(reason) => reason,
+    };
+    Err(Problem::error(
+        Reason::InvalidHost,
+        field,
+        &format!(
+            "{} is not a host name: {reason}; {consequence}",
+            quoted(text)
+        ),
+    ))
+}
+
+struct Reader<'a> {
+    namespace: &'a str,
+    annotations: &'a Annotations,
+    hosts: BTreeMap<HostPattern, HostPart>,
+    /// Fields of the paths read so far.
+    taken: BTreeMap<(HostPattern, PathMatch), Box<str>>,
+    backends: BTreeMap<BackendId, Vec<Box<str>>>,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    /// Returns the host, if it is one.
+    fn rule(
+        &mut self,
+        rule: &IngressRule,
+        index: usize,
+        default: Option<&PathPart>,
+    ) -> Option<HostPattern> {
+        let IngressRule { host, http } = rule;
+        let at = format!("spec.rules[{index}]");
+        let text = host.as_deref().unwrap_or_default();
+        let pattern = match read_host(text, &format!("{at}.host"), "this rule is not served") {
+            Ok(pattern) => pattern,
+            Err(problem) => {
+                self.problems.push(problem);
+                return None;
+            }
+        };
+        let mut part = self.hosts.remove(&pattern).unwrap_or_default();
+        if part.default.is_none() {
+            part.default = default.cloned();
+        }
+        for (position, path) in http.iter().flat_map(|http| &http.paths).enumerate() {
+            let at = format!("{at}.http.paths[{position}]");
+            if let Some(path) = self.path(path, &at, &pattern) {
+                part.paths.push(path);
+            }
+        }
+        self.hosts.insert(pattern.clone(), part);
+        Some(pattern)
+    }
+
+    fn path(&mut self, path: &HTTPIngressPath, at: &str, host: &HostPattern) -> Option<PathPart> {
+        let HTTPIngressPath {
+            backend,
+            path,
+            path_type,
+        } = path;
+        let matches = match path::read(path.as_deref(), path_type, at) {
+            Ok(matches) => matches,
+            Err(problem) => {
+                self.problems.push(problem);
+                return None;
+            }
+        };
+        let key = (host.clone(), matches.clone());
+        if let Some(first) = self.taken.get(&key) {
+            self.problems.push(Problem::warning(
+                Reason::Conflict,
+                at,
+                &format!("{first} has the same host, path and type; this path is not served"),
+            ));
+            return None;
+        }
+        self.taken.insert(key, at.into());
+        Some(PathPart {
+            path: matches,
+            target: self.target(backend, &format!("{at}.backend")),
+            field: at.into(),
+        })
+    }
+
+    fn default_backend(&mut self, backend: &IngressBackend) -> PathPart {
+        let field = "spec.defaultBackend";
+        PathPart {
+            path: PathMatch::everything(),
+            target: self.target(backend, field),
+            field: field.into(),
+        }
+    }
+
+    fn target(&mut self, backend: &IngressBackend, field: &str) -> Target {
+        let target = match self.backend(backend, field) {
+            Ok(id) => {
+                self.backends
+                    .entry(id.clone())
+                    .or_default()
+                    .push(field.into());
+                Target::Backend(id)
+            }
+            Err(problem) => {
+                self.problems.push(problem);
+                Target::Unavailable("invalid-backend")
+            }
+        };
+        if self.annotations.closed {
+            return Target::Unavailable("unsupported-annotation");
+        }
+        target
+    }
+
+    fn backend(&self, backend: &IngressBackend, field: &str) -> Result<BackendId, Problem> {
+        let IngressBackend { resource, service } = backend;
+        let invalid = |reason: Reason, at: &str, text: String| {
+            Problem::error(
+                reason,
+                &format!("{field}{at}"),
+                &format!("{text}; requests to it are answered with 503"),
+            )
+        };
+        let IngressServiceBackend { name, port } = match (service, resource) {
+            (Some(service), _) => service,
+            (None, Some(resource)) => {
+                return Err(invalid(
+                    Reason::ResourceBackend,
+                    ".resource",
+                    format!(
+                        "resource backends ({}) are not supported",
+                        quoted(&resource.kind)
+                    ),
+                ));
+            }
+            (None, None) => {
+                return Err(invalid(
+                    Reason::InvalidBackend,
+                    "",
+                    "it names no service".to_owned(),
+                ));
+            }
+        };
+        if !service::is_service_name(name) {
+            return Err(invalid(
+                Reason::InvalidBackend,
+                ".service.name",
+                format!("{} is not the name of a Service", quoted(name)),
+            ));
+        }
+        let (number, port_name) = match port {
+            Some(ServiceBackendPort { name, number }) => {
+                (*number, name.as_deref().filter(|name| !name.is_empty()))
+            }
+            None => (None, None),
+        };
+        let port = match (number, port_name) {
+            (Some(number), None) => u16::try_from(number)
+                .ok()
+                .filter(|number| *number > 0)
+                .map(|number| number.to_string())
+                .ok_or_else(|| format!("{number} is not a port number")),
+            (None, Some(name)) if service::is_port_name(name) => Ok(name.to_owned()),
+            (None, Some(name)) => Err(format!("{} is not a port name", quoted(name))),
+            (Some(_), Some(_)) => Err("it has both a name and a number".to_owned()),
+            (None, None) => Err("it has neither a name nor a number".to_owned()),
+        };
+        match port {
+            Ok(port) => Ok(service::backend_id(
+                self.namespace,
+                name,
+                &port,
+                self.annotations.protocol,
+            )),
+            Err(text) => Err(invalid(Reason::InvalidBackend, ".service.port", text)),
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! Service and EndpointSlices → backend.
+//!
+//! The port that an Ingress names is looked for in this order: by name; by number; then, as ingress-nginx does, a
+//! number (or name) that equals the `targetPort` of a port, with a warning. Ports of other protocols than TCP do not
+//! count.
+//!
+//! What is spoken to the endpoints: the annotation `backend-protocol` of the Ingress, else `appProtocol` of the
+//! Service's port, else that of a slice's port, else HTTP/1.1.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use model::{
+    Backend, BackendId, BackendProtocol, Endpoint, EndpointSet, HostName, ObjectRef, Origin,
+};
+
+use crate::NamespacedName;
+use crate::object::{kinds, name_of};
+use crate::report::{Problem, Reason, quoted};
+use crate::snapshot::Snapshot;
+
+/// Stands for the first port of a Service. No port can have this name.
+const FIRST_PORT: &str = "*";
+
+/// What became of a backend.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Resolved {
+    pub(crate) backend: Backend,
+    pub(crate) endpoints: EndpointSet,
+    /// What every Ingress that names the backend has to know.
+    pub(crate) remark: Option<Remark>,
+    /// What is wrong with the slices.
+    pub(crate) slices: Vec<(ObjectRef, Problem)>,
+}
+
+/// Something about a backend, for the owners of the Ingresses that name it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Remark {
+    /// It cannot be used.
+    Fault(Reason, String),
+    /// It can, but.
+    Hint(Reason, String),
+}
+
+impl Remark {
+    /// As a problem of the Ingress that names the backend in `fields`.
+    pub(crate) fn problem(&self, fields: &[Box<str>]) -> Problem {
+        let field = fields.first().map_or("", |field| field);
+        let others = match fields.len() {
+            0 | 1 => String::new(),
+            more => format!(" (and {} other places)", more - 1),
+        };
+        match self {
+            Self::Fault(reason, text) => Problem::error(
+                *reason,
+                field,
+                &format!("{text}{others}; requests to it are answered with 503"),
+            ),
+            Self::Hint(reason, text) => {
+                Problem::warning(*reason, field, &format!("{text}{others}"))
+            }
+        }
+    }
+}
+
+/// The backend for a port of a Service. A protocol that an annotation asks for makes it a backend of its own, since
+/// two Ingresses may speak differently to the same port.
+pub(crate) fn backend_id(
+    namespace: &str,
+    service: &str,
+    port: &str,
+    protocol: Option<BackendProtocol>,
+) -> BackendId {
+    match protocol {
+        None => BackendId::new(namespace, service, port),
+        Some(protocol) => {
+            BackendId::new(namespace, service, &format!("{port}+{}", suffix(protocol)))
+        }
+    }
+}
+
+/// The backend for the first port of a Service.
+pub(crate) fn first_port(service: &NamespacedName) -> BackendId {
+    BackendId::new(&service.namespace, &service.name, FIRST_PORT)
+}
+
+/// The Service of a backend.
+pub(crate) fn service_of(id: &BackendId) -> NamespacedName {
+    NamespacedName::new(&id.namespace, &id.service)
+}
+
+fn suffix(protocol: BackendProtocol) -> &'static str {
+    match protocol {
+        BackendProtocol::Http1 => "http1",
+        BackendProtocol::H2c => "h2c",
+        BackendProtocol::Https => "https",
+    }
+}
+
+fn split_port(port: &str) -> (&str, Option<BackendProtocol>) {
+    let Some((port, asked)) = port.split_once('+') else {
+        return (port, None);
+    };
+    let protocol = [
+        BackendProtocol::Http1,
+        BackendProtocol::H2c,
+        BackendProtocol::Https,
+    ]
+    .into_iter()
+    .find(|protocol| suffix(*protocol) == asked);
+    (port, protocol)
+}
+
+/// RFC 1123 name with dots, as far as it matters here: nothing in it can be mistaken for a separator.
+pub(crate) fn is_service_name(text: &str) -> bool {
+    (1..=253).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+}
+
+/// A port name has at least one letter, so that it is never a number.
+pub(crate) fn is_port_name(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text.bytes().any(|b| b.is_ascii_alphabetic())
+}
+
+/// Looks up what a backend stands for.
+pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool) -> Resolved {
+    let name = service_of(id);
+    let (port, asked) = split_port(&id.port);
+    let origin = Origin::new(name.reference(kinds::SERVICE), "spec.ports");
+    let mut resolved = Resolved {
+        backend: Backend {
+            protocol: asked.unwrap_or_default(),
+            origin,
+        },
+        endpoints: EndpointSet::default(),
+        remark: None,
+        slices: Vec::new(),
+    };
+    let Some(service) = snapshot.services().get(&name) else {
+        return refused(
+            resolved,
+            Reason::ServiceNotFound,
+            format!("Service {name} does not exist"),
+        );
+    };
+    let found = find_port(service, port);
+    if is_external_name(service) {
+        return external_name(resolved, service, port, found, asked, allow_loopback);
+    }
+    let Some((service_port, by_target)) = found else {
+        return refused(
+            resolved,
+            Reason::PortNotFound,
+            format!("Service {name} has no TCP port {}", shown(port)),
+        );
+    };
+    if by_target {
+        resolved.remark = Some(Remark::Hint(
+            Reason::MatchedByTargetPort,
+            format!(
+                "{} is the targetPort of port {} of Service {name}; it is taken for that port, as by ingress-nginx, but other controllers will not",
+                shown(port),
+                service_port.port
+            ),
+        ));
+    }
+    let mut gathered = Gathered::new(allow_loopback);
+    for slice in snapshot.slices_of(&name) {
+        gathered.slice(slice, service_port.name.as_deref().unwrap_or_default());
+    }
+    let app_protocol = service_port
+        .app_protocol
+        .as_deref()
+        .or(gathered.app_protocol.as_deref());
+    resolved.backend.protocol = asked.unwrap_or_else(|| protocol_of(app_protocol));
+    resolved.endpoints = EndpointSet::Addresses(gathered.choose());
+    resolved.slices = gathered.problems;
+    resolved
+}
+
+fn shown(port: &str) -> String {
+    if port == FIRST_PORT {
+        "at all".to_owned()
+    } else {
+        quoted(port)
+    }
+}
+
+fn refused(mut resolved: Resolved, reason: Reason, text: String) -> Resolved {
+    resolved.endpoints = EndpointSet::Invalid(text.clone());
+    resolved.remark = Some(Remark::Fault(reason, text));
+    resolved
+}
+
+/// The port, and whether only its target port fits.
+fn find_port<'a>(service: &'a Service, wanted: &str) -> Option<(&'a ServicePort, bool)> {
+    let ports = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ports.as_deref())
+        .unwrap_or_default();
+    let tcp = || {
+        ports
+            .iter()
+            .filter(|port| port.protocol.as_deref().is_none_or(|name| name == "TCP"))
+    };
+    if wanted == FIRST_PORT {
+        return tcp().next().map(|port| (port, false));
+    }
+    let number = wanted.parse::<i32>().ok();
+    let direct = tcp().find(|port| match number {
+        Some(number) => port.port == number,
+        None => port.name.as_deref() == Some(wanted),
+    });
+    let by_target = || {
+        tcp().find(|port| match (&port.target_port, number) {
+            (Some(IntOrString::Int(target)), Some(number)) => *target == number,
+            (Some(IntOrString::String(target)), None) => target == wanted,
+            _ => false,
+        })
+    };
+    direct
+        .map(|port| (port, false))
+        .or_else(|| by_target().map(|port| (port, true)))
+}
+
+fn protocol_of(app_protocol: Option<&str>) -> BackendProtocol {
+    match app_protocol {
+        Some("kubernetes.io/h2c" | "grpc") => BackendProtocol::H2c,
+        Some("kubernetes.io/wss" | "https") => BackendProtocol::Https,
+        // `http`, `kubernetes.io/ws`, and what nobody here knows.
+        Some(_) | None => BackendProtocol::Http1,
+    }
+}
+
+fn is_external_name(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
+}
+
+/// The port is the one of the Ingress, even if the Service lists none; if it does, a numeric target port counts.
+fn external_name(
+    mut resolved: Resolved,
+    service: &Service,
+    port: &str,
+    found: Option<(&ServicePort, bool)>,
+    asked: Option<BackendProtocol>,
+    allow_loopback: bool,
+) -> Resolved {
+    let name = name_of(&service.metadata);
+    let number = match found {
+        Some((port, _)) => match &port.target_port {
+            Some(IntOrString::Int(target)) => u16::try_from(*target).ok(),
+            Some(IntOrString::String(_)) | None => u16::try_from(port.port).ok(),
+        },
+        None => port.parse().ok(),
+    };
+    let Some(number) = number.filter(|number| *number > 0) else {
+        return refused(
+            resolved,
+            Reason::PortNotFound,
+            format!("Service {name} has no TCP port {}", shown(port)),
+        );
+    };
+    resolved.backend.protocol = asked
+        .unwrap_or_else(|| protocol_of(found.and_then(|(port, _)| port.app_protocol.as_deref())));
+    let target = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.external_name.as_deref())
+        .unwrap_or_default();
+    let unusable = |resolved, why: &str| {
+        refused(
+            resolved,
+            Reason::ExternalNameRefused,
+            format!("externalName {} of Service {name} {why}", quoted(target)),
+        )
+    };
+    if let Ok(address) = target.parse::<IpAddr>() {
+        return match refusal(address, allow_loopback) {
+            Some(why) => unusable(resolved, why),
+            None => {
+                resolved.endpoints = EndpointSet::Addresses(vec![Endpoint::new(SocketAddr::new(
+                    address.to_canonical(),
+                    number,
+                ))]);
+                resolved
+            }
+        };
+    }
+    match HostName::parse(target) {
+        Err(error) => unusable(resolved, &format!("is not a host name: {error}")),
+        Ok(host) if is_local_name(host.as_str()) => unusable(resolved, "names the gateway itself"),
+        Ok(host) => {
+            resolved.endpoints = EndpointSet::Dns { host, port: number };
+            resolved
+        }
+    }
+}
+
+fn is_local_name(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or_default();
+    last == "localhost"
+        || matches!(
+            host,
+            "localhost.localdomain" | "ip6-localhost" | "ip6-loopback"
+        )
+}
+
+/// Why an address is not connected to: whoever may write a slice must not reach the node's or the cloud's own services
+/// through the gateway.
+fn refusal(address: IpAddr, allow_loopback: bool) -> Option<&'static str> {
+    /// Where a large cloud answers questions about its machines, beside 169.254.169.254.
+    const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    let address = address.to_canonical();
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6 == METADATA_V6,
+    };
+    if address.is_loopback() {
+        (!allow_loopback).then_some("is a loopback address")
+    } else if link_local {
+        Some("is a link-local address")
+    } else if address.is_unspecified() {
+        Some("is the unspecified address")
+    } else if address.is_multicast() {
+        Some("is a multicast address")
+    } else {
+        None
+    }
+}
+
+/// The endpoints of several slices.
+struct Gathered {
+    allow_loopback: bool,
+    /// Ready ones.
+    ready: BTreeMap<SocketAddr, Endpoint>,
+    /// Those that still serve while they terminate.
+    terminating: BTreeMap<SocketAddr, Endpoint>,
+    app_protocol: Option<String>,
+    problems: Vec<(ObjectRef, Problem)>,
+}
+
+impl Gathered {
+    fn new(allow_loopback: bool) -> Self {
+        Self {
+            allow_loopback,
+            ready: BTreeMap::new(),
+            terminating: BTreeMap::new(),
+            app_protocol: None,
+            problems: Vec::new(),
+        }
+    }
+
+    fn slice(&mut self, slice: &EndpointSlice, port_name: &str) {
+        let report = |this: &mut Self, field: &str, text: &str| {
+            this.problems.push((
+                name_of(&slice.metadata).reference(kinds::ENDPOINT_SLICE),
+                Problem::warning(Reason::EndpointRefused, field, text),
+            ));
+        };
+        if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
+            let text = format!(
+                "{} is not served, only IPv4 and IPv6 are; this slice is not used",
+                quoted(&slice.address_type)
+            );
+            report(self, "addressType", &text);
+            return;
+        }
+        let Some((port, app_protocol)) = slice
+            .ports
+            .iter()
+            .flatten()
+            .filter(|port| port.name.as_deref().unwrap_or_default() == port_name)
+            .filter(|port| port.protocol.as_deref().is_none_or(|name| name == "TCP"))
+            .find_map(|port| {
+                let number = u16::try_from(port.port?)
+                    .ok()
+                    .filter(|number| *number > 0)?;
+                Some((number, port.app_protocol.as_ref()))
+            })
+        else {
+            return;
+        };
+        if self.app_protocol.is_none() {
+            self.app_protocol = app_protocol.cloned();
+        }
+        let mut refused: Option<String> = None;
+        let mut others = 0_usize;
+        for (index, endpoint) in slice.endpoints.iter().enumerate() {
+            if let Err(why) = self.endpoint(endpoint, port) {
+                match refused {
+                    None => refused = Some(format!("endpoints[{index}] {why}")),
+                    Some(_) => others += 1,
+                }
+            }
+        }
+        if let Some(mut text) = refused {
+            if others > 0 {
+                text.push_str(&format!(" (and {others} others)"));
+            }
+            text.push_str("; it is not used");
+            report(self, "", &text);
+        }
+    }
+
+    fn endpoint(&mut self, endpoint: &SliceEndpoint, port: u16) -> Result<(), String> {
+        // All addresses of an endpoint reach the same pod; only the first one counts.
+        let Some(text) = endpoint.addresses.first() else {
+            return Ok(());
+        };
+        let address: IpAddr = text
+            .parse()
+            .map_err(|_| format!("{} is not an address", quoted(text)))?;
+        if let Some(why) = refusal(address, self.allow_loopback) {
+            return Err(format!("{} {why}", quoted(text)));
+        }
+        let conditions = endpoint.conditions.as_ref();
+        let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+        let serving = conditions.and_then(|c| c.serving).unwrap_or(true);
+        let terminating = conditions.and_then(|c| c.terminating).unwrap_or(false);
+        let set = match (ready, serving && terminating) {
+            (true, _) => &mut self.ready,
+            (false, true) => &mut self.terminating,
+            (false, false) => return Ok(()),
+        };
+        let address = SocketAddr::new(address.to_canonical(), port);
+        let entry = set.entry(address).or_insert_with(|| Endpoint {
+            address,
+            zone: None,
+            terminating: !ready,
+        });
+        if entry.zone.is_none() {
+            entry.zone = endpoint.zone.as_deref().map(Into::into);
+        }
+        Ok(())
+    }
+
+    /// The ready ones; when there is none, those that terminate but still serve, as kube-proxy does.
+    fn choose(&mut self) -> Vec<Endpoint> {
+        let set = if self.ready.is_empty() {
+            &mut self.terminating
+        } else {
+            &mut self.ready
+        };
+        std::mem::take(set).into_values().collect()
+    }
+}

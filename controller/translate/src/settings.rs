@@ -1,0 +1,64 @@
+//! What the command line decides about translation.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use model::Certificate;
+
+use crate::NamespacedName;
+
+/// What the command line decides about translation.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The `spec.controller` of the IngressClasses that are ours.
+    pub controller_name: String,
+    /// The value of the annotation `kubernetes.io/ingress.class` that makes an Ingress ours.
+    pub ingress_class: String,
+    /// Are Ingresses ours that name no class at all?
+    pub watch_without_class: bool,
+    /// Namespaces whose Ingresses can be ours; empty for all.
+    pub watch_namespaces: BTreeSet<String>,
+    /// The ConfigMap with the global settings.
+    pub configmap: Option<NamespacedName>,
+    /// The Secret whose certificate serves names that have no other.
+    pub default_certificate_secret: Option<NamespacedName>,
+    /// The Service that answers what no route matches, on its first port.
+    pub default_backend_service: Option<NamespacedName>,
+    /// A self-signed certificate for the time in which there is no other default certificate.
+    pub fake_certificate: Option<Arc<Certificate>>,
+    /// Does a default IngressClass take in Ingresses without a class?
+    ///
+    /// With an API server this is `false`: admission writes the default class into the Ingress when it is created, and
+    /// an Ingress that is older than the default class stays without one. A folder has no admission, so its source
+    /// sets `true`.
+    pub adopt_default_class: bool,
+    /// May endpoints be on a loopback address?
+    ///
+    /// `false` with an API server: nobody who can write an EndpointSlice shall reach the gateway's own loopback
+    /// interface. A folder of manifests on a laptop has its backends there, so its source sets `true`.
+    pub allow_loopback_endpoints: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            controller_name: crds::CONTROLLER_NAME.to_owned(),
+            ingress_class: crds::DEFAULT_CLASS_NAME.to_owned(),
+            watch_without_class: false,
+            watch_namespaces: BTreeSet::new(),
+            configmap: None,
+            default_certificate_secret: None,
+            default_backend_service: None,
+            fake_certificate: None,
+            adopt_default_class: false,
+            allow_loopback_endpoints: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Is an Ingress of this namespace looked at?
+    pub(crate) fn watches(&self, namespace: &str) -> bool {
+        self.watch_namespaces.is_empty() || self.watch_namespaces.contains(namespace)
+    }
+}

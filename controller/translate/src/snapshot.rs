@@ -1,0 +1,179 @@
+//! Every object that a translation may see.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use model::Certificate;
+
+use crate::NamespacedName;
+use crate::object::name_of;
+use crate::secret::{self, SecretFault};
+
+/// Every object that a translation may see, in the order of their names.
+///
+/// A value: cloning it shares the objects. Of a Secret only the parsed certificate is kept, and the last one that was
+/// good: a Secret that breaks or goes away keeps on serving what it served, until nobody names it any more.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    ingresses: BTreeMap<NamespacedName, Arc<Ingress>>,
+    classes: BTreeMap<Box<str>, Arc<IngressClass>>,
+    services: BTreeMap<NamespacedName, Arc<Service>>,
+    slices: BTreeMap<NamespacedName, Arc<EndpointSlice>>,
+    slices_of: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
+    secrets: BTreeMap<NamespacedName, SecretState>,
+    configmap: Option<Arc<ConfigMap>>,
+}
+
+/// What is known of a Secret.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SecretState {
+    /// What is wrong with its present version.
+    pub(crate) fault: Option<SecretFault>,
+    /// The present certificate, or the last good one.
+    pub(crate) serving: Option<Arc<Certificate>>,
+}
+
+impl Snapshot {
+    /// The Ingresses.
+    pub fn ingresses(&self) -> &BTreeMap<NamespacedName, Arc<Ingress>> {
+        &self.ingresses
+    }
+
+    /// The IngressClasses.
+    pub fn classes(&self) -> &BTreeMap<Box<str>, Arc<IngressClass>> {
+        &self.classes
+    }
+
+    /// The Services.
+    pub fn services(&self) -> &BTreeMap<NamespacedName, Arc<Service>> {
+        &self.services
+    }
+
+    /// The EndpointSlices.
+    pub fn endpoint_slices(&self) -> &BTreeMap<NamespacedName, Arc<EndpointSlice>> {
+        &self.slices
+    }
+
+    /// The EndpointSlices of a Service, in the order of their names.
+    pub fn slices_of(&self, service: &NamespacedName) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        self.slices_of
+            .get(service)
+            .into_iter()
+            .flatten()
+            .filter_map(|name| self.slices.get(name))
+    }
+
+    /// The certificate that a Secret serves: its present one, or the last good one.
+    pub fn certificate(&self, secret: &NamespacedName) -> Option<&Arc<Certificate>> {
+        self.secrets.get(secret)?.serving.as_ref()
+    }
+
+    /// What is wrong with a Secret. One that was never delivered is missing.
+    pub fn secret_fault(&self, secret: &NamespacedName) -> Option<&SecretFault> {
+        match self.secrets.get(secret) {
+            Some(state) => state.fault.as_ref(),
+            None => Some(&SecretFault::Missing),
+        }
+    }
+
+    /// The ConfigMap with the global settings.
+    pub fn configmap(&self) -> Option<&Arc<ConfigMap>> {
+        self.configmap.as_ref()
+    }
+
+    pub(crate) fn put_ingress(&mut self, name: NamespacedName, ingress: Ingress) {
+        self.ingresses.insert(name, Arc::new(ingress));
+    }
+
+    pub(crate) fn remove_ingress(&mut self, name: &NamespacedName) {
+        self.ingresses.remove(name);
+    }
+
+    pub(crate) fn put_class(&mut self, class: IngressClass) {
+        let name = class.metadata.name.as_deref().unwrap_or_default().into();
+        self.classes.insert(name, Arc::new(class));
+    }
+
+    pub(crate) fn remove_class(&mut self, name: &str) {
+        self.classes.remove(name);
+    }
+
+    pub(crate) fn put_service(&mut self, name: NamespacedName, service: Service) {
+        self.services.insert(name, Arc::new(service));
+    }
+
+    pub(crate) fn remove_service(&mut self, name: &NamespacedName) {
+        self.services.remove(name);
+    }
+
+    /// Returns the Services that are concerned.
+    pub(crate) fn put_slice(&mut self, slice: EndpointSlice) -> Vec<NamespacedName> {
+        let name = name_of(&slice.metadata);
+        let mut concerned = self.remove_slice(&name);
+        if let Some(service) = service_of(&slice) {
+            self.slices_of
+                .entry(service.clone())
+                .or_default()
+                .insert(name.clone());
+            self.slices.insert(name, Arc::new(slice));
+            concerned.push(service);
+        }
+        concerned
+    }
+
+    /// Returns the Service that is concerned.
+    pub(crate) fn remove_slice(&mut self, name: &NamespacedName) -> Vec<NamespacedName> {
+        let Some(service) = self.slices.remove(name).and_then(|old| service_of(&old)) else {
+            return Vec::new();
+        };
+        if let Some(slices) = self.slices_of.get_mut(&service) {
+            slices.remove(name);
+            if slices.is_empty() {
+                self.slices_of.remove(&service);
+            }
+        }
+        vec![service]
+    }
+
+    pub(crate) fn put_secret(&mut self, name: &NamespacedName, object: &Secret) {
+        let (fault, serving) = match secret::certificate(object) {
+            Ok(certificate) => (None, Some(certificate)),
+            Err(fault) => (Some(fault), self.certificate(name).cloned()),
+        };
+        self.secrets
+            .insert(name.clone(), SecretState { fault, serving });
+    }
+
+    pub(crate) fn remove_secret(&mut self, name: &NamespacedName) {
+        match self.secrets.get_mut(name) {
+            Some(state) if state.serving.is_some() => state.fault = Some(SecretFault::Missing),
+            _ => {
+                self.secrets.remove(name);
+            }
+        }
+    }
+
+    /// Forgets a Secret that nobody names any more, its last good version included.
+    pub(crate) fn forget_secret(&mut self, name: &NamespacedName) {
+        self.secrets.remove(name);
+    }
+
+    pub(crate) fn set_configmap(&mut self, configmap: Option<ConfigMap>) {
+        self.configmap = configmap.map(Arc::new);
+    }
+}
+
+fn service_of(slice: &EndpointSlice) -> Option<NamespacedName> {
+    let service = slice
+        .metadata
+        .labels
+        .as_ref()?
+        .get(crds::SERVICE_NAME_LABEL)?;
+    Some(NamespacedName::new(
+        slice.metadata.namespace.as_deref().unwrap_or_default(),
+        service,
+    ))
+}

@@ -1,0 +1,165 @@
+//! Which Ingresses have a part in what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{BackendId, HostPattern, WildcardDepth};
+
+use crate::NamespacedName;
+use crate::ingress::{Entry, Rank};
+
+static NOBODY: BTreeSet<Rank> = BTreeSet::new();
+
+/// Which Ingresses have a part in what. Hosts list them in the order of their rank.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    hosts: BTreeMap<HostPattern, BTreeSet<Rank>>,
+    tls_hosts: BTreeMap<HostPattern, BTreeSet<Rank>>,
+    /// Exact hosts by the name behind their first label, which is what a wildcard covers.
+    below: BTreeMap<Box<str>, BTreeSet<HostPattern>>,
+    backends: BTreeMap<BackendId, BTreeSet<NamespacedName>>,
+    secrets: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
+}
+
+impl Index {
+    pub(super) fn insert(&mut self, entry: &Entry) {
+        let name = &entry.rank.name;
+        for pattern in entry.hosts.keys() {
+            put(&mut self.hosts, pattern, &entry.rank);
+            if let Some(parent) = parent(pattern) {
+                self.below
+                    .entry(parent.into())
+                    .or_default()
+                    .insert(pattern.clone());
+            }
+        }
+        for pattern in entry.tls_hosts() {
+            put(&mut self.tls_hosts, pattern, &entry.rank);
+        }
+        for id in entry.backends.keys() {
+            put(&mut self.backends, id, name);
+        }
+        for secret in entry.secrets() {
+            put(&mut self.secrets, secret, name);
+        }
+    }
+
+    pub(super) fn remove(&mut self, entry: &Entry) {
+        let name = &entry.rank.name;
+        for pattern in entry.hosts.keys() {
+            take(&mut self.hosts, pattern, &entry.rank);
+            if !self.hosts.contains_key(pattern)
+                && let Some(parent) = parent(pattern)
+            {
+                take(&mut self.below, &Box::from(parent), pattern);
+            }
+        }
+        for pattern in entry.tls_hosts() {
+            take(&mut self.tls_hosts, pattern, &entry.rank);
+        }
+        for id in entry.backends.keys() {
+            take(&mut self.backends, id, name);
+        }
+        for secret in entry.secrets() {
+            take(&mut self.secrets, secret, name);
+        }
+    }
+
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
+        self.hosts.keys()
+    }
+
+    pub(super) fn tls_hosts(&self) -> impl Iterator<Item = &HostPattern> {
+        self.tls_hosts.keys()
+    }
+
+    /// The Ingresses with routes for a host.
+    pub(super) fn ranks(&self, pattern: &HostPattern) -> &BTreeSet<Rank> {
+        self.hosts.get(pattern).unwrap_or(&NOBODY)
+    }
+
+    /// The Ingresses with TLS settings for a host.
+    pub(super) fn tls_ranks(&self, pattern: &HostPattern) -> &BTreeSet<Rank> {
+        self.tls_hosts.get(pattern).unwrap_or(&NOBODY)
+    }
+
+    /// Does a TLS entry cover this host, by its name or by a wildcard? An entry for every name covers the routes for
+    /// every host and no others, so that one Ingress cannot redirect everybody's hosts.
+    pub(super) fn has_certificate(&self, pattern: &HostPattern) -> bool {
+        if self.tls_hosts.contains_key(pattern) {
+            return true;
+        }
+        let HostPattern::Exact(name) = pattern else {
+            return false;
+        };
+        name.parent()
+            .and_then(|suffix| HostPattern::parse(&format!("*.{suffix}")).ok())
+            .is_some_and(|wildcard| self.tls_hosts.contains_key(&wildcard))
+    }
+
+    /// The hosts with routes whose answer to [`Index::has_certificate`] may hang on this TLS host.
+    pub(super) fn hosts_covered_by(&self, pattern: &HostPattern) -> Vec<HostPattern> {
+        let mut covered: Vec<HostPattern> = match pattern {
+            HostPattern::Wildcard {
+                suffix,
+                depth: WildcardDepth::One,
+            } => self
+                .below
+                .get(suffix.as_str())
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
+            _ => Vec::new(),
+        };
+        if self.hosts.contains_key(pattern) {
+            covered.push(pattern.clone());
+        }
+        covered
+    }
+
+    pub(super) fn uses_backend(&self, id: &BackendId) -> bool {
+        self.backends.contains_key(id)
+    }
+
+    pub(super) fn users_of_backend(&self, id: &BackendId) -> impl Iterator<Item = &NamespacedName> {
+        self.backends.get(id).into_iter().flatten()
+    }
+
+    pub(super) fn uses_secret(&self, name: &NamespacedName) -> bool {
+        self.secrets.contains_key(name)
+    }
+
+    pub(super) fn users_of_secret(
+        &self,
+        name: &NamespacedName,
+    ) -> impl Iterator<Item = &NamespacedName> {
+        self.secrets.get(name).into_iter().flatten()
+    }
+}
+
+fn parent(pattern: &HostPattern) -> Option<&str> {
+    match pattern {
+        HostPattern::Exact(name) => name.parent(),
+        HostPattern::Wildcard { .. } | HostPattern::Any => None,
+    }
+}
+
+fn put<K: Clone + Ord, V: Clone + Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    match map.get_mut(key) {
+        Some(values) => {
+            values.insert(value.clone());
+        }
+        None => {
+            map.insert(key.clone(), BTreeSet::from([value.clone()]));
+        }
+    }
+}
+
+fn take<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(values) = map.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            map.remove(key);
+        }
+    }
+}

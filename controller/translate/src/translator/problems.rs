@@ -1,0 +1,205 @@
+//! The problems of one object, gathered from everything that it has a part in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{BackendId, ObjectRef};
+
+use super::{Translator, Work};
+use crate::ingress::Entry;
+use crate::ingress::tls::TlsEntry;
+use crate::report::{Problem, Reason};
+use crate::secret::{self, SecretFault};
+use crate::service::Remark;
+use crate::{NamespacedName, kinds};
+
+impl Translator {
+    /// Writes the reports that have to be written anew.
+    pub(super) fn reports(&mut self, work: &mut Work) {
+        for name in std::mem::take(&mut work.reports) {
+            let problems = self
+                .entries
+                .get(&name)
+                .map(|entry| self.problems_of(entry))
+                .unwrap_or_default();
+            let object = name.reference(kinds::INGRESS);
+            if self.report.set_problems(&object, problems) {
+                work.outcome.touched.insert(object);
+            }
+        }
+        self.report_fallback(work);
+    }
+
+    fn problems_of(&self, entry: &Entry) -> Vec<Problem> {
+        let mut problems = entry.problems.clone();
+        let lost = |losers: Option<&crate::conflict::Losers>| {
+            losers
+                .and_then(|losers| losers.get(&entry.rank.name))
+                .cloned()
+                .unwrap_or_default()
+        };
+        for pattern in entry.hosts.keys() {
+            problems.extend(lost(self.host_losers.get(pattern)));
+        }
+        for pattern in entry.tls_hosts() {
+            problems.extend(lost(self.tls_losers.get(pattern)));
+        }
+        for (id, fields) in &entry.backends {
+            let remark = self
+                .backends
+                .get(id)
+                .and_then(|state| state.remark.as_ref());
+            problems.extend(remark.map(|remark| remark.problem(fields)));
+        }
+        for tls in &entry.tls {
+            problems.extend(self.secret_problem(tls));
+        }
+        problems
+    }
+
+    fn secret_problem(&self, tls: &TlsEntry) -> Option<Problem> {
+        let name = tls.secret.as_ref()?;
+        let field = format!("{}.secretName", tls.field);
+        let certificate = self.snapshot.certificate(name);
+        if let Some(fault) = self.snapshot.secret_fault(name) {
+            let consequence = if certificate.is_some() {
+                "its last good version goes on serving"
+            } else {
+                "the default certificate serves instead"
+            };
+            return Some(Problem::error(
+                reason(fault),
+                &field,
+                &format!("Secret {name}: {fault}; {consequence}"),
+            ));
+        }
+        let certificate = certificate?;
+        let mut missed = tls
+            .hosts
+            .iter()
+            .filter(|pattern| !secret::covers(certificate, pattern));
+        let first = missed.next()?;
+        let more = match missed.count() {
+            0 => String::new(),
+            more => format!(" (and {more} others)"),
+        };
+        Some(Problem::warning(
+            Reason::CertificateMismatch,
+            &field,
+            &format!(
+                "the certificate of Secret {name} does not name host `{first}`{more}; it is served, but clients will refuse it"
+            ),
+        ))
+    }
+
+    /// The default certificate has no Ingress to report on, so its Secret gets the problem.
+    pub(super) fn report_default_certificate(&mut self, name: &NamespacedName, work: &mut Work) {
+        if self.settings.default_certificate_secret.as_ref() != Some(name) {
+            return;
+        }
+        let problem = self.snapshot.secret_fault(name).map(|fault| {
+            let consequence = if self.snapshot.certificate(name).is_some() {
+                "its last good version goes on serving"
+            } else {
+                "a self-signed certificate serves instead"
+            };
+            Problem::error(
+                reason(fault),
+                "",
+                &format!("the default certificate cannot be used: {fault}; {consequence}"),
+            )
+        });
+        let object = name.reference(kinds::SECRET);
+        if self
+            .report
+            .set_problems(&object, problem.into_iter().collect())
+        {
+            work.outcome.touched.insert(object);
+        }
+    }
+
+    /// The same for the Service that answers what no route matches.
+    fn report_fallback(&mut self, work: &mut Work) {
+        let (Some(name), Some(id)) = (
+            &self.settings.default_backend_service,
+            self.fallback_backend(),
+        ) else {
+            return;
+        };
+        let remark = self
+            .backends
+            .get(&id)
+            .and_then(|state| state.remark.as_ref());
+        let problem = match remark {
+            Some(Remark::Fault(reason, text)) => Some(Problem::error(
+                *reason,
+                "",
+                &format!(
+                    "the default backend cannot be used: {text}; requests that match nothing get the built-in 404"
+                ),
+            )),
+            Some(Remark::Hint(..)) | None => None,
+        };
+        let object = name.reference(kinds::SERVICE);
+        if self
+            .report
+            .set_problems(&object, problem.into_iter().collect())
+        {
+            work.outcome.touched.insert(object);
+        }
+    }
+
+    /// The problems of the slices of these Services, from all their backends.
+    pub(super) fn report_slices(&mut self, services: &BTreeSet<NamespacedName>, work: &mut Work) {
+        let mut reports: BTreeMap<ObjectRef, Vec<Problem>> = BTreeMap::new();
+        // A slice may have moved from one Service to another: forget first, then report.
+        for service in services {
+            let forgotten = self.slices_reported.remove(service).into_iter().flatten();
+            reports.extend(forgotten.map(|object| (object, Vec::new())));
+        }
+        for service in services {
+            let mut found: BTreeMap<&ObjectRef, BTreeSet<&Problem>> = BTreeMap::new();
+            for (object, problem) in
+                backends_of(&self.backends, service).flat_map(|(_, state)| &state.slices)
+            {
+                found.entry(object).or_default().insert(problem);
+            }
+            if !found.is_empty() {
+                let objects = found.keys().map(|object| (*object).clone()).collect();
+                self.slices_reported.insert(service.clone(), objects);
+            }
+            for (object, problems) in found {
+                reports.insert(object.clone(), problems.into_iter().cloned().collect());
+            }
+        }
+        for (object, problems) in reports {
+            if self.report.set_problems(&object, problems) {
+                work.outcome.touched.insert(object);
+            }
+        }
+    }
+}
+
+/// The backends of one Service.
+pub(super) fn backends_of<'a, V>(
+    backends: &'a BTreeMap<BackendId, V>,
+    service: &NamespacedName,
+) -> impl Iterator<Item = (&'a BackendId, &'a V)> {
+    backends
+        .range(BackendId::new(&service.namespace, &service.name, "")..)
+        .take_while(|(id, _)| *id.namespace == *service.namespace && *id.service == *service.name)
+}
+
+fn reason(fault: &SecretFault) -> Reason {
+    match fault {
+        SecretFault::Missing => Reason::SecretNotFound,
+        SecretFault::Empty(_)
+        | SecretFault::Pem(..)
+        | SecretFault::Nothing(..)
+        | SecretFault::Encrypted
+        | SecretFault::Certificate { .. }
+        | SecretFault::Algorithm(_)
+        | SecretFault::Key
+        | SecretFault::Order(_)
+        | SecretFault::Mismatch => Reason::InvalidSecret,
+    }
+}
