@@ -137,12 +137,12 @@ impl Objects {
 }
 
 /// The host of an Ingress.
-pub fn host(number: usize) -> String {
+pub(super) fn host(number: usize) -> String {
     format!("app-{number}.scale.test")
 }
 
 /// The path that an Ingress has in this revision.
-pub fn path(revision: usize) -> String {
+pub(super) fn path(revision: usize) -> String {
     format!("/revision/{revision}")
 }
 
@@ -170,8 +170,11 @@ fn service(number: usize) -> Value {
 }
 
 /// The object that a value describes.
-pub fn typed(value: Value) -> Result<Object> {
-    let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
+pub(super) fn typed(value: Value) -> Result<Object> {
+    let kind = value
+        .get("kind")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     Ok(match kind {
         "IngressClass" => Object::IngressClass(from::<IngressClass>(value)?),
         "Ingress" => Object::Ingress(from::<Ingress>(value)?),
