@@ -58,11 +58,12 @@ impl Pattern {
             .size_limit(SIZE_LIMIT)
             .dfa_size_limit(CACHE_LIMIT)
             .build()
-            .map_err(|error| match error {
-                regex::Error::CompiledTooBig(limit) => {
+            .map_err(|error| {
+                if let regex::Error::CompiledTooBig(limit) = error {
                     format!("it takes more than {limit} bytes when compiled")
+                } else {
+                    one_line(&error.to_string())
                 }
-                other => one_line(&other.to_string()),
             })?;
         let literal = Extractor::new()
             .kind(ExtractKind::Prefix)

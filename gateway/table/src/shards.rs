@@ -29,9 +29,10 @@ pub(crate) struct Sharded<V> {
 
 impl<V: Keyed> Sharded<V> {
     pub(crate) fn new() -> Self {
+        let empty = Arc::new(HashTable::new());
         Self {
             hasher: RandomState::new(),
-            shards: Arc::new(vec![Arc::new(HashTable::new()); SHARDS]),
+            shards: Arc::new((0..SHARDS).map(|_| Arc::clone(&empty)).collect()),
             len: 0,
         }
     }

@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(writer.publish(table()), 1);
         assert_eq!(writer.publish(table()), 2);
         assert_eq!(pinned.generation(), 0);
-        assert_eq!(reader.clone().pin().generation(), 2);
+        assert_eq!(reader.pin().generation(), 2);
         assert!(Arc::ptr_eq(&writer.current(), &reader.pin()));
     }
 
