@@ -17,6 +17,8 @@ built=$(cargo build -p e2e --tests --bin e2e-cluster --message-format=json-rende
 executable() {
   sed -n "s/.*\"target\":{[^}]*\"name\":\"$1\".*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$built" | tail -1
 }
+# A failure is told in words.
+export RUST_BACKTRACE=0
 export E2E_FEATURES E2E_PERMISSIONS
 E2E_FEATURES=$(executable features)
 E2E_PERMISSIONS=$(executable permissions)

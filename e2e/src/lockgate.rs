@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::{Client, Reply};
 use crate::cluster::Access;
@@ -25,7 +25,7 @@ pub struct Installation {
     pub namespace: String,
     /// The name of its `ServiceAccount`.
     pub service_account: String,
-    container: Value,
+    template: Value,
 }
 
 impl Installation {
@@ -60,10 +60,10 @@ impl Installation {
             access: access.clone(),
             namespace: text("/metadata/namespace")?,
             service_account: text("/spec/template/spec/serviceAccountName")?,
-            container: deployment
-                .pointer("/spec/template/spec/containers/0")
+            template: deployment
+                .pointer("/spec/template")
                 .cloned()
-                .context("the Deployment has no container")?,
+                .context("the Deployment has no template")?,
         })
     }
 
@@ -96,9 +96,27 @@ impl Installation {
             .to_string())
     }
 
+    /// A pod of the Deployment, as its controller would make it.
+    pub fn pod(&self, name: &str) -> Value {
+        let empty = Value::Null;
+        json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": name,
+                "namespace": self.namespace,
+                "labels": self.template.pointer("/metadata/labels").unwrap_or(&empty),
+            },
+            "spec": self.template.get("spec").unwrap_or(&empty),
+        })
+    }
+
     /// The command line of the Deployment's container, with some flags set anew.
     fn arguments(&self, overrides: &BTreeMap<String, String>) -> Result<Vec<String>> {
-        let given = self.container.pointer("/args").and_then(Value::as_array);
+        let given = self
+            .template
+            .pointer("/spec/containers/0/args")
+            .and_then(Value::as_array);
         let mut given = given
             .into_iter()
             .flatten()
@@ -130,7 +148,10 @@ impl Installation {
 
     /// The environment of the Deployment's container, for a pod of that name.
     fn environment(&self, pod: &str) -> Vec<(String, String)> {
-        let given = self.container.pointer("/env").and_then(Value::as_array);
+        let given = self
+            .template
+            .pointer("/spec/containers/0/env")
+            .and_then(Value::as_array);
         given
             .into_iter()
             .flatten()

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -49,7 +50,11 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (program, rest) = arguments.command.split_first().context("no command")?;
     let programs = Programs::new(arguments.programs.clone(), arguments.lockgate.clone())?;
     remove_leftovers(&std::env::temp_dir())?;
-    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
+    let private = fs::Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new()
+        .prefix(PREFIX)
+        .permissions(private)
+        .tempdir()?;
     // Held until the end: this is how a later run knows that the folder is in use.
     let lock = File::create(folder.path().join(LOCK))?;
     lock.try_lock()?;
@@ -121,7 +126,13 @@ fn remove_leftovers(parent: &Path) -> Result<()> {
     unused.sort();
     unused.pop();
     for (_, folder) in unused {
-        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        if let Err(error) = fs::remove_dir_all(&folder) {
+            writeln!(
+                std::io::stderr(),
+                "e2e: {} stays: {error}",
+                folder.display()
+            )?;
+        }
     }
     Ok(())
 }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result};
 use e2e::cluster::Access;
 use e2e::lockgate::Installation;
 use e2e::scene::Scene;
+use serde_json::Value;
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config");
 
@@ -13,15 +14,27 @@ const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config");
 async fn applying_the_shipped_configuration_twice_changes_nothing() -> Result<()> {
     let access = Access::shared()?;
     let folder = format!("{CONFIG}/default");
-    let printed = access
+    let versions = async || {
+        let list = access
+            .kubectl
+            .json(&["get", "--kustomize", &folder])
+            .await?;
+        let objects = list
+            .pointer("/items")
+            .and_then(Value::as_array)
+            .context("no objects")?;
+        let version = |object: &Value| {
+            ["/kind", "/metadata/name", "/metadata/resourceVersion"]
+                .map(|field| object.pointer(field).map(ToString::to_string))
+        };
+        anyhow::Ok(objects.iter().map(version).collect::<Vec<_>>())
+    };
+    let before = versions().await?;
+    access
         .kubectl
         .run(&["apply", "--kustomize", &folder])
         .await?;
-    let changed: Vec<&str> = printed
-        .lines()
-        .filter(|line| !line.ends_with("unchanged"))
-        .collect();
-    ensure!(changed.is_empty(), "{}", changed.join("\n"));
+    assert_eq!(versions().await?, before);
     Ok(())
 }
 
@@ -44,6 +57,21 @@ async fn every_shipped_configuration_passes_strict_validation() -> Result<()> {
         access.kubectl.run(&arguments).await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn the_namespace_admits_the_pods_of_the_deployment() -> Result<()> {
+    let access = Access::shared()?;
+    let installation = Installation::read(&access).await?;
+    let pod = installation.pod("admitted").to_string();
+    let create = [
+        "create",
+        "--dry-run=server",
+        "--validate=strict",
+        "--filename",
+        "-",
+    ];
+    access.kubectl.run_with_input(&create, &pod).await.map(drop)
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use e2e::client::{Version, curl};
-use e2e::origin::Origin;
+use e2e::origin::{self, Origin};
 use e2e::scene::Scene;
 use e2e::wait::{SOON, eventually};
 
@@ -243,5 +243,65 @@ async fn routes_come_and_go_with_their_objects() -> Result<()> {
     serves("200 old /").await?;
     scene.kubectl(&["delete", "ingress", "changes"]).await?;
     serves("404").await?;
+    scene.finish([gateway]).await
+}
+
+#[tokio::test]
+async fn the_shipped_sample_is_served_as_it_says() -> Result<()> {
+    let scene = Scene::new("serving-sample").await?;
+    let origin = Origin::start("sample").await?;
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/samples/web.yaml");
+    scene
+        .access
+        .kubectl
+        .run(&["apply", "--validate=strict", "--filename", sample])
+        .await?;
+    // What Kubernetes' own controllers would make of the Deployment's pods.
+    let slice = format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+         metadata: {{name: web-1, labels: {{kubernetes.io/service-name: web}}}}\n\
+         addressType: IPv4\nports: [{{name: http, port: {}}}]\nendpoints: [{{addresses: [{}]}}]\n",
+        origin::PORT,
+        origin.address(),
+    );
+    scene.access.kubectl.apply("sample", &slice).await?;
+    let gateway = scene.lockgate("serving-sample-0", &[]).await?;
+    let status = format!(
+        r#"{{"status":{{"loadBalancer":{{"ingress":[{{"ip":"{}"}}]}}}}}}"#,
+        gateway.address
+    );
+    // The cloud gives the shipped Service its address.
+    let namespace = scene.installation.namespace.as_str();
+    let patch = [
+        "patch",
+        "service",
+        "lockgate",
+        "--subresource=status",
+        "--type=merge",
+        "--patch",
+    ];
+    scene
+        .access
+        .kubectl
+        .run(&[&["--namespace", namespace][..], &patch, &[&status]].concat())
+        .await?;
+
+    let address = eventually("the sample has an address", SOON, async || {
+        let path = "-o=jsonpath={.status.loadBalancer.ingress[0].ip}";
+        let arguments = ["--namespace", "sample", "get", "ingress", "web", path];
+        let address = scene.access.kubectl.run(&arguments).await?;
+        ensure!(address == gateway.address.to_string(), "{address:?}");
+        Ok(address)
+    })
+    .await?;
+    let resolve = format!("web.example.test:443:{address}");
+    let printed = curl(&[
+        "--insecure",
+        "--resolve",
+        &resolve,
+        "https://web.example.test/",
+    ])
+    .await?;
+    ensure!(printed.starts_with("sample /\n"), "{printed}");
     scene.finish([gateway]).await
 }
