@@ -272,7 +272,7 @@ async fn the_shipped_sample_is_served_as_it_says() -> Result<()> {
     );
     // The cloud gives the shipped Service its address.
     let namespace = scene.installation.namespace.as_str();
-    let patch = [
+    let write = [
         "patch",
         "service",
         "lockgate",
@@ -283,12 +283,12 @@ async fn the_shipped_sample_is_served_as_it_says() -> Result<()> {
     scene
         .access
         .kubectl
-        .run(&[&["--namespace", namespace][..], &patch, &[&status]].concat())
+        .run(&[&["--namespace", namespace][..], &write, &[&status]].concat())
         .await?;
 
     let address = eventually("the sample has an address", SOON, async || {
-        let path = "-o=jsonpath={.status.loadBalancer.ingress[0].ip}";
-        let arguments = ["--namespace", "sample", "get", "ingress", "web", path];
+        let output = "-o=jsonpath={.status.loadBalancer.ingress[0].ip}";
+        let arguments = ["--namespace", "sample", "get", "ingress", "web", output];
         let address = scene.access.kubectl.run(&arguments).await?;
         ensure!(address == gateway.address.to_string(), "{address:?}");
         Ok(address)
