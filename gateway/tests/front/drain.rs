@@ -1,0 +1,144 @@
+//! The end of a gateway.
+
+use std::time::Duration;
+
+use gateway::Limits;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use model::{KeyAlgorithm, RoutingModel, TlsPolicy};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::*;
+
+fn model(origin: &TestOrigin) -> RoutingModel {
+    let mut model = empty();
+    let own = certificate("default", KeyAlgorithm::Ecdsa);
+    serve_tls(&mut model, "default", &[&own], TlsPolicy::default());
+    forward(&mut model, origin.address);
+    model
+}
+
+fn patient() -> Limits {
+    Limits {
+        header_timeout: Duration::from_secs(600),
+        client_hello_timeout: Duration::from_secs(600),
+        idle_timeout: Duration::from_secs(600),
+        drain_grace: Duration::from_millis(100),
+        ..Limits::default()
+    }
+}
+
+#[tokio::test]
+async fn what_has_begun_is_finished_and_what_is_idle_is_closed() {
+    let origin = TestOrigin::start().await;
+    let site = Site::limited(model(&origin), patient());
+
+    let mut idle = site.plain().await;
+    assert_eq!(get(&mut idle, "a.test", "/").await.unwrap().status, 200);
+    origin.arrival().await;
+    let mut silent = site.plain().await;
+    let mut silent_tls = site.plain_tls().await;
+    let config = Client::default().config();
+    let mut idle_tls = site.tls("a.test", &config).await.unwrap();
+    let mut busy = site.plain().await;
+    ask(&mut busy, "a.test", "/held").await.unwrap();
+    origin.arrival().await;
+    eventually("all are accepted", || site.running.connections() == 5).await;
+
+    site.running.drain();
+    for stream in [&mut idle, &mut silent, &mut silent_tls] {
+        assert!(until_closed(stream).await.is_empty());
+    }
+    until_closed(&mut idle_tls).await;
+    eventually("only the busy one is left", || {
+        site.running.connections() == 1
+    })
+    .await;
+    assert!(
+        TcpStream::connect(site.http).await.is_err(),
+        "nobody is let in any more"
+    );
+    let early = timeout(Duration::from_millis(100), site.running.drained()).await;
+    assert!(early.is_err(), "a request is still running");
+
+    origin.permits.add_permits(1);
+    let response = soon(answer(&mut busy)).await.unwrap();
+    assert_eq!(response.status, 200);
+    assert!(
+        response.head.contains("connection: close"),
+        "{}",
+        response.head
+    );
+    soon(site.running.drained()).await;
+    assert_eq!(site.running.connections(), 0);
+}
+
+#[tokio::test]
+async fn http2_clients_are_told_to_go() {
+    let origin = TestOrigin::start().await;
+    let site = Site::limited(model(&origin), patient());
+    let client = Client {
+        alpn: &["h2"],
+        ..Client::default()
+    };
+    let stream = site.tls("a.test", &client.config()).await.unwrap();
+    let (mut requests, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let connection = tokio::spawn(connection);
+    let request = || {
+        hyper::Request::get("https://a.test/held")
+            .body(Empty::<Bytes>::new())
+            .unwrap()
+    };
+    let held = tokio::spawn(requests.send_request(request()));
+    origin.arrival().await;
+    site.running.drain();
+    // GOAWAY: the client learns that nothing new may be sent, although its request still runs.
+    eventually("the client knows", || {
+        requests.is_closed() || !requests.is_ready()
+    })
+    .await;
+    assert!(!held.is_finished());
+    origin.permits.add_permits(1);
+    let response = soon(held).await.unwrap().unwrap();
+    assert_eq!(response.status(), 200);
+    soon(response.into_body().collect()).await.unwrap();
+    soon(connection).await.unwrap().unwrap();
+    soon(site.running.drained()).await;
+}
+
+#[tokio::test]
+async fn connections_that_the_kernel_has_accepted_are_served() {
+    let origin = TestOrigin::start().await;
+    let site = Site::limited(model(&origin), patient());
+    let mut streams = Vec::new();
+    for _ in 0..50 {
+        let mut stream = site.plain().await;
+        ask(&mut stream, "a.test", "/").await.unwrap();
+        streams.push(stream);
+    }
+    site.running.drain();
+    for stream in &mut streams {
+        assert_eq!(soon(answer(stream)).await.unwrap().status, 200);
+    }
+    soon(site.running.drained()).await;
+}
+
+#[tokio::test]
+async fn an_abort_ends_everything() {
+    let origin = TestOrigin::start().await;
+    let site = Site::limited(model(&origin), patient());
+    let mut busy = site.plain().await;
+    ask(&mut busy, "a.test", "/held").await.unwrap();
+    origin.arrival().await;
+    let running = site.running;
+    tokio::task::spawn_blocking(|| running.join())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(until_closed(&mut busy).await.is_empty());
+}

@@ -1,0 +1,97 @@
+//! How many connections, and where.
+
+use std::net::{SocketAddr, TcpListener};
+
+use gateway::{Gateway, Limits, Settings};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn one_connection_too_many_is_closed_at_once() {
+    let limits = Limits {
+        max_connections: 3,
+        ..Limits::default()
+    };
+    let site = Site::limited(empty(), limits);
+    let labels = ["reason=\"limit\""];
+    let before = counted("lockgate_connections_refused_total", &labels);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut stream = site.plain().await;
+        assert_eq!(get(&mut stream, "a.test", "/").await.unwrap().status, 404);
+        open.push(stream);
+    }
+    assert_eq!(site.running.connections(), 3);
+    let mut excess = site.plain().await;
+    assert!(until_closed(&mut excess).await.is_empty());
+    assert!(counted("lockgate_connections_refused_total", &labels) > before);
+    // Those that are open go on, and one that leaves makes room.
+    for stream in &mut open {
+        assert_eq!(get(stream, "a.test", "/").await.unwrap().status, 404);
+    }
+    open.pop();
+    eventually("there is room", || site.running.connections() == 2).await;
+    let mut next = site.plain().await;
+    assert_eq!(get(&mut next, "a.test", "/").await.unwrap().status, 404);
+}
+
+fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Gateway, gateway::BindError> {
+    let (_, reader) = table::channel(table::compile(&empty()).table);
+    let settings = Settings {
+        http: addresses.to_vec(),
+        workers,
+        ..Settings::default()
+    };
+    Gateway::bind(settings, reader)
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    let error = bind(&[taken], 2).unwrap_err();
+    assert_eq!(error.address, taken);
+    assert_eq!(
+        error.to_string(),
+        format!("cannot listen on {taken}: another socket listens there already")
+    );
+
+    // Sharing the port with another gateway is refused too, although the kernel would allow it.
+    let first = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
+    let error = bind(first.http_addresses(), 2).unwrap_err();
+    assert_eq!(error.address, first.http_addresses()[0]);
+    let free = first.http_addresses().to_vec();
+    drop(first);
+    assert!(bind(&free, 2).is_ok(), "a gateway leaves nothing behind");
+
+    // An address of nobody (RFC 5737).
+    let nowhere: SocketAddr = "192.0.2.1:0".parse().unwrap();
+    let error = bind(&[nowhere], 1).unwrap_err().to_string();
+    assert!(
+        error.contains("no interface of this machine has that address"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn both_families_are_served() {
+    let Ok(probe) = TcpListener::bind("[::]:0") else {
+        return; // A machine without IPv6 has nothing to show here.
+    };
+    let port = probe.local_addr().unwrap().port();
+    drop(probe);
+    let six: SocketAddr = format!("[::]:{port}").parse().unwrap();
+    let four: SocketAddr = format!("0.0.0.0:{port}").parse().unwrap();
+    for addresses in [&[six][..], &[six, four], &[four, six]] {
+        let running = bind(addresses, 2).unwrap().start().unwrap();
+        for target in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+            let mut stream = tokio::net::TcpStream::connect(&target).await.unwrap();
+            let response = get(&mut stream, "a.test", "/").await.unwrap();
+            assert_eq!(response.status, 404, "{target} of {addresses:?}");
+        }
+        tokio::task::spawn_blocking(|| running.join())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}

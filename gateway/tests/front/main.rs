@@ -1,0 +1,14 @@
+//! What clients meet before their first request: real sockets, real TLS clients.
+
+#[cfg(test)]
+mod deadlines;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod proxy_protocol;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tls;
