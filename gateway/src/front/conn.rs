@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use pingora::protocols::tls::SslDigest;
@@ -20,11 +20,58 @@ use crate::front::guard::{Digests, GuardIo};
 /// How an HTTP/2 connection begins; RFC 9113, section 3.4.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How much is read at once from a client that sends a lot over TLS.
+const READ_AHEAD: usize = 32 * 1024;
+
 /// A TCP connection whose first bytes can be looked at and put back.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
     unread: Bytes,
+    ahead: Option<Ahead>,
+}
+
+/// Reads more than is asked for. rustls asks for 4 KiB at a time, which makes an upload many system calls.
+///
+/// The buffer exists only while the client sends faster than it is read.
+#[derive(Debug, Default)]
+struct Ahead {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The last read got all that was asked for: there may be more.
+    more: bool,
+}
+
+impl Ahead {
+    fn poll_read(
+        &mut self,
+        stream: &mut TcpStream,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.start == self.end {
+            if !self.more || buf.remaining() >= READ_AHEAD {
+                let room = buf.remaining();
+                ready!(Pin::new(stream).poll_read(cx, buf))?;
+                self.more = room > 0 && buf.remaining() == 0;
+                return Poll::Ready(Ok(()));
+            }
+            self.buffer.resize(READ_AHEAD, 0);
+            let mut ahead = ReadBuf::new(&mut self.buffer);
+            let read = Pin::new(stream).poll_read(cx, &mut ahead);
+            (self.start, self.end) = (0, ahead.filled().len());
+            if self.end == 0 {
+                *self = Self::default();
+                return read;
+            }
+        }
+        let held = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let (now, _) = held.split_at(held.len().min(buf.remaining()));
+        buf.put_slice(now);
+        self.start += now.len();
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl Socket {
@@ -33,7 +80,13 @@ impl Socket {
         Self {
             stream,
             unread: Bytes::new(),
+            ahead: None,
         }
+    }
+
+    /// From now on reads take more from the kernel than they return, where there is more.
+    pub(crate) fn read_ahead(&mut self) {
+        self.ahead = Some(Ahead::default());
     }
 
     /// Waits until there is something to read, be it the end.
@@ -71,18 +124,22 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        let this = self.get_mut();
+        if this.unread.is_empty() {
+            return match &mut this.ahead {
+                Some(ahead) => ahead.poll_read(&mut this.stream, cx, buf),
+                None => Pin::new(&mut this.stream).poll_read(cx, buf),
+            };
         }
-        let length = self.unread.len().min(buf.remaining());
-        buf.put_slice(&self.unread.split_to(length));
-        if self.unread.is_empty() {
+        let length = this.unread.len().min(buf.remaining());
+        buf.put_slice(&this.unread.split_to(length));
+        if this.unread.is_empty() {
             // Lets go of the memory behind it.
-            self.unread = Bytes::new();
+            this.unread = Bytes::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -222,4 +279,84 @@ pub(crate) fn session(transport: Transport, connection: Arc<Connection>) -> Stre
         connection,
         digests,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        (Socket::new(accepted.unwrap().0), client.unwrap())
+    }
+
+    #[tokio::test]
+    async fn bytes_that_were_put_back_come_first() {
+        let (mut socket, mut client) = pair().await;
+        client.write_all(b" world").await.unwrap();
+        socket.unread(Bytes::from_static(b"hello"));
+        let mut got = [0; 11];
+        socket.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"hello world");
+    }
+
+    #[tokio::test]
+    async fn the_preface_is_told_from_short_requests() {
+        for (bytes, want) in [
+            (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0"[..], true),
+            (b"GET / HTTP/1.0\r\n\r\n", false),
+            (b"P", false),
+            (b"PRI * HTTP/2.0\r\n\r\nXX", false),
+            (b"PRIVATE /", false),
+        ] {
+            let (mut socket, mut client) = pair().await;
+            let writer = tokio::spawn(async move {
+                for byte in bytes {
+                    client.write_all(&[*byte]).await.unwrap();
+                }
+            });
+            assert_eq!(socket.starts_with_h2_preface().await.unwrap(), want);
+            writer.await.unwrap();
+            let mut all = Vec::new();
+            socket.read_to_end(&mut all).await.unwrap();
+            assert_eq!(all, bytes, "nothing is lost");
+        }
+    }
+
+    #[tokio::test]
+    async fn reading_ahead_keeps_the_order_and_no_memory() {
+        let (mut socket, mut client) = pair().await;
+        socket.read_ahead();
+        let sent: Vec<u8> = (0..1_000_003_u32)
+            .map(|n| n.to_le_bytes()[n as usize % 3])
+            .collect();
+        let expected = sent.clone();
+        let writer = tokio::spawn(async move {
+            client.write_all(&sent).await.unwrap();
+            client
+        });
+        let mut got = Vec::new();
+        let mut chunk = [0; 4096];
+        let mut buffered = false;
+        while got.len() < expected.len() {
+            let read = socket.read(&mut chunk).await.unwrap();
+            assert_ne!(read, 0);
+            got.extend_from_slice(&chunk[..read]);
+            let ahead = socket.ahead.as_ref().unwrap();
+            buffered |= ahead.end - ahead.start >= 4096;
+        }
+        assert!(got == expected, "the bytes differ");
+        assert!(buffered, "it has read ahead");
+        let client = writer.await.unwrap();
+        // Nothing to read: the buffer goes.
+        assert!(futures::poll!(std::pin::pin!(socket.read(&mut chunk))).is_pending());
+        assert_eq!(socket.ahead.as_ref().unwrap().buffer.capacity(), 0);
+        drop(client);
+        assert_eq!(socket.read(&mut chunk).await.unwrap(), 0);
+    }
 }

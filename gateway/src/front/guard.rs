@@ -223,7 +223,7 @@ mod tests {
     use crate::drain::Tracker;
 
     const SHORT: Duration = Duration::from_millis(80);
-    const LONG: Duration = Duration::from_secs(600);
+    const LONG: Duration = Duration::from_mins(10);
 
     fn guard(
         header: Duration,

@@ -210,6 +210,7 @@ impl Front {
         }
 
         let (transport, tls, http2) = if arrival.tls {
+            socket.read_ahead();
             let (stream, facts) = client_hello::accept(socket, &self.shared.tables, limits).await?;
             let http2 = facts.alpn_h2;
             (Transport::Tls(Box::new(stream)), Some(facts), http2)

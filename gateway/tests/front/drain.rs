@@ -22,9 +22,9 @@ fn model(origin: &TestOrigin) -> RoutingModel {
 
 fn patient() -> Limits {
     Limits {
-        header_timeout: Duration::from_secs(600),
-        client_hello_timeout: Duration::from_secs(600),
-        idle_timeout: Duration::from_secs(600),
+        header_timeout: Duration::from_mins(10),
+        client_hello_timeout: Duration::from_mins(10),
+        idle_timeout: Duration::from_mins(10),
         drain_grace: Duration::from_millis(100),
         ..Limits::default()
     }

@@ -309,22 +309,29 @@ async fn a_client_hello_may_come_in_many_pieces() {
 }
 
 #[tokio::test]
-async fn what_is_not_tls_gets_an_alert() {
+async fn what_is_not_tls_is_refused() {
     let site = Site::start(with_default());
-    for bytes in [
-        &b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"[..],
+    let labels = ["reason=\"bad-client-hello\""];
+    for (bytes, alert) in [
+        (&b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"[..], true),
         // A record that claims to be a handshake and is noise.
-        b"\x16\x03\x01\x00\x08\xff\xff\xff\xff\xff\xff\xff\xff",
+        (
+            b"\x16\x03\x01\x00\x08\xff\xff\xff\xff\xff\xff\xff\xff",
+            false,
+        ),
         // A message that says it is longer than any ClientHello.
-        b"\x16\x03\x01\x00\x04\x01\xff\xff\xff",
+        (b"\x16\x03\x01\x00\x04\x01\xff\xff\xff", false),
     ] {
+        let before = counted("lockgate_tls_handshake_failures_total", &labels);
         let mut stream = site.plain_tls().await;
         stream.write_all(bytes).await.unwrap();
         let got = until_closed(&mut stream).await;
-        assert_eq!(
-            got.first(),
-            Some(&21),
-            "an alert answers {bytes:?}, not {got:?}"
-        );
+        if alert {
+            assert_eq!(got.first(), Some(&21), "an alert answers {bytes:?}");
+        }
+        eventually("it is counted", || {
+            counted("lockgate_tls_handshake_failures_total", &labels) > before
+        })
+        .await;
     }
 }
