@@ -11,6 +11,7 @@ mod features {
     mod install;
     mod leadership;
     mod serving;
+    mod settings;
     mod shutdown;
     mod status;
 }
