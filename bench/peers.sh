@@ -152,7 +152,7 @@ endpoints:
   - addresses: [127.0.0.1]
 MANIFESTS
 taskset -c 0 "$lockgate" run --manifests "$home/manifests" --http-listen "127.0.0.1:$lockgate_http" \
-  --https-listen "127.0.0.1:$lockgate_https" --admin-listen "127.0.0.1:$admin" --access-log off \
+  --https-listen "127.0.0.1:$lockgate_https" --admin-listen "127.0.0.1:$admin" --access-log off --workers 1 \
   >"$home/lockgate.log" 2>&1 &
 proxy=$!
 children+=("$proxy")
@@ -179,7 +179,9 @@ run_wrk() {
   awk '/requests in/ { print $1 }' "$home/out"
 }
 run_h2load() {
-  taskset -c 1 h2load -t 1 -c 16 -m 32 -D "$seconds" "$1" >"$home/out"
+  # It does not try a second address of a name.
+  local port=${1##*:}
+  taskset -c 1 h2load -t 1 -c 16 -m 32 -D "$seconds" --connect-to "127.0.0.1:${port%/}" "$1" >"$home/out"
   awk '/^requests:/ { if ($10 + $12 + $14 > 0) exit 1; print $8 }' "$home/out" || fail "requests to $1 have failed: $(grep ^requests: "$home/out")"
 }
 measure() { # CASE PROXY ROUND COMMAND URL: appends a line to the results

@@ -142,8 +142,8 @@ impl Asked<'_> {
     fn body(&self, site: &Site, order: &Order) -> Bytes {
         match (order.size, &site.body) {
             (Some(length), _) => Bytes::from(vec![b'x'; length]),
-            (None, Some(body)) => body.clone(),
-            (None, None) => Bytes::from(self.describe(&site.name, order)),
+            (None, Some(body)) if !self.target.contains('?') => body.clone(),
+            (None, _) => Bytes::from(self.describe(&site.name, order)),
         }
     }
 }
