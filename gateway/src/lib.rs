@@ -6,16 +6,21 @@
 
 mod access_log;
 mod connection;
+mod context;
 mod drain;
 mod engine;
+mod error;
+mod filters;
 mod front;
 mod listen;
+mod phases;
 mod settings;
 mod telemetry;
 mod upstream;
 
 use table::TableReader;
 
+pub use access_log::LogOutput;
 pub use drain::Running;
 pub use listen::{BindError, Gateway};
 pub use settings::{Limits, LogFormat, Settings};
@@ -35,15 +40,21 @@ pub(crate) struct Shared {
     pub(crate) access_log: access_log::AccessLog,
     /// Looks up names of endpoints.
     pub(crate) resolver: upstream::Resolver,
+    /// How many series of metrics there may be.
+    pub(crate) series: telemetry::SeriesBudget,
 }
 
 impl Shared {
     fn new(settings: Settings, tables: TableReader) -> Self {
         Self {
             tables,
-            registry: upstream::EndpointRegistry,
-            access_log: access_log::AccessLog::new(settings.access_log),
-            resolver: upstream::Resolver,
+            registry: upstream::EndpointRegistry::new(),
+            access_log: access_log::AccessLog::new(
+                settings.access_log,
+                settings.access_log_output.clone(),
+            ),
+            resolver: upstream::Resolver::new(),
+            series: telemetry::SeriesBudget::new(settings.max_series),
             settings,
         }
     }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::access_log::LogOutput;
+
 /// How access-log lines are written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LogFormat {
@@ -26,7 +28,10 @@ pub struct Settings {
     pub limits: Limits,
     /// How the access log is written; `None` writes none.
     pub access_log: Option<LogFormat>,
-    /// How many label combinations one metric may have; what comes after that is counted as `other`.
+    /// Where the access log is written.
+    pub access_log_output: LogOutput,
+    /// How many label combinations there may be in all metrics of requests and backends together; what comes after
+    /// that is counted for the host `_overflow`.
     pub max_series: usize,
 }
 
@@ -38,6 +43,7 @@ impl Default for Settings {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             limits: Limits::default(),
             access_log: Some(LogFormat::Json),
+            access_log_output: LogOutput::stdout(),
             max_series: 10_000,
         }
     }
@@ -74,7 +80,10 @@ pub struct Limits {
     pub h2_stream_window: u32,
     /// Body bytes that an HTTP/2 client may send on one connection before they are read. Default: 1 MiB.
     pub h2_connection_window: u32,
-    /// Idle connections kept to the endpoints of all backends, per worker. Default: 1,024.
+    /// Requests on one HTTP/1 connection, after which it is closed: clients that stay for ever would never be spread
+    /// over replicas that came later. Default: 10,000.
+    pub max_requests_per_connection: u32,
+    /// Idle connections kept to the endpoints of all backends, per worker. Default: 4,096.
     pub upstream_idle_connections: usize,
     /// How long a drain leaves idle connections open, so that requests already on their way are still answered.
     /// Default: 500 milliseconds.
@@ -97,7 +106,8 @@ impl Default for Limits {
             h2_max_streams: 128,
             h2_stream_window: 256 * 1024,
             h2_connection_window: 1024 * 1024,
-            upstream_idle_connections: 1024,
+            max_requests_per_connection: 10_000,
+            upstream_idle_connections: 4096,
             drain_grace: Duration::from_millis(500),
         }
     }

@@ -1,7 +1,35 @@
-//! Names of the data plane's metrics.
+//! Names of the data plane's metrics, and the counting of requests.
+
+mod meter;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
+pub(crate) use meter::{BackendSeries, Meter, SeriesBudget};
+
+/// Requests answered.
+pub(crate) const REQUESTS: &str = "lockgate_requests_total";
+/// From the header section of a request to the end of its response.
+pub(crate) const REQUEST_SECONDS: &str = "lockgate_request_duration_seconds";
+/// From the choice of an endpoint to the header section of its response.
+pub(crate) const UPSTREAM_SECONDS: &str = "lockgate_upstream_response_duration_seconds";
+/// Size of requests.
+pub(crate) const REQUEST_BYTES: &str = "lockgate_request_size_bytes";
+/// Size of response bodies.
+pub(crate) const RESPONSE_BYTES: &str = "lockgate_response_size_bytes";
+/// Responses that Lockgate made itself, or could not finish.
+pub(crate) const GENERATED: &str = "lockgate_generated_responses_total";
+/// Connections made to endpoints.
+pub(crate) const UPSTREAM_CONNECTS: &str = "lockgate_upstream_connects_total";
+/// Requests sent on a connection that was there already.
+pub(crate) const UPSTREAM_REUSES: &str = "lockgate_upstream_connection_reuses_total";
+/// Connections to endpoints that could not be made.
+pub(crate) const UPSTREAM_CONNECT_ERRORS: &str = "lockgate_upstream_connect_errors_total";
+/// Requests sent to another endpoint, or again.
+pub(crate) const UPSTREAM_RETRIES: &str = "lockgate_upstream_retries_total";
+/// Access-log lines that were lost.
+pub(crate) const LOG_DROPPED: &str = "lockgate_access_log_dropped_lines_total";
+/// Label combinations that did not get a series.
+pub(crate) const SERIES_OVERFLOW: &str = "lockgate_metric_series_overflow_total";
 /// Connections accepted.
 pub(crate) const CONNECTIONS: &str = "lockgate_connections_total";
 /// Connections open now.
@@ -21,6 +49,66 @@ pub(crate) const TLS_HANDSHAKE_SECONDS: &str = "lockgate_tls_handshake_duration_
 
 /// Registers names, units and help texts with the `metrics` facade.
 pub fn describe_metrics() {
+    describe_requests();
+    describe_upstream();
+    describe_connections();
+    describe_counter!(
+        LOG_DROPPED,
+        "Access-log lines dropped because their reader was too slow."
+    );
+    describe_counter!(
+        SERIES_OVERFLOW,
+        "Label combinations beyond the limit; what they count goes to the host `_overflow`."
+    );
+}
+
+fn describe_requests() {
+    describe_counter!(
+        REQUESTS,
+        "Requests, by host and path of the route, namespace and Ingress that it came from, service and status."
+    );
+    describe_histogram!(
+        REQUEST_SECONDS,
+        Unit::Seconds,
+        "Time from the header section of a request to the end of its response."
+    );
+    describe_histogram!(
+        UPSTREAM_SECONDS,
+        Unit::Seconds,
+        "Time from the choice of an endpoint to the header section of its response; of the last try."
+    );
+    describe_histogram!(
+        REQUEST_BYTES,
+        Unit::Bytes,
+        "Size of requests, header section and body."
+    );
+    describe_histogram!(RESPONSE_BYTES, Unit::Bytes, "Size of response bodies.");
+    describe_counter!(
+        GENERATED,
+        "Responses that Lockgate made itself or could not finish, by reason, whose fault it was, and status."
+    );
+}
+
+fn describe_upstream() {
+    describe_counter!(
+        UPSTREAM_CONNECTS,
+        "Connections made to endpoints, by namespace, service and port."
+    );
+    describe_counter!(
+        UPSTREAM_REUSES,
+        "Requests sent on a connection that was there already, by namespace, service and port."
+    );
+    describe_counter!(
+        UPSTREAM_CONNECT_ERRORS,
+        "Connections to endpoints that could not be made, by namespace, service, port and reason."
+    );
+    describe_counter!(
+        UPSTREAM_RETRIES,
+        "Requests sent to another endpoint or again, by namespace, service and port."
+    );
+}
+
+fn describe_connections() {
     describe_counter!(CONNECTIONS, "Client connections accepted, by listener.");
     describe_gauge!(CONNECTIONS_OPEN, "Client connections open, by listener.");
     describe_counter!(

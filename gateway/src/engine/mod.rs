@@ -1,5 +1,113 @@
-//! Engines move the bytes of a session; what happens to a request is decided by the phases.
+//! Engines move the bytes of a session; what happens to a request is decided by the [phases](crate::phases).
+//!
+//! An engine is made once per worker thread and serves the connections of that thread. It holds what the thread keeps
+//! for itself in a [`Worker`], runs the phases in their order, and hands each of them plain `http` types and the
+//! request's context. Today there is one: [`PingoraEngine`].
 
 mod pingora;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use table::Table;
+
 pub(crate) use self::pingora::PingoraEngine;
+use crate::Shared;
+use crate::access_log::LineWriter;
+use crate::telemetry::Meter;
+use crate::upstream::Picker;
+
+/// What one worker thread has for itself. Locks in it are never waited for, since nobody else takes them.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// What all workers share.
+    pub(crate) shared: Arc<Shared>,
+    /// Endpoints.
+    pub(crate) picker: Picker,
+    /// Counters.
+    pub(crate) meter: Meter,
+    /// The access log, if there is one.
+    pub(crate) log: Option<LineWriter>,
+    /// Numbers that nobody needs to trust.
+    pub(crate) random: Random,
+    requests: AtomicU64,
+}
+
+impl Worker {
+    /// A worker.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            picker: Picker::new(),
+            meter: Meter::new(),
+            log: shared.access_log.writer(),
+            random: Random::new(),
+            requests: AtomicU64::new(0),
+            shared,
+        }
+    }
+
+    /// Forgets, once in a while, what belongs to tables that are gone. The time between two times grows with what is
+    /// remembered, so that a request pays a constant share.
+    pub(crate) fn tidy(&self, table: &Table) {
+        let requests = self.requests.fetch_add(1, Ordering::Relaxed);
+        let known = self.picker.len().max(1024);
+        if u64::try_from(known).is_ok_and(|known| requests >= known) {
+            self.requests.store(0, Ordering::Relaxed);
+            self.picker.retain(|slot, backend| {
+                table
+                    .backend(slot)
+                    .is_some_and(|current| Arc::ptr_eq(current, backend))
+            });
+            self.meter.forget_gone();
+        }
+    }
+}
+
+/// A stream of numbers (`SplitMix64`), seeded by the system. Good for balancing and identities, not for secrets.
+#[derive(Debug)]
+pub(crate) struct Random(AtomicU64);
+
+impl Random {
+    /// A stream of its own.
+    pub(crate) fn new() -> Self {
+        use std::hash::BuildHasher;
+        Self(AtomicU64::new(
+            std::hash::RandomState::new().hash_one(0x10_c6_a7_e5_u64),
+        ))
+    }
+
+    /// The next number.
+    pub(crate) fn next_u64(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The next number, shorter.
+    pub(crate) fn next_u32(&self) -> u32 {
+        u32::try_from(self.next_u64() >> 32).unwrap_or(0)
+    }
+
+    /// The next two numbers as one.
+    pub(crate) fn wide(&self) -> u128 {
+        u128::from(self.next_u64()) << 64 | u128::from(self.next_u64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_streams_differ_and_numbers_do_not_repeat() {
+        let (a, b) = (Random::new(), Random::new());
+        let mut seen: Vec<u64> = (0..1000)
+            .flat_map(|_| [a.next_u64(), b.next_u64()])
+            .collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 2000);
+    }
+}

@@ -1,40 +1,478 @@
 //! The engine on Pingora's HTTP proxy.
+//!
+//! The only place that names Pingora's proxy types. Each callback hands over to a phase; what is left in here is the
+//! translation between Pingora's types and those of the phases, and the settings that keep Pingora within bounds.
 
+mod fields;
+mod peer;
+
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use pingora::protocols::Stream;
+use async_trait::async_trait;
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, EXPECT};
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::{Digest, Stream};
+use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use self::fields::{RequestFields, ResponseFields};
+use super::Worker;
 use crate::Shared;
 use crate::connection::Connection;
+use crate::context::RequestContext;
+use crate::error::{self, Fault, Reason, Source};
+use crate::phases::answer::Answer;
+use crate::phases::log::Outcome;
+use crate::phases::route::{Head, Verdict};
+use crate::phases::{headers, log, retry, route, upstream};
+use crate::settings::Limits;
 
-/// Serves sessions with Pingora; one per worker.
-#[derive(Debug)]
+/// Attempts that Pingora makes; [`retry`] asks for fewer.
+const MOST_ATTEMPTS: usize = 8;
+/// A request body up to this size is read and thrown away after an answer that did not need it, so that the
+/// connection can be used on.
+const SMALL_BODY: u64 = 64 * 1024;
+/// How long that may take.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves connections with Pingora; one per worker.
 pub(crate) struct PingoraEngine {
-    #[expect(dead_code, reason = "read by the proxy")]
-    shared: Arc<Shared>,
+    proxy: Arc<HttpProxy<Proxy>>,
+}
+
+impl fmt::Debug for PingoraEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PingoraEngine")
+    }
 }
 
 impl PingoraEngine {
     /// An engine for one worker.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        let limits = &shared.settings.limits;
+        let conf = ServerConf {
+            upstream_keepalive_pool_size: limits.upstream_idle_connections,
+            threads: 1,
+            max_retries: MOST_ATTEMPTS,
+            ..ServerConf::default()
+        };
+        let server_options = server_options(limits);
+        let h2_options = h2_options(limits);
+        let worker = Worker::new(shared);
+        let mut proxy = http_proxy(&Arc::new(conf), Proxy { worker });
+        proxy.server_options = Some(server_options);
+        proxy.h2_options = Some(h2_options);
+        Self {
+            proxy: Arc::new(proxy),
+        }
     }
 
     /// Serves a connection until it ends.
-    #[expect(clippy::unused_async, reason = "no request is served yet")]
     pub(crate) async fn serve(
         &self,
         stream: Stream,
         connection: Arc<Connection>,
-        _shutdown: &ShutdownWatch,
+        shutdown: &ShutdownWatch,
     ) {
-        connection.request_started();
-        drop(stream);
-        connection.request_finished();
+        let app = Arc::new(ConnectionApp {
+            proxy: Arc::clone(&self.proxy),
+            connection,
+        });
+        ServerApp::process_new(&app, stream, shutdown).await;
     }
 
     /// Wakes connections that wait for a request.
-    #[expect(clippy::unused_async, reason = "no request is served yet")]
-    pub(crate) async fn cleanup(&self) {}
+    pub(crate) async fn cleanup(&self) {
+        self.proxy.http_cleanup().await;
+    }
+}
+
+fn server_options(limits: &Limits) -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    // HTTP/2 without TLS is recognised by the front.
+    options.h2c = false;
+    // Otherwise Pingora answers CONNECT itself, and neither log nor metrics see it.
+    options.allow_connect_method_proxying = true;
+    options.keepalive_request_limit = Some(limits.max_requests_per_connection);
+    options.h2_idle_timeout = Some(limits.idle_timeout);
+    options
+}
+
+fn h2_options(limits: &Limits) -> H2Options {
+    let mut options = default_h2_options();
+    options.max_concurrent_streams(limits.h2_max_streams);
+    options.initial_window_size(limits.h2_stream_window);
+    options.initial_connection_window_size(limits.h2_connection_window);
+    options.max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX));
+    options
+}
+
+tokio::task_local! {
+    /// The connection of the request whose context is being made: Pingora has no other way to pass it on.
+    static CONNECTION: Arc<Connection>;
+}
+
+/// Serves one connection. Streams of HTTP/2 run in tasks of their own, hence the scope around each request.
+struct ConnectionApp {
+    proxy: Arc<HttpProxy<Proxy>>,
+    connection: Arc<Connection>,
+}
+
+#[async_trait]
+impl HttpServerApp for ConnectionApp {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        CONNECTION
+            .scope(
+                Arc::clone(&self.connection),
+                self.proxy.process_new_http(session, shutdown),
+            )
+            .await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.proxy.h2_options.clone()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options.as_ref()
+    }
+}
+
+/// What Pingora calls back.
+struct Proxy {
+    worker: Worker,
+}
+
+/// The context of a request; there is none when a request came without a connection, which is refused.
+type Context = Option<Box<RequestContext>>;
+
+fn context(context: &mut Context) -> Result<&mut RequestContext> {
+    context
+        .as_deref_mut()
+        .ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a connection"))
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        let connection = CONNECTION.try_with(Arc::clone).ok()?;
+        connection.request_started();
+        let table = self.worker.shared.tables.pin();
+        Some(Box::new(RequestContext::new(table, connection)))
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {
+        // The default is a module for compression, which costs something per request even while it is off.
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let context = context(ctx)?;
+        set_limits(session, context, &self.worker.shared.settings.limits);
+        let answer = self.decide(session, context).await;
+        match answer {
+            None => Ok(false),
+            Some(answer) => {
+                keep_after_small_body(session);
+                write_answer(session, context, answer).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
+        let context = context(ctx)?;
+        // The first try has begun already: what fails there is answered without an error.
+        if context.tries.last().is_none_or(|last| last.ended.is_some()) {
+            upstream::begin_try(context, &self.worker)
+                .await
+                .map_err(|reason| failed(context, reason))?;
+        }
+        let upstream = upstream::upstream(context).map_err(|reason| failed(context, reason))?;
+        if context.upgrade {
+            // From now on the endpoint's silence is what counts, as for every other response.
+            session.set_read_timeout(None);
+        }
+        Ok(Box::new(peer::peer(upstream)))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        retry::connected(context(ctx)?, reused);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let context = context(ctx)?;
+        if let Some(target) = headers::target(context, &request.uri) {
+            request.set_uri(target);
+        }
+        headers::to_backend(context, session.req_header(), &mut RequestFields(request));
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        retry::answered(context(ctx)?, response.status);
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        headers::to_client(context(ctx)?, &mut ResponseFields(response));
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let Some(context) = ctx.as_deref_mut() {
+            let reason = reason_of(Source::Upstream, &error);
+            let again = retry::not_connected(context, &self.worker, &reason);
+            error.set_retry(again);
+        }
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        error.retry.decide_reuse(client_reused);
+        let repeatable = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated()
+            && session.response_written().is_none();
+        let again =
+            error.retry() && repeatable && ctx.as_deref_mut().is_some_and(retry::went_stale);
+        error.set_retry(again);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
+        let Some(context) = ctx.as_deref_mut() else {
+            return failure(StatusCode::INTERNAL_SERVER_ERROR);
+        };
+        let reason = reason_of(source_of(error), error);
+        tracing::debug!(%error, %reason, "A request failed.");
+        let reason = context.fail(reason).clone();
+        let status = reason.status();
+        let client_is_gone = reason == Reason::ClientClosed;
+        if !client_is_gone && session.response_written().is_none() {
+            // What is left of the exchange with the client is not known any more.
+            session.set_keepalive(None);
+            if let Err(error) = write_answer(session, context, Answer::page(reason)).await {
+                tracing::debug!(%error, "A client did not take its answer.");
+            }
+        }
+        failure(status)
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        let Some(context) = ctx.as_deref_mut() else {
+            return;
+        };
+        let request = session.req_header();
+        let outcome = Outcome {
+            request,
+            target: request.raw_path(),
+            status: session.response_written().map(|response| response.status),
+            received: session.body_bytes_read(),
+            sent: session.body_bytes_sent(),
+            upstream_received: session.upstream_body_bytes_received(),
+        };
+        log::finish(context, &self.worker, &outcome);
+        context.connection.request_finished();
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _log: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+impl Proxy {
+    /// Runs the phases before a backend is asked; what they return is answered.
+    async fn decide(&self, session: &Session, context: &mut RequestContext) -> Option<Answer> {
+        let request = session.req_header();
+        let head = Head {
+            parts: request,
+            target: request.raw_path(),
+        };
+        if let Err(reason) =
+            route::within_limits(context, head, &self.worker.shared.settings.limits)
+        {
+            return Some(Answer::page(reason));
+        }
+        match route::route(context, head) {
+            Verdict::Answer(answer) => return Some(answer),
+            Verdict::Forward => {}
+        }
+        upstream::prepare(context, &self.worker, &request.headers)
+            .await
+            .err()
+            .map(Answer::page)
+    }
+}
+
+/// Bounds on what the client may take its time for.
+fn set_limits(session: &mut Session, context: &mut RequestContext, limits: &Limits) {
+    // Pingora makes the idle time endless after the first request. It is only ever shortened here: setting it where
+    // it is off would keep connections open that were to be closed, as after a request with both Content-Length and
+    // Transfer-Encoding (RFC 9112, 6.1).
+    let idle = limits.idle_timeout.as_secs().max(1);
+    match session.get_keepalive() {
+        None => {}
+        Some(0) => session.set_keepalive(Some(idle)),
+        Some(given) => session.set_keepalive(Some(given.min(idle))),
+    }
+    session.set_read_timeout(Some(limits.body_timeout));
+    session.set_write_timeout(Some(limits.write_timeout));
+    session.set_total_drain_timeout(Some(DRAIN));
+    context.upgrade = session.is_upgrade_req();
+}
+
+/// Lets the connection live on after an answer although the request has a body, if that is small. A client that waits
+/// for `100 Continue` has not sent it and will not.
+fn keep_after_small_body(session: &mut Session) {
+    let headers = &session.req_header().headers;
+    let small = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
+        .is_some_and(|length| length <= SMALL_BODY);
+    if small && !headers.contains_key(EXPECT) {
+        session.set_close_on_response_before_downstream_finish(false);
+    }
+}
+
+/// Sends an answer of Lockgate's own.
+async fn write_answer(
+    session: &mut Session,
+    context: &mut RequestContext,
+    answer: Answer,
+) -> Result<()> {
+    let request = session.req_header();
+    let is_head = request.method == http::Method::HEAD;
+    let (fields, body) = answer.render(&request.headers);
+    let mut response = Box::new(ResponseHeader::build(answer.status, Some(8))?);
+    for (name, value) in fields {
+        response.insert_header(name, value)?;
+    }
+    response.insert_header(CONTENT_LENGTH, body.len())?;
+    context.own_status = Some(answer.status);
+    context.fail(answer.reason);
+    headers::to_client(context, &mut ResponseFields(&mut response));
+    session.write_response_header(response, is_head).await?;
+    let body = (!is_head).then_some(body);
+    session.write_response_body(body, true).await
+}
+
+fn failed(context: &mut RequestContext, reason: Reason) -> Box<Error> {
+    let status = reason.status().as_u16();
+    context.fail(reason);
+    Error::new(ErrorType::HTTPStatus(status))
+}
+
+fn failure(status: StatusCode) -> FailToProxy {
+    FailToProxy {
+        error_code: status.as_u16(),
+        can_reuse_downstream: false,
+    }
+}
+
+fn source_of(error: &Error) -> Source {
+    match error.esource() {
+        ErrorSource::Upstream => Source::Upstream,
+        ErrorSource::Downstream => Source::Client,
+        ErrorSource::Internal | ErrorSource::Unset => Source::Gateway,
+    }
+}
+
+fn reason_of(source: Source, error: &Error) -> Reason {
+    error::reason(source, fault(error.etype()))
+}
+
+fn fault(kind: &ErrorType) -> Fault {
+    match kind {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Fault::ConnectTimeout,
+        ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::BindError
+        | ErrorType::SocketError
+        | ErrorType::ConnectProxyFailure => Fault::Connect,
+        ErrorType::TLSWantX509Lookup
+        | ErrorType::TLSHandshakeFailure
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError => Fault::Tls,
+        ErrorType::ReadTimedout => Fault::ReadTimeout,
+        ErrorType::WriteTimedout => Fault::WriteTimeout,
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Fault::Closed,
+        ErrorType::InvalidHTTPHeader
+        | ErrorType::H1Error
+        | ErrorType::H2Error
+        | ErrorType::H2Downgrade
+        | ErrorType::InvalidH2 => Fault::Invalid,
+        _ => Fault::Other,
+    }
 }

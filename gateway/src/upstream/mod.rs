@@ -1,32 +1,12 @@
-//! Endpoints: live state, choice, names.
+//! Where requests go: live state of endpoints, the choice of one, names that are resolved at run time.
+//!
+//! Nothing in here is part of a table: what is known about an endpoint outlives every swap.
 
-use std::net::SocketAddr;
+mod registry;
+mod resolver;
+mod select;
 
-use model::BackendId;
-
-/// What is known about one endpoint.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct EndpointState {
-    /// The backend that it serves.
-    pub backend: BackendId,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Requests that it is working on.
-    pub in_flight: u32,
-}
-
-/// Live state of endpoints.
-#[derive(Debug, Default)]
-pub(crate) struct EndpointRegistry;
-
-impl EndpointRegistry {
-    #[expect(clippy::unused_self, reason = "no endpoint is registered yet")]
-    pub(crate) fn states(&self) -> Vec<EndpointState> {
-        Vec::new()
-    }
-}
-
-/// Looks up names of endpoints.
-#[derive(Debug, Default)]
-pub(crate) struct Resolver;
+pub use registry::EndpointState;
+pub(crate) use registry::{EndpointRegistry, InFlight};
+pub(crate) use resolver::{Resolver, Unresolved};
+pub(crate) use select::Picker;

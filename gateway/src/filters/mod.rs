@@ -1,0 +1,33 @@
+//! What a route can do to requests and responses besides choosing who answers.
+
+pub(crate) mod header_change;
+pub(crate) mod https_redirect;
+pub(crate) mod redirect;
+
+use http::request::Parts;
+use table::{CompiledFilter, CompiledRoute};
+
+use crate::context::RequestContext;
+use crate::phases::answer::Answer;
+
+/// Runs the filters that can answer a request before a backend is asked, in their order.
+pub(crate) fn on_request(
+    context: &RequestContext,
+    route: &CompiledRoute,
+    parts: &Parts,
+    host: &str,
+    path: &str,
+) -> Option<Answer> {
+    route.filters.iter().find_map(|filter| match filter {
+        CompiledFilter::HttpsRedirect { status, except } => {
+            // A connection with TLS is never sent to https again, whatever a trusted peer says: it would loop.
+            if context.client.https || context.connection.tls.is_some() {
+                return None;
+            }
+            https_redirect::answer(*status, except, host, path, parts.uri.query())
+        }
+        CompiledFilter::Hsts(_)
+        | CompiledFilter::RequestHeaders(_)
+        | CompiledFilter::ResponseHeaders(_) => None,
+    })
+}

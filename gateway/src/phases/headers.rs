@@ -1,0 +1,334 @@
+//! Which header fields go to the backend and to the client.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{COOKIE, FORWARDED, HOST, STRICT_TRANSPORT_SECURITY};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
+use smallvec::SmallVec;
+use table::CompiledFilter;
+
+use super::fields::Fields;
+use super::forwarding::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT};
+use crate::context::RequestContext;
+use crate::filters;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What is dropped where the peer is not trusted: an application could take it for our word.
+const SPOOFABLE: [&str; 5] = [
+    "x-forwarded-",
+    "x-original-",
+    "x-auth-request-",
+    "ssl-client-",
+    "x-real-ip",
+];
+
+/// Chooses the identity of the request: the client's, if it is one, else `random` in hexadecimal.
+pub(crate) fn request_id(headers: &HeaderMap, random: impl FnOnce() -> u128) -> HeaderValue {
+    let given = headers.get(X_REQUEST_ID).filter(|value| {
+        let bytes = value.as_bytes();
+        (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    });
+    if let Some(given) = given {
+        return given.clone();
+    }
+    value(format_args!("{:032x}", random()))
+}
+
+/// The target that goes upstream, where it is not the one that came.
+pub(crate) fn target(context: &RequestContext, uri: &Uri) -> Option<Uri> {
+    let path = context.path.as_deref()?;
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = uri.clone().into_parts();
+    // A path in normal form is always a legal one, and the query was legal before.
+    parts.path_and_query = Some(PathAndQuery::try_from(text).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// Changes the header fields of a request for the backend. Hop-by-hop fields are gone already: how they are told
+/// apart depends on the protocol, which is the engine's business.
+///
+/// `original` is the request as the client sent it.
+pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mut impl Fields) {
+    let client = context.client;
+    drop_untrusted(fields, client.trusted);
+    join_cookies(original.version, fields);
+
+    let address = value(Ip(client.address));
+    let forwarded_for = joined(&original.headers, &X_FORWARDED_FOR);
+    if let Some(before) = &forwarded_for {
+        fields.set("X-Original-Forwarded-For", before.clone());
+    }
+    let extended = match &forwarded_for {
+        Some(before) if client.trusted && context.table.trust().append_forwarded_for => {
+            let peer = context.connection.client.ip().to_canonical();
+            extend(before, peer)
+        }
+        _ => None,
+    };
+    fields.set(
+        "X-Forwarded-For",
+        extended.unwrap_or_else(|| address.clone()),
+    );
+    fields.set("X-Real-IP", address);
+
+    let scheme = HeaderValue::from_static(if client.https { "https" } else { "http" });
+    fields.set("X-Forwarded-Proto", scheme.clone());
+    fields.set("X-Forwarded-Scheme", scheme.clone());
+    fields.set("X-Scheme", scheme);
+
+    let host = authority(original);
+    if let Some(host) = trusted_value(client.trusted, original, &X_FORWARDED_HOST).or(host.as_ref())
+    {
+        fields.set("X-Forwarded-Host", host.clone());
+    }
+    let port = trusted_value(client.trusted, original, &X_FORWARDED_PORT)
+        .filter(|value| value.as_bytes().iter().all(u8::is_ascii_digit))
+        .cloned()
+        .unwrap_or_else(|| port(host.as_ref(), client.https));
+    fields.set("X-Forwarded-Port", port);
+    if let Some(id) = &context.request_id {
+        fields.set("X-Request-ID", id.clone());
+    }
+    if let Some(route) = &context.route {
+        for filter in &route.filters {
+            if let CompiledFilter::RequestHeaders(change) = filter {
+                filters::header_change::apply(change, fields);
+            }
+        }
+    }
+}
+
+/// Changes the header fields of a response for the client; of one that Lockgate makes itself, too.
+pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
+    let Some(route) = &context.route else {
+        return;
+    };
+    for filter in &route.filters {
+        match filter {
+            CompiledFilter::Hsts(value) if context.client.https => {
+                fields.replace(&STRICT_TRANSPORT_SECURITY, value.clone());
+            }
+            CompiledFilter::ResponseHeaders(change) => {
+                filters::header_change::apply(change, fields);
+            }
+            CompiledFilter::Hsts(_)
+            | CompiledFilter::HttpsRedirect { .. }
+            | CompiledFilter::RequestHeaders(_) => {}
+        }
+    }
+}
+
+/// Drops what a client may not say about itself, `Proxy` (CVE-2016-5385), and every name with an underscore: many
+/// applications see `X_Real_IP` and `X-Real-IP` as the same variable.
+fn drop_untrusted(fields: &mut impl Fields, trusted: bool) {
+    let doomed: SmallVec<[HeaderName; 4]> = fields
+        .map()
+        .keys()
+        .filter(|name| {
+            let name = name.as_str();
+            name == "proxy" || name.contains('_') || !trusted && is_spoofable(name)
+        })
+        .cloned()
+        .collect();
+    for name in &doomed {
+        fields.remove(name);
+    }
+}
+
+fn is_spoofable(name: &str) -> bool {
+    // Most names differ in the first byte.
+    match name.as_bytes().first() {
+        Some(b'x') => name == "x-scheme" || SPOOFABLE.iter().any(|p| name.starts_with(p)),
+        Some(b's') => name.starts_with("ssl-client-"),
+        Some(b'f') => name == FORWARDED.as_str(),
+        _ => false,
+    }
+}
+
+/// HTTP/2 lets a client split its cookies over several fields; HTTP/1.1 does not (RFC 9113, 8.2.3).
+fn join_cookies(version: Version, fields: &mut impl Fields) {
+    if version != Version::HTTP_2 || fields.map().get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let mut bytes = Vec::new();
+    for crumb in fields.map().get_all(COOKIE) {
+        if !bytes.is_empty() {
+            bytes.extend_from_slice(b"; ");
+        }
+        bytes.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes)) {
+        fields.replace(&COOKIE, joined);
+    }
+}
+
+/// All values of a field as one.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    let mut values = values.peekable();
+    if values.peek().is_none() {
+        return Some(first.clone());
+    }
+    let mut bytes = first.as_bytes().to_vec();
+    for value in values {
+        bytes.extend_from_slice(b", ");
+        bytes.extend_from_slice(value.as_bytes());
+    }
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes)).ok()
+}
+
+fn extend(before: &HeaderValue, address: IpAddr) -> Option<HeaderValue> {
+    let mut bytes = before.as_bytes().to_vec();
+    bytes.extend_from_slice(b", ");
+    bytes.extend_from_slice(address.to_string().as_bytes());
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes)).ok()
+}
+
+fn trusted_value<'a>(
+    trusted: bool,
+    original: &'a Parts,
+    name: &HeaderName,
+) -> Option<&'a HeaderValue> {
+    if trusted {
+        original.headers.get(name)
+    } else {
+        None
+    }
+}
+
+fn authority(original: &Parts) -> Option<HeaderValue> {
+    if let Some(host) = original.headers.get(HOST) {
+        return Some(host.clone());
+    }
+    let authority = original.uri.authority()?;
+    HeaderValue::from_str(authority.as_str()).ok()
+}
+
+/// The port that the client sees: what its URL says, else the scheme's own. The port of our socket would tell nothing,
+/// since a Service nearly always stands before it.
+fn port(host: Option<&HeaderValue>, https: bool) -> HeaderValue {
+    let given = host.and_then(|host| {
+        let bytes = host.as_bytes();
+        let at = bytes.iter().rposition(|byte| *byte == b':')?;
+        let digits = bytes.get(at + 1..)?;
+        let legal = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        legal
+            .then(|| HeaderValue::from_bytes(digits).ok())
+            .flatten()
+    });
+    given.unwrap_or_else(|| HeaderValue::from_static(if https { "443" } else { "80" }))
+}
+
+/// An address as text.
+struct Ip(IpAddr);
+
+impl std::fmt::Display for Ip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn value(text: impl std::fmt::Display) -> HeaderValue {
+    let mut buffer = bytes::BytesMut::with_capacity(40);
+    // Writing into memory does not fail, and neither addresses nor numbers have forbidden bytes.
+    let _ = write!(buffer, "{text}");
+    HeaderValue::from_maybe_shared(buffer.freeze()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn what_a_client_may_not_say_is_dropped() {
+        for (name, untrusted, trusted) in [
+            ("x-forwarded-for", false, true),
+            ("x-forwarded-anything", false, true),
+            ("x-real-ip", false, true),
+            ("x-original-url", false, true),
+            ("x-scheme", false, true),
+            ("x-auth-request-user", false, true),
+            ("ssl-client-verify", false, true),
+            ("forwarded", false, true),
+            ("x_forwarded_for", false, false),
+            ("x-real_ip", false, false),
+            ("ssl_client_verify", false, false),
+            ("some_header", false, false),
+            ("proxy", false, false),
+            ("x-request-id", true, true),
+            ("x-custom", true, true),
+            ("ssl", true, true),
+            ("authorization", true, true),
+        ] {
+            for (peer_is_trusted, kept) in [(false, untrusted), (true, trusted)] {
+                let mut map = HeaderMap::new();
+                map.insert(HeaderName::from_static(name), HeaderValue::from_static("v"));
+                drop_untrusted(&mut map, peer_is_trusted);
+                assert_eq!(map.contains_key(name), kept, "{name} {peer_is_trusted}");
+            }
+        }
+    }
+
+    #[test]
+    fn crumbs_of_http2_are_joined() {
+        let mut map = HeaderMap::new();
+        for crumb in ["a=1", "b=2", "c=3"] {
+            map.append(COOKIE, HeaderValue::from_static(crumb));
+        }
+        let mut same = map.clone();
+        join_cookies(Version::HTTP_11, &mut same);
+        assert_eq!(same.get_all(COOKIE).iter().count(), 3);
+        join_cookies(Version::HTTP_2, &mut map);
+        let values: Vec<_> = map.get_all(COOKIE).iter().collect();
+        assert_eq!(values, ["a=1; b=2; c=3"]);
+    }
+
+    #[test]
+    fn an_identity_is_kept_when_it_is_one() {
+        let long = "a".repeat(129);
+        for (given, kept) in [
+            (Some("4bf92f3577b34da6"), true),
+            (Some("a b"), false),
+            (Some(""), false),
+            (Some(long.as_str()), false),
+            (None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(given) = given {
+                headers.insert(X_REQUEST_ID, HeaderValue::from_str(given).unwrap());
+            }
+            let id = request_id(&headers, || 0xabc);
+            let made = "00000000000000000000000000000abc";
+            assert_eq!(id, if kept { given.unwrap() } else { made }, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn the_port_is_the_one_of_the_url() {
+        for (host, https, want) in [
+            ("a.test", false, "80"),
+            ("a.test", true, "443"),
+            ("a.test:8443", true, "8443"),
+            ("[::1]", false, "80"),
+            ("[::1]:81", false, "81"),
+            ("a.test:", true, "443"),
+        ] {
+            let (parts, ()) = Request::builder()
+                .header(HOST, host)
+                .body(())
+                .unwrap()
+                .into_parts();
+            assert_eq!(port(authority(&parts).as_ref(), https), want, "{host}");
+        }
+    }
+}

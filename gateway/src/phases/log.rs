@@ -1,0 +1,45 @@
+//! The end of a request: counted and logged.
+
+use http::StatusCode;
+use http::request::Parts;
+
+use crate::context::RequestContext;
+use crate::engine::Worker;
+use crate::error::Reason;
+use crate::phases::retry;
+
+/// What an engine knows at the end of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome<'a> {
+    /// The request as it came.
+    pub(crate) request: &'a Parts,
+    /// The request target, byte by byte.
+    pub(crate) target: &'a [u8],
+    /// The status that was sent, if any was.
+    pub(crate) status: Option<StatusCode>,
+    /// Body bytes that came from the client.
+    pub(crate) received: usize,
+    /// Body bytes that went to the client.
+    pub(crate) sent: usize,
+    /// Body bytes that came from the backend.
+    pub(crate) upstream_received: usize,
+}
+
+/// Counts and logs a request.
+pub(crate) fn finish(context: &mut RequestContext, worker: &Worker, outcome: &Outcome<'_>) {
+    retry::end_try(context);
+    // Nothing was sent: what would have been is what the log shows.
+    let status = outcome
+        .status
+        .or_else(|| context.reason.as_ref().map(Reason::status))
+        .or(context.own_status)
+        .unwrap_or_else(crate::error::client_closed);
+    let elapsed = context.started.elapsed();
+    worker
+        .meter
+        .count(context, outcome, status, elapsed, &worker.shared.series);
+    if let Some(writer) = &worker.log {
+        writer.write(context, outcome, status, elapsed);
+    }
+    worker.tidy(&context.table);
+}

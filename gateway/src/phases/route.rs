@@ -1,0 +1,319 @@
+//! Which route a request belongs to.
+
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+use model::{HostName, normalise_path};
+use table::{CompiledAction, CompiledRoute, Lookup};
+
+use super::answer::Answer;
+use super::forwarding;
+use crate::context::RequestContext;
+use crate::error::Reason;
+use crate::filters;
+use crate::settings::Limits;
+
+/// A request as it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head<'a> {
+    /// Method, URI, version, header fields. The URI holds at least path and query.
+    pub(crate) parts: &'a Parts,
+    /// The request target, byte by byte; an absolute one shows here.
+    pub(crate) target: &'a [u8],
+}
+
+/// What to do with a request.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Send it to a backend of the route in the context.
+    Forward,
+    /// Answer it.
+    Answer(Answer),
+}
+
+/// Refuses a header section that is larger than allowed.
+pub(crate) fn within_limits(
+    context: &mut RequestContext,
+    head: Head<'_>,
+    limits: &Limits,
+) -> Result<(), Reason> {
+    let headers = &head.parts.headers;
+    // Name, colon, space, value, line end: as it stands in HTTP/1.1, and close to the measure of HTTP/2.
+    let fields: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    context.header_bytes =
+        head.parts.method.as_str().len() + head.target.len() + " HTTP/1.1\r\n\r\n ".len() + fields;
+    if headers.len() > limits.max_headers || context.header_bytes > limits.max_header_bytes {
+        return Err(Reason::HeaderTooLarge);
+    }
+    Ok(())
+}
+
+/// Finds the route and runs what can answer before a backend is asked.
+pub(crate) fn route(context: &mut RequestContext, head: Head<'_>) -> Verdict {
+    match find(context, head) {
+        Ok(verdict) => verdict,
+        Err(reason) => Verdict::Answer(Answer::page(reason)),
+    }
+}
+
+fn find(context: &mut RequestContext, head: Head<'_>) -> Result<Verdict, Reason> {
+    let parts = head.parts;
+    forwarding::identify(context, &parts.headers);
+    if parts.method == http::Method::CONNECT {
+        return Err(Reason::BadMethod);
+    }
+    let authority = authority(head)?;
+    let host = normal_host(authority).ok_or(Reason::BadHost)?;
+    if std::str::from_utf8(head.target).is_err() {
+        return Err(Reason::BadPath);
+    }
+    let path = normalise_path(parts.uri.path()).map_err(|_| Reason::BadPath)?;
+    check_policy(context, &host)?;
+    let table = Arc::clone(&context.table);
+    let route = table
+        .listener(&context.connection.listener)
+        .and_then(|listener| {
+            table.lookup(&Lookup {
+                listener,
+                host: &host,
+                path: &path,
+                query: parts.uri.query(),
+                method: &parts.method,
+                headers: &parts.headers,
+            })
+        })
+        .or_else(|| table.fallback())
+        .ok_or(Reason::NoRoute)?;
+    context.route = Some(Arc::clone(route));
+    let answer = filters::on_request(context, route, parts, &host, &path)
+        .or_else(|| answer_of(route, context, parts, &host, &path));
+    if let Cow::Owned(path) = path {
+        context.path = Some(path);
+    }
+    Ok(answer.map_or(Verdict::Forward, Verdict::Answer))
+}
+
+fn answer_of(
+    route: &CompiledRoute,
+    context: &RequestContext,
+    parts: &Parts,
+    host: &str,
+    path: &str,
+) -> Option<Answer> {
+    match &route.action {
+        CompiledAction::Forward(_) => None,
+        CompiledAction::Redirect(redirect) => Some(filters::redirect::answer(
+            redirect,
+            context.client.https,
+            host,
+            path,
+            parts.uri.query(),
+        )),
+        CompiledAction::Respond { status, reason } => Some(Answer::with_status(
+            *status,
+            Reason::Route(Arc::clone(reason)),
+        )),
+    }
+}
+
+/// A request must not reach a host through a connection that was made under another TLS policy, for example because a
+/// client reuses an HTTP/2 connection for a second name of the certificate (RFC 9110, 15.5.20).
+fn check_policy(context: &RequestContext, host: &str) -> Result<(), Reason> {
+    let Some(tls) = &context.connection.tls else {
+        return Ok(());
+    };
+    match context.table.tls(Some(host)) {
+        Some(entry) if entry.policy == tls.policy => Ok(()),
+        Some(_) | None => Err(Reason::Misdirected),
+    }
+}
+
+/// The authority that the request is for: that of an absolute target, of HTTP/2's `:authority`, or the `Host` field.
+/// Where more than one is given, they have to be equal.
+fn authority<'a>(head: Head<'a>) -> Result<&'a str, Reason> {
+    let host = single_host(&head.parts.headers)?;
+    let target = absolute_authority(head.target)?
+        .or_else(|| head.parts.uri.authority().map(http::uri::Authority::as_str));
+    match (target, host) {
+        (Some(target), Some(host)) if target.eq_ignore_ascii_case(host) => Ok(target),
+        (Some(_), Some(_)) | (None, None) => Err(Reason::BadHost),
+        (Some(only), None) | (None, Some(only)) => Ok(only),
+    }
+}
+
+fn single_host(headers: &HeaderMap) -> Result<Option<&str>, Reason> {
+    let mut values = headers.get_all(HOST).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => text(value).map(Some),
+        (Some(_), Some(_)) => Err(Reason::BadHost),
+    }
+}
+
+fn text(value: &HeaderValue) -> Result<&str, Reason> {
+    value.to_str().map_err(|_| Reason::BadHost)
+}
+
+/// The authority of `scheme://authority/...`; nothing for the other forms of a target.
+fn absolute_authority(target: &[u8]) -> Result<Option<&str>, Reason> {
+    if target.first().is_none_or(|byte| *byte == b'/') {
+        return Ok(None);
+    }
+    let Some(at) = target.windows(3).position(|three| three == b"://") else {
+        return Ok(None);
+    };
+    let (scheme, rest) = target.split_at(at);
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return Err(Reason::BadPath);
+    }
+    let rest = rest.get(3..).unwrap_or_default();
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
+        .unwrap_or(rest.len());
+    let authority = rest.get(..end).unwrap_or_default();
+    std::str::from_utf8(authority)
+        .map(Some)
+        .map_err(|_| Reason::BadHost)
+}
+
+/// The host of an authority in normal form: lower case, without port and trailing dot. Borrowed when nothing had to
+/// change.
+pub(crate) fn normal_host(authority: &str) -> Option<Cow<'_, str>> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        let address: Ipv6Addr = address.parse().ok()?;
+        let port_is_legal = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        return port_is_legal.then(|| Cow::Owned(format!("[{address}]")));
+    }
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if is_port(port) => name,
+        Some(_) => return None,
+        None => authority,
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if is_normal_name(name) {
+        return Some(Cow::Borrowed(name));
+    }
+    HostName::parse(name).ok().map(|name| {
+        let name: String = name.into();
+        Cow::Owned(name)
+    })
+}
+
+/// Digits, or nothing (RFC 3986, 3.2.3).
+fn is_port(text: &str) -> bool {
+    text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// May say no to a name that is in normal form, never yes to one that is not.
+fn is_normal_name(name: &str) -> bool {
+    let mut label = 0usize;
+    let mut last = b'.';
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'_' => label += 1,
+            b'-' if label > 0 => label += 1,
+            b'.' if label > 0 && last != b'-' => label = 0,
+            _ => return false,
+        }
+        if label > 63 {
+            return false;
+        }
+        last = byte;
+    }
+    label > 0 && last != b'-' && name.len() <= 253
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for (given, want, why) in [
+            ("shop.test", Some("shop.test"), ""),
+            ("Shop.TEST", Some("shop.test"), "case is ignored"),
+            ("shop.test:8080", Some("shop.test"), "the port is ignored"),
+            ("shop.test:", Some("shop.test"), "an empty port is legal"),
+            ("shop.test.", Some("shop.test"), "the root is implied"),
+            ("shop.test.:443", Some("shop.test"), ""),
+            ("a_b.test", Some("a_b.test"), "zones have underscores"),
+            ("10.0.0.1:80", Some("10.0.0.1"), "an address is a name here"),
+            ("[::1]:80", Some("[::1]"), ""),
+            ("[0:0::1]", Some("[::1]"), "one spelling for IPv6 too"),
+            ("[::1", None, ""),
+            ("[::1]x", None, ""),
+            ("", None, "empty"),
+            (":80", None, "only a port"),
+            ("a..b", None, "an empty label"),
+            ("-a.test", None, ""),
+            ("a-.test", None, ""),
+            ("a b.test", None, ""),
+            ("a.test:http", None, "a port has digits"),
+            ("a.test:1:2", None, "one port"),
+            ("user@a.test", None, "userinfo"),
+            ("a/b", None, ""),
+            ("*.a.test", None, "a wildcard is not a host"),
+        ] {
+            assert_eq!(normal_host(given).as_deref(), want, "{given}: {why}");
+        }
+        assert!(matches!(normal_host("a.test:80"), Some(Cow::Borrowed(_))));
+        assert_eq!(normal_host(&"a".repeat(64)), None, "a label of 64 bytes");
+        assert_eq!(
+            normal_host(&"a.".repeat(127)).as_deref().map(str::len),
+            Some(253)
+        );
+        assert_eq!(normal_host(&"a.".repeat(128)), None, "254 bytes");
+    }
+
+    #[test]
+    fn target_and_host_have_to_agree() {
+        for (target, host, want) in [
+            ("/a", Some("a.test"), Ok("a.test")),
+            ("/a", None, Err(Reason::BadHost)),
+            ("http://a.test/a", Some("a.test"), Ok("a.test")),
+            ("http://a.test/a", None, Ok("a.test")),
+            ("HTTP://a.test?x", Some("A.test"), Ok("a.test")),
+            ("http://a.test/a", Some("b.test"), Err(Reason::BadHost)),
+            ("ftp://a.test/a", Some("a.test"), Err(Reason::BadPath)),
+            ("/http://b.test/", Some("a.test"), Ok("a.test")),
+            ("*", Some("a.test"), Ok("a.test")),
+        ] {
+            let mut request = Request::builder().uri("/");
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let head = Head {
+                parts: &parts,
+                target: target.as_bytes(),
+            };
+            assert_eq!(authority(head), want, "{target} {host:?}");
+        }
+    }
+
+    #[test]
+    fn two_host_fields_are_refused() {
+        let (parts, ()) = Request::builder()
+            .header(HOST, "a.test")
+            .header(HOST, "a.test")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let head = Head {
+            parts: &parts,
+            target: b"/",
+        };
+        assert_eq!(authority(head), Err(Reason::BadHost));
+    }
+}

@@ -1,0 +1,249 @@
+//! Live state of endpoints, keyed by backend and address.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use model::BackendId;
+
+/// What is known about an endpoint right now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct EndpointState {
+    /// The backend that it serves.
+    pub backend: BackendId,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Requests that it is working on.
+    pub in_flight: u32,
+    /// Connection attempts that failed since the last one that did not.
+    pub connect_failures: u32,
+}
+
+/// One endpoint of one backend.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    address: SocketAddr,
+    in_flight: AtomicU32,
+    connect_failures: AtomicU32,
+    /// Milliseconds of [`now`]; until then it is only tried when there is no other one.
+    avoid_until: AtomicU64,
+}
+
+impl Endpoint {
+    /// Where it is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A connection was made.
+    pub(crate) fn connected(&self) {
+        // The usual case does not write: the line stays shared between cores.
+        if self.connect_failures.load(Ordering::Relaxed) != 0 {
+            self.connect_failures.store(0, Ordering::Relaxed);
+            self.avoid_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection could not be made. Others are preferred for one second, then two, four, eight.
+    pub(crate) fn refused(&self) {
+        let failures = self.connect_failures.fetch_add(1, Ordering::Relaxed);
+        let pause = Duration::from_secs(1 << failures.min(3));
+        self.avoid_until
+            .store(now().saturating_add(millis(pause)), Ordering::Relaxed);
+    }
+
+    /// Has it refused connections lately?
+    pub(crate) fn is_avoided(&self, now: u64) -> bool {
+        let until = self.avoid_until.load(Ordering::Relaxed);
+        until != 0 && now < until
+    }
+}
+
+/// Milliseconds since the process began to look at the clock.
+pub(crate) fn now() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    millis(START.elapsed())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A request that an endpoint is working on.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Endpoint>);
+
+impl InFlight {
+    /// Counts a request until the result is dropped.
+    pub(crate) fn on(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(endpoint)
+    }
+
+    /// The endpoint.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// All endpoints that somebody still uses. Workers keep what they use in a cache of their own
+/// ([`Picker`](super::Picker)) and come here only when a set of endpoints has changed.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointRegistry {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    backends: BTreeMap<BackendId, BTreeMap<SocketAddr, Weak<Endpoint>>>,
+    visits: usize,
+}
+
+impl EndpointRegistry {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The state of these endpoints, in the order of `addresses`; an endpoint that is still known keeps its state.
+    pub(crate) fn endpoints(
+        &self,
+        backend: &BackendId,
+        addresses: impl Iterator<Item = SocketAddr>,
+    ) -> Arc<[Arc<Endpoint>]> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.forget_unused();
+        let endpoints = match known.backends.get_mut(backend) {
+            Some(endpoints) => endpoints,
+            None => known.backends.entry(backend.clone()).or_default(),
+        };
+        endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
+        addresses
+            .map(|address| {
+                if let Some(endpoint) = endpoints.get(&address).and_then(Weak::upgrade) {
+                    return endpoint;
+                }
+                let endpoint = Arc::new(Endpoint {
+                    address,
+                    in_flight: AtomicU32::new(0),
+                    connect_failures: AtomicU32::new(0),
+                    avoid_until: AtomicU64::new(0),
+                });
+                endpoints.insert(address, Arc::downgrade(&endpoint));
+                endpoint
+            })
+            .collect()
+    }
+
+    /// What is known, by backend and address.
+    pub(crate) fn states(&self) -> Vec<EndpointState> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .backends
+            .iter()
+            .flat_map(|(backend, endpoints)| {
+                endpoints
+                    .values()
+                    .filter_map(Weak::upgrade)
+                    .map(|endpoint| EndpointState {
+                        backend: backend.clone(),
+                        address: endpoint.address,
+                        in_flight: endpoint.in_flight.load(Ordering::Relaxed),
+                        connect_failures: endpoint.connect_failures.load(Ordering::Relaxed),
+                    })
+            })
+            .collect()
+    }
+}
+
+impl Known {
+    /// Looks for backends that nobody uses once in as many visits as there are backends: constant work per visit.
+    fn forget_unused(&mut self) {
+        self.visits += 1;
+        if self.visits > self.backends.len().max(1024) {
+            self.visits = 0;
+            self.backends
+                .retain(|_, endpoints| endpoints.values().any(|e| e.strong_count() > 0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> BackendId {
+        BackendId::new("ns", name, "80")
+    }
+
+    fn addresses(ports: &[u16]) -> impl Iterator<Item = SocketAddr> {
+        ports
+            .iter()
+            .map(|port| SocketAddr::from(([10, 0, 0, 1], *port)))
+    }
+
+    #[test]
+    fn an_endpoint_keeps_its_state_while_somebody_uses_it() {
+        let registry = EndpointRegistry::new();
+        let first = registry.endpoints(&id("a"), addresses(&[1, 2]));
+        let request = InFlight::on(Arc::clone(&first[1]));
+        drop(first);
+
+        let second = registry.endpoints(&id("a"), addresses(&[2, 3]));
+        assert_eq!(second[0].in_flight.load(Ordering::Relaxed), 1);
+        let other = registry.endpoints(&id("b"), addresses(&[2]));
+        assert_eq!(
+            other[0].in_flight.load(Ordering::Relaxed),
+            0,
+            "another backend at the same address counts for itself"
+        );
+
+        drop(request);
+        let states = registry.states();
+        let seen: Vec<_> = states
+            .iter()
+            .map(|state| {
+                (
+                    &*state.backend.service,
+                    state.address.port(),
+                    state.in_flight,
+                )
+            })
+            .collect();
+        assert_eq!(seen, [("a", 2, 0), ("a", 3, 0), ("b", 2, 0)]);
+    }
+
+    #[test]
+    fn what_nobody_uses_is_forgotten() {
+        let registry = EndpointRegistry::new();
+        for n in 0..3000 {
+            registry.endpoints(&id(&n.to_string()), addresses(&[1]));
+        }
+        let known = registry.known.lock().unwrap();
+        assert!(known.backends.len() < 1100, "{}", known.backends.len());
+    }
+
+    #[test]
+    fn an_endpoint_that_refuses_is_avoided_for_a_while() {
+        let registry = EndpointRegistry::new();
+        let endpoints = registry.endpoints(&id("a"), addresses(&[1]));
+        let endpoint = &endpoints[0];
+        assert!(!endpoint.is_avoided(now()));
+        endpoint.refused();
+        assert!(endpoint.is_avoided(now()));
+        assert!(!endpoint.is_avoided(now() + 1_001));
+        endpoint.refused();
+        assert!(endpoint.is_avoided(now() + 1_500));
+        endpoint.connected();
+        assert!(!endpoint.is_avoided(now()));
+    }
+}
