@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The Kubernetes side of Lockgate: watches objects, decides what is served, and reports back.
+//!
+//! A *source* ([`app::Source`]) reports changes of objects. The reconcile loop translates them into a routing model,
+//! compiles that into a table and publishes it with one swap; the gateway serves it. [`app`] puts the parts together
+//! and is the only module that names the gateway.
+
+mod admin;
+pub mod app;
+pub mod args;
+mod certificate;
+mod columns;
+mod debounce;
+mod expiry;
+mod lifecycle;
+mod overview;
+mod problems;
+mod publish;
+mod reconcile;
+pub mod render;
+pub mod telemetry;
+mod watch;
+
+pub use lifecycle::Phase;
+pub use reconcile::Progress;
+pub use watch::directory::FolderError;

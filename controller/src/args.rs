@@ -1,0 +1,383 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use translate::NamespacedName;
+
+use crate::app;
+use crate::telemetry::LogFormat;
+
+const HTTP_PORT: &str = "0.0.0.0:8080";
+const HTTPS_PORT: &str = "0.0.0.0:8443";
+const ADMIN_PORT: u16 = 10254;
+
+/// An ingress controller for Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "lockgate", version, propagate_version = true, max_term_width = 110)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `lockgate` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve Ingresses from the Kubernetes API or from a folder of manifests
+    ///
+    /// Without --manifests and --kubeconfig the API of the cluster is used in which this process runs. Each flag can
+    /// also be given by the environment variable that stands behind it; the flag prevails.
+    Run(Box<RunArgs>),
+    /// Print the routes that a folder of manifests leads to, and all problems, without serving
+    ///
+    /// The exit code is 0 whatever the problems are; `lockgate check` tells them by its exit code.
+    Render(RenderArgs),
+    /// Check manifests before they are applied: exit code 1 if there is an error, 0 otherwise
+    ///
+    /// The files are looked at together, as if they were all there is: what an Ingress refers to has to be among
+    /// them. Each message names file and line, object and field, and says what follows.
+    Check(CheckArgs),
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Flags of `lockgate run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Where objects come from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Which objects count.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// Where connections arrive.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// What is written to the cluster.
+    #[command(flatten)]
+    pub status: StatusArgs,
+    /// How the process ends.
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+    /// Log and metrics.
+    #[command(flatten)]
+    pub observe: ObserveArgs,
+}
+
+/// Where objects come from.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Source")]
+pub struct SourceArgs {
+    /// Read objects from the YAML and JSON files of this folder, nested folders included, and follow their changes
+    ///
+    /// No cluster is needed. Endpoints may be on this machine (127.0.0.1), an IngressClass of the name that
+    /// --ingress-class says is there unless a file has one, and the other defaults suit a laptop.
+    #[arg(long, value_name = "DIR", env = "LOCKGATE_MANIFESTS", conflicts_with = "kubeconfig")]
+    pub manifests: Option<PathBuf>,
+    /// Reach the Kubernetes API as this file says
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Which objects count; the same for `run`, `render` and `check`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Which objects count")]
+pub struct ScopeArgs {
+    /// Serve Ingresses whose IngressClass has this `spec.controller`
+    #[arg(long, value_name = "NAME", env = "LOCKGATE_CONTROLLER_NAME", default_value_t = translate::Settings::default().controller_name)]
+    pub controller_name: String,
+    /// Serve Ingresses whose annotation `kubernetes.io/ingress.class` has this value
+    #[arg(long, value_name = "NAME", env = "LOCKGATE_INGRESS_CLASS", default_value_t = translate::Settings::default().ingress_class)]
+    pub ingress_class: String,
+    /// Serve Ingresses that name no class, too
+    #[arg(long, env = "LOCKGATE_WATCH_INGRESS_WITHOUT_CLASS", value_parser = BoolishValueParser::new())]
+    pub watch_ingress_without_class: bool,
+    /// Look at this namespace only; may be repeated or separated by commas [default: all]
+    #[arg(long, value_name = "NS", env = "LOCKGATE_WATCH_NAMESPACE", value_delimiter = ',')]
+    pub watch_namespace: Vec<String>,
+    /// Take global settings from this ConfigMap (the keys of ingress-nginx)
+    #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_CONFIGMAP")]
+    pub configmap: Option<NamespacedName>,
+    /// Serve this Secret's certificate where a host has none [default: a self-signed one]
+    #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_DEFAULT_SSL_CERTIFICATE")]
+    pub default_ssl_certificate: Option<NamespacedName>,
+    /// Send what no route matches to the first port of this Service [default: a small 404 page]
+    #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_DEFAULT_BACKEND_SERVICE")]
+    pub default_backend_service: Option<NamespacedName>,
+}
+
+/// Where connections arrive.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Listeners")]
+pub struct ListenArgs {
+    /// Accept HTTP here; may be repeated or separated by commas ([::]:8080 for IPv6)
+    #[arg(long, value_name = "ADDR", env = "LOCKGATE_HTTP_LISTEN", value_delimiter = ',', value_parser = address, default_value = HTTP_PORT)]
+    pub http_listen: Vec<SocketAddr>,
+    /// Accept HTTPS here; may be repeated or separated by commas
+    #[arg(long, value_name = "ADDR", env = "LOCKGATE_HTTPS_LISTEN", value_delimiter = ',', value_parser = address, default_value = HTTPS_PORT)]
+    pub https_listen: Vec<SocketAddr>,
+    /// Serve /healthz, /readyz, /metrics and /debug/routes here [default: 0.0.0.0:10254; with --manifests 127.0.0.1:10254]
+    #[arg(long, value_name = "ADDR", env = "LOCKGATE_ADMIN_LISTEN", value_parser = address)]
+    pub admin_listen: Option<SocketAddr>,
+    /// Threads that serve requests [default: the processors this process may use]
+    #[arg(long, value_name = "N", env = "LOCKGATE_WORKERS", value_parser = count)]
+    pub workers: Option<usize>,
+    /// Client connections at once; one more is closed as soon as it is accepted
+    #[arg(long, value_name = "N", env = "LOCKGATE_MAX_CONNECTIONS", value_parser = count, default_value = "65536")]
+    pub max_connections: usize,
+}
+
+/// What is written to the cluster.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Status of Ingresses (not with --manifests)")]
+pub struct StatusArgs {
+    /// Write the addresses of this Service into the status of Ingresses
+    #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_PUBLISH_SERVICE", conflicts_with = "publish_status_address")]
+    pub publish_service: Option<NamespacedName>,
+    /// Write these addresses or names into the status of Ingresses; separated by commas
+    #[arg(long, value_name = "ADDR", env = "LOCKGATE_PUBLISH_STATUS_ADDRESS", value_delimiter = ',')]
+    pub publish_status_address: Vec<String>,
+    /// The Lease by which replicas agree on the one that writes
+    #[arg(long, value_name = "NAME", env = "LOCKGATE_ELECTION_ID", default_value = "lockgate-leader")]
+    pub election_id: String,
+}
+
+/// How the process ends after SIGTERM or SIGINT. A second signal ends it at once.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Shutdown (times like 500ms, 15s, 2m)")]
+pub struct ShutdownArgs {
+    /// Keep accepting for this time after SIGTERM, while /readyz says no already [default: 10s; with --manifests 0s]
+    #[arg(long, value_name = "TIME", env = "LOCKGATE_SHUTDOWN_DELAY", value_parser = humantime::parse_duration)]
+    pub shutdown_delay: Option<Duration>,
+    /// After that, give requests in flight this time to finish
+    #[arg(long, value_name = "TIME", env = "LOCKGATE_DRAIN_TIMEOUT", value_parser = humantime::parse_duration, default_value = "240s")]
+    pub drain_timeout: Duration,
+}
+
+/// Log and metrics.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Log and metrics")]
+pub struct ObserveArgs {
+    /// How log lines and the access log are written [default: json; with --manifests text]
+    #[arg(long, value_enum, env = "LOCKGATE_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// error, warn, info, debug or trace; also by module, as in `info,controller::watch=debug`
+    ///
+    /// The variable RUST_LOG prevails over it.
+    #[arg(long, value_name = "LEVEL", env = "LOCKGATE_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Write a line to standard output for each request
+    #[arg(long, value_enum, env = "LOCKGATE_ACCESS_LOG", default_value_t = Switch::On)]
+    pub access_log: Switch,
+    /// Combinations of label values that one metric may have; what goes beyond is counted as `other`
+    #[arg(long, value_name = "N", env = "LOCKGATE_MAX_METRIC_SERIES", value_parser = count, default_value = "10000")]
+    pub max_metric_series: usize,
+}
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// Flags of `lockgate render`.
+#[derive(Args, Debug)]
+pub struct RenderArgs {
+    /// The folder of manifests
+    #[arg(long, value_name = "DIR", env = "LOCKGATE_MANIFESTS")]
+    pub manifests: PathBuf,
+    /// How the result is printed
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = RenderFormat::Table)]
+    pub output: RenderFormat,
+    /// Which objects count.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+}
+
+/// How `lockgate render` prints.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum RenderFormat {
+    /// For reading.
+    Table,
+    /// One document with everything.
+    Yaml,
+    /// The same in JSON.
+    Json,
+}
+
+/// Flags of `lockgate check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Files or folders; `-` is the standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Which objects count.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+}
+
+impl RunArgs {
+    /// How log lines are to be written.
+    pub fn log_format(&self) -> LogFormat {
+        self.observe.log_format.unwrap_or(match self.source.manifests {
+            Some(_) => LogFormat::Text,
+            None => LogFormat::Json,
+        })
+    }
+
+    /// The settings of the process.
+    pub fn settings(self) -> app::Settings {
+        let log_format = self.log_format();
+        let Self { source, scope, listen, status, shutdown, observe } = self;
+        let local = source.manifests.is_some();
+        let everywhere = if local { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        app::Settings {
+            translation: translate::Settings {
+                adopt_default_class: local,
+                allow_loopback_endpoints: local,
+                ..scope.translation()
+            },
+            source: match source.manifests {
+                Some(folder) => app::Source::Manifests(folder),
+                None => app::Source::Cluster(app::ClusterSettings {
+                    kubeconfig: source.kubeconfig,
+                    publish_service: status.publish_service,
+                    publish_status_address: status.publish_status_address,
+                    election_id: status.election_id,
+                }),
+            },
+            http: listen.http_listen,
+            https: listen.https_listen,
+            admin: listen
+                .admin_listen
+                .unwrap_or(SocketAddr::new(IpAddr::V4(everywhere), ADMIN_PORT)),
+            workers: listen.workers,
+            max_connections: listen.max_connections,
+            max_series: observe.max_metric_series,
+            access_log: (observe.access_log == Switch::On).then_some(log_format),
+            shutdown_delay: shutdown.shutdown_delay.unwrap_or(if local {
+                Duration::ZERO
+            } else {
+                Duration::from_secs(10)
+            }),
+            drain_timeout: shutdown.drain_timeout,
+        }
+    }
+}
+
+impl ScopeArgs {
+    /// The settings of translation for objects from an API server.
+    pub fn translation(self) -> translate::Settings {
+        translate::Settings {
+            controller_name: self.controller_name,
+            ingress_class: self.ingress_class,
+            watch_without_class: self.watch_ingress_without_class,
+            watch_namespaces: self.watch_namespace.into_iter().collect(),
+            configmap: self.configmap,
+            default_certificate_secret: self.default_ssl_certificate,
+            default_backend_service: self.default_backend_service,
+            ..translate::Settings::default()
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "an IP address and a port are needed, for example 0.0.0.0:8080 or [::]:8080".to_owned()
+    })
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number above 0 is needed".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Result<app::Settings, clap::Error> {
+        let all = ["lockgate", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(all)?.command {
+            Command::Run(run) => Ok(run.settings()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_run_has_its_variable() {
+        let cli = Cli::command();
+        let run = cli.find_subcommand("run").unwrap();
+        for flag in run.get_arguments() {
+            let Some(long) = flag.get_long() else {
+                panic!("{flag} has no name");
+            };
+            if long == "help" || long == "version" {
+                continue;
+            }
+            let want = format!("LOCKGATE_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(flag.get_env().and_then(|name| name.to_str()), Some(want.as_str()));
+            assert!(flag.get_help_heading().is_some(), "--{long} stands under a heading");
+        }
+    }
+
+    #[test]
+    fn the_defaults_depend_on_the_source() {
+        let cluster = run(&[]).unwrap();
+        assert_eq!(cluster.admin.to_string(), "0.0.0.0:10254");
+        assert_eq!(cluster.shutdown_delay, Duration::from_secs(10));
+        assert_eq!(cluster.access_log, Some(LogFormat::Json));
+        assert!(!cluster.translation.allow_loopback_endpoints);
+        let folder = run(&["--manifests", "x"]).unwrap();
+        assert_eq!(folder.admin.to_string(), "127.0.0.1:10254");
+        assert_eq!(folder.shutdown_delay, Duration::ZERO);
+        assert_eq!(folder.access_log, Some(LogFormat::Text));
+        assert!(folder.translation.allow_loopback_endpoints);
+    }
+
+    #[test]
+    fn lists_may_be_repeated_or_separated_by_commas() {
+        let flags = ["--http-listen", "127.0.0.1:1,[::1]:2", "--http-listen", "127.0.0.1:3"];
+        let ports = run(&flags).unwrap().http.iter().map(SocketAddr::port).collect::<Vec<_>>();
+        assert_eq!(ports, [1, 2, 3]);
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        for (arguments, want) in [
+            (&["--http-listen", "localhost"][..], "an IP address and a port are needed"),
+            (&["--workers", "0"], "a whole number above 0 is needed"),
+            (&["--configmap", "name"], "is not of the form namespace/name"),
+            (&["--manifests", "a", "--kubeconfig", "b"], "cannot be used with"),
+            (&["--publish-service", "a/b", "--publish-status-address", "c"], "cannot be used with"),
+            (&["--drain-timeout", "soon"], "expected number"),
+            (&["--log-format", "xml"], "possible values: json, text"),
+        ] {
+            let error = run(arguments).unwrap_err().to_string();
+            assert!(error.contains(want), "{arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The loop between a source and the gateway: collect changes, translate, compile, publish, report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Instant;
+
+use metrics::{gauge, histogram};
+use model::{Changes, ObjectRef};
+use table::Reject;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout_at;
+use tracing::{debug, info};
+use translate::{Change, NamespacedName, Object, Outcome, Report, Snapshot, Translator, kinds};
+
+use crate::debounce::Debounce;
+use crate::expiry::ExpiryBook;
+use crate::problems::ProblemBook;
+use crate::publish::{Published, Publisher};
+use crate::telemetry;
+use crate::watch::{SourceEvent, Stamped};
+
+/// What one pass found, for whoever tells the owners of the objects.
+pub(crate) struct Pass<'a> {
+    /// Every object as it is now.
+    pub(crate) snapshot: &'a Snapshot,
+    /// Which objects are ours and what is wrong with them.
+    pub(crate) report: &'a Report,
+    /// The entries that the table could not take.
+    pub(crate) rejects: &'a [Reject],
+    /// Objects for which report or rejects may differ from the pass before.
+    pub(crate) touched: &'a BTreeSet<ObjectRef>,
+}
+
+/// Looks at each pass, from the first full sync on. It runs inside the loop: it must not block.
+pub(crate) trait PassObserver: Send {
+    /// Called once per pass, after the table has been published.
+    fn observe(&mut self, pass: &Pass<'_>);
+}
+
+/// How far the loop has come. Tests and readiness wait on it instead of on a clock.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Progress {
+    /// Passes since the start, also those that changed nothing.
+    pub passes: u64,
+    /// The table that is served; 0 before the first full sync.
+    pub generation: u64,
+}
+
+/// The loop and what it owns.
+pub(crate) struct Reconciler {
+    translator: Translator,
+    publisher: Publisher,
+    observer: Option<Box<dyn PassObserver>>,
+    shared: Shared,
+    debounce: Debounce,
+    rejects: Vec<Reject>,
+    /// All Secrets of a source that does not deliver one again when it is wanted later.
+    shelf: Option<Shelf>,
+    state: State,
+}
+
+type Shelf = BTreeMap<NamespacedName, Object>;
+
+/// What the loop writes and others read.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) problems: Arc<ProblemBook>,
+    pub(crate) expiry: Arc<ExpiryBook>,
+    pub(crate) progress: watch::Sender<Progress>,
+    /// The Secrets that some Ingress or setting names.
+    pub(crate) wanted: watch::Sender<BTreeSet<NamespacedName>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            problems: Arc::default(),
+            expiry: Arc::default(),
+            progress: watch::Sender::new(Progress::default()),
+            wanted: watch::Sender::new(BTreeSet::new()),
+        }
+    }
+}
+
+/// What has been received and not acted upon.
+#[derive(Debug, Default)]
+struct State {
+    /// Has the source reported everything once?
+    synced: bool,
+    /// When the oldest change of `objects` was noticed, and when the newest.
+    span: Option<(Instant, Instant)>,
+    objects: Vec<Change>,
+    /// What has been translated but not published: the time before the first full sync.
+    unpublished: Changes,
+    touched: BTreeSet<ObjectRef>,
+    /// When the last pass ended.
+    passed: Option<Instant>,
+}
+
+impl Reconciler {
+    pub(crate) fn new(
+        translator: Translator,
+        publisher: Publisher,
+        observer: Option<Box<dyn PassObserver>>,
+        shared: Shared,
+        keep_secrets: bool,
+    ) -> Self {
+        Self {
+            translator,
+            publisher,
+            observer,
+            shared,
+            debounce: Debounce::default(),
+            rejects: Vec::new(),
+            shelf: keep_secrets.then(Shelf::new),
+            state: State::default(),
+        }
+    }
+
+    /// Runs until the source is gone.
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Stamped>) {
+        loop {
+            let due = self.due();
+            let received = match due {
+                Some(due) => timeout_at(due.into(), events.recv()).await,
+                None => Ok(events.recv().await),
+            };
+            match received {
+                Ok(Some(stamped)) => self.take(stamped),
+                Ok(None) => return,
+                Err(_due) => self.pass(),
+            }
+            if self.due().is_some_and(|due| due <= Instant::now()) {
+                // What is queued already belongs to the same pass.
+                while let Ok(stamped) = events.try_recv() {
+                    self.take(stamped);
+                }
+                self.pass();
+            }
+        }
+    }
+
+    /// When to act on what has been received.
+    fn due(&self) -> Option<Instant> {
+        let (first, last) = self.state.span.filter(|_| self.state.synced)?;
+        Some(self.debounce.due(first, last, self.state.passed))
+    }
+
+    fn take(&mut self, Stamped { at, event }: Stamped) {
+        match event {
+            SourceEvent::Changes(changes) => {
+                if let Some(shelf) = &mut self.shelf {
+                    changes.iter().for_each(|change| put(shelf, change));
+                }
+                self.state.objects.extend(changes);
+                let first = self.state.span.map_or(at, |(first, _)| first);
+                self.state.span = Some((first, at));
+            }
+            SourceEvent::FileProblems(problems) => self.shared.problems.update_files(problems),
+            SourceEvent::Listed => {
+                self.translate();
+                // Also when it is the empty set: the source waits for it.
+                self.shared.wanted.send_replace(self.translator.wanted_secrets().clone());
+            }
+            SourceEvent::Synced => {
+                if !self.state.synced {
+                    self.state.synced = true;
+                    // There is a first table even if there is no object at all.
+                    self.state.unpublished.globals = true;
+                    self.state.span.get_or_insert((at, at));
+                }
+            }
+        }
+    }
+
+    fn translate(&mut self) {
+        let objects = std::mem::take(&mut self.state.objects);
+        let wanted = self.apply(objects);
+        if let Some(shelf) = &self.shelf {
+            let secrets: Vec<Change> = wanted
+                .iter()
+                .filter_map(|name| shelf.get(name).cloned().map(Change::Apply))
+                .collect();
+            if !secrets.is_empty() {
+                self.apply(secrets);
+            }
+        }
+    }
+
+    /// Applies changes and returns the Secrets that have to come again.
+    fn apply(&mut self, changes: Vec<Change>) -> BTreeSet<NamespacedName> {
+        let Outcome { changes, touched, secrets_wanted, secrets_unwanted: _ } =
+            self.translator.apply(changes);
+        self.state.unpublished.extend(changes);
+        self.state.touched.extend(touched);
+        secrets_wanted
+    }
+
+    fn pass(&mut self) {
+        let Some((first, _)) = self.state.span.take() else {
+            return;
+        };
+        self.translate();
+        let changes = std::mem::take(&mut self.state.unpublished);
+        let mut touched = std::mem::take(&mut self.state.touched);
+        if !changes.is_empty() {
+            touched.extend(self.publish(first, &changes));
+        }
+        let report = self.translator.report();
+        self.shared.problems.update_objects(&touched, report);
+        if let Some(observer) = &mut self.observer {
+            observer.observe(&Pass {
+                snapshot: self.translator.snapshot(),
+                report,
+                rejects: &self.rejects,
+                touched: &touched,
+            });
+        }
+        self.shared.wanted.send_if_modified(|before| {
+            let now = self.translator.wanted_secrets();
+            let differs = before != now;
+            if differs {
+                before.clone_from(now);
+            }
+            differs
+        });
+        self.state.passed = Some(Instant::now());
+        let generation = self.publisher.generation();
+        self.shared.progress.send_modify(|progress| {
+            progress.passes += 1;
+            progress.generation = generation;
+        });
+    }
+
+    /// Publishes a table and returns the objects of which it now takes less or more than before.
+    fn publish(&mut self, first: Instant, changes: &Changes) -> BTreeSet<ObjectRef> {
+        let model = self.translator.model();
+        let Published { generation, rejects } = self.publisher.publish(model, changes);
+        let elapsed = first.elapsed();
+        histogram!(telemetry::PUBLISH_SECONDS).record(elapsed);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        gauge!(telemetry::GENERATION).set(generation as f64);
+        self.shared.expiry.update(model, &changes.certificates);
+        let what = describe(changes);
+        let hosts = model.hosts.len();
+        if only_endpoints(changes) {
+            // Pods come and go by themselves: nobody has asked for this change.
+            debug!(generation, hosts, ?elapsed, "Serving {what}");
+        } else {
+            info!(generation, hosts, ?elapsed, "Serving {what}");
+        }
+        let differing = self.shared.problems.update_rejects(&rejects);
+        self.rejects = rejects;
+        differing
+    }
+}
+
+fn put(shelf: &mut Shelf, change: &Change) {
+    match change {
+        Change::Apply(object) => {
+            let ObjectRef { kind, namespace, name } = object.reference();
+            if *kind == *kinds::SECRET {
+                shelf.insert(NamespacedName { namespace, name }, object.clone());
+            }
+        }
+        Change::Delete(ObjectRef { kind, namespace, name }) => {
+            if **kind == *kinds::SECRET {
+                shelf.remove(&NamespacedName { namespace: namespace.clone(), name: name.clone() });
+            }
+        }
+    }
+}
+
+fn only_endpoints(changes: &Changes) -> bool {
+    let Changes { hosts, tls_hosts, backends, endpoints: _, certificates, globals } = changes;
+    hosts.is_empty()
+        && tls_hosts.is_empty()
+        && backends.is_empty()
+        && certificates.is_empty()
+        && !globals
+}
+
+/// The changes in words, for example `a change of 2 hosts (a.test, b.test) and 1 certificate (shop/tls)`.
+fn describe(changes: &Changes) -> String {
+    let Changes { hosts, tls_hosts, backends, endpoints, certificates, globals } = changes;
+    let mut parts: Vec<String> = [
+        named("host", hosts),
+        named("server name", tls_hosts),
+        named("backend", backends),
+        named("endpoint set", endpoints),
+        named("certificate", certificates),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if *globals {
+        parts.push("the global settings".to_owned());
+    }
+    match parts.split_last() {
+        None => "no change".to_owned(),
+        Some((only, [])) => format!("a change of {only}"),
+        Some((last, rest)) => format!("a change of {} and {last}", rest.join(", ")),
+    }
+}
+
+/// How many there are, and the first few of them.
+fn named<T: Display>(what: &str, items: &BTreeSet<T>) -> Option<String> {
+    const NAMED: usize = 3;
+    let count = items.len();
+    if count == 0 {
+        return None;
+    }
+    let plural = if count == 1 { "" } else { "s" };
+    let mut names: Vec<String> = items.iter().take(NAMED).map(ToString::to_string).collect();
+    if count > NAMED {
+        names.push("…".to_owned());
+    }
+    Some(format!("{count} {what}{plural} ({})", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{BackendId, HostPattern};
+
+    use super::*;
+
+    #[test]
+    fn changes_are_told_in_words() {
+        let mut changes = Changes::default();
+        let id = |port: &str| BackendId::new("shop", "web", port);
+        changes.endpoints.insert(id("80"));
+        assert_eq!(describe(&changes), "a change of 1 endpoint set (shop/web:80)");
+        assert!(only_endpoints(&changes));
+        for host in ["a.test", "b.test", "c.test", "d.test"] {
+            changes.hosts.insert(HostPattern::parse(host).unwrap());
+        }
+        changes.globals = true;
+        assert_eq!(
+            describe(&changes),
+            "a change of 4 hosts (a.test, b.test, c.test, …), 1 endpoint set (shop/web:80) and the global settings"
+        );
+        assert!(!only_endpoints(&changes));
+    }
+}

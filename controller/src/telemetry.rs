@@ -1,0 +1,144 @@
+//! Metric names of the control plane, and where log lines go.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// Gauge: the number of the table that is served.
+pub const GENERATION: &str = "lockgate_table_generation";
+
+/// Histogram: seconds from the moment a change was noticed until the table that holds it was published.
+pub const PUBLISH_SECONDS: &str = "lockgate_publish_seconds";
+
+/// Gauge: problems of objects and files, by `severity`.
+pub const PROBLEMS: &str = "lockgate_problems";
+
+/// Gauge: manifest files of which an older version is served because the present one cannot be read.
+pub const STALE_FILES: &str = "lockgate_manifest_files_stale";
+
+/// Counter: watches of the Kubernetes API that had to be started again, by `kind`.
+pub const WATCH_RESTARTS: &str = "lockgate_watch_restarts_total";
+
+/// Gauge: when a certificate expires, in seconds since 1970, by `certificate`.
+pub const CERTIFICATE_EXPIRY: &str = "lockgate_certificate_expiry_timestamp_seconds";
+
+/// Gauge: how many certificates are served.
+pub const CERTIFICATES: &str = "lockgate_certificates";
+
+/// Gauge: always 1; `version` says which build this is.
+pub const BUILD_INFO: &str = "lockgate_build_info";
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Upper bounds of the buckets of every duration.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Upper bounds of the buckets of every size.
+const BYTES: &[f64] = &[
+    256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0,
+    67_108_864.0, 268_435_456.0,
+];
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// Text for people.
+    #[default]
+    Text,
+}
+
+/// Why log or metrics cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter cannot be read.
+    #[error("the log level `{given}` cannot be read: {reason}")]
+    Filter {
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another library has taken the place.
+    #[error("the log is set up already: {0}")]
+    Log(#[from] TryInitError),
+    /// Another library has taken the place, or a bucket is wrong.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] BuildError),
+}
+
+/// Libraries that say more than an operator of Lockgate wants to know. What concerns a request stands in the access
+/// log, with its reason.
+const QUIET: &str = "pingora_core=error,pingora_proxy=off,pingora_cache=error,pingora_pool=error,\
+    rustls=warn,h2=warn,hyper=warn,hyper_util=warn,tower=warn,kube_client=warn,kube_runtime=error,hickory_proto=error,hickory_resolver=error";
+
+/// Sends log lines to standard error. `level` is a level, or directives as the variable `RUST_LOG` takes them; that
+/// variable prevails, and directives prevail over what keeps libraries quiet.
+pub fn log(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
+    let variable = std::env::var("RUST_LOG").ok().filter(|given| !given.is_empty());
+    let level = variable.as_deref().unwrap_or(level);
+    let filter = EnvFilter::try_new(format!("info,{QUIET},{level}")).map_err(|error| {
+        TelemetryError::Filter {
+            given: level.to_owned(),
+            reason: error.to_string(),
+        }
+    })?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        LogFormat::Json => registry
+            .with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false))
+            .try_init()?,
+        LogFormat::Text => registry.with(lines.with_target(false)).try_init()?,
+    }
+    Ok(())
+}
+
+/// Starts to keep metrics, once per process, and hands out where they are read.
+pub(crate) fn metrics() -> Result<PrometheusHandle, TelemetryError> {
+    static HANDLE: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut installed = HANDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*installed {
+        return Ok(handle.clone());
+    }
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES)?
+        .install_recorder()?;
+    describe();
+    *installed = Some(handle.clone());
+    Ok(handle)
+}
+
+fn describe() {
+    describe_gauge!(GENERATION, "The number of the routing table that is served.");
+    describe_histogram!(
+        PUBLISH_SECONDS,
+        Unit::Seconds,
+        "From the moment a change was noticed until the table that holds it was published."
+    );
+    describe_gauge!(PROBLEMS, "Problems of objects and files, by severity.");
+    describe_gauge!(
+        STALE_FILES,
+        "Manifest files of which an older version is served because the present one cannot be read."
+    );
+    describe_counter!(
+        WATCH_RESTARTS,
+        "Watches of the Kubernetes API that had to be started again, by kind."
+    );
+    describe_gauge!(BUILD_INFO, "Always 1; the label says which build this is.");
+    gauge!(BUILD_INFO, "version" => VERSION).set(1);
+    for severity in ["error", "warning"] {
+        gauge!(PROBLEMS, "severity" => severity).set(0);
+    }
+    gauge!(STALE_FILES).set(0);
+}

@@ -1,0 +1,421 @@
+//! The manifests folder as it was last read, and what differs when it is read again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use model::ObjectRef;
+use translate::manifests;
+use translate::{Change, Object, Severity};
+
+use super::super::FileProblem;
+use super::pending::Work;
+
+/// A larger file is a mistake rather than a manifest.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Deeper nesting is a mistake too, or a circle of links.
+const MAX_DEPTH: usize = 16;
+
+/// The folder cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the manifests folder `{}`: {source}", .folder.display())]
+pub struct FolderError {
+    folder: PathBuf,
+    source: io::Error,
+}
+
+/// A folder of manifests: its files, what they hold and which object comes from which.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    root: PathBuf,
+    files: BTreeMap<PathBuf, File>,
+    /// The files that hold an object; the first one by name counts.
+    holders: BTreeMap<ObjectRef, BTreeSet<PathBuf>>,
+    /// What was handed out last.
+    served: BTreeMap<ObjectRef, Object>,
+    /// Objects that are there unless a file holds them.
+    implied: BTreeMap<ObjectRef, Object>,
+    /// Folders that could not be read.
+    unreadable: Vec<FileProblem>,
+}
+
+/// One file of the folder.
+#[derive(Debug, Default)]
+struct File {
+    signature: Option<Signature>,
+    objects: BTreeMap<ObjectRef, Entry>,
+    /// Are the objects the whole of an error-free version?
+    whole: bool,
+    problems: Vec<FileProblem>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    object: Object,
+    line: Option<usize>,
+}
+
+/// Tells versions of a file apart without reading it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Signature {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl From<&Metadata> for Signature {
+    fn from(of: &Metadata) -> Self {
+        Self {
+            device: of.dev(),
+            inode: of.ino(),
+            length: of.len(),
+            modified: (of.mtime(), of.mtime_nsec()),
+            changed: (of.ctime(), of.ctime_nsec()),
+        }
+    }
+}
+
+/// Is this the name of a file that is read?
+pub(super) fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        ["yaml", "yml", "json"]
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+    })
+}
+
+impl Folder {
+    /// The folder at `root`, of which nothing has been read yet. `implied` are objects that exist unless a file
+    /// holds another version of them.
+    pub(crate) fn open(root: &Path, implied: Vec<Object>) -> Result<Self, FolderError> {
+        let failed = |source| FolderError {
+            folder: root.to_owned(),
+            source,
+        };
+        fs::read_dir(root).map_err(failed)?;
+        Ok(Self {
+            root: std::path::absolute(root).map_err(failed)?,
+            files: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            served: BTreeMap::new(),
+            implied: implied
+                .into_iter()
+                .map(|object| (object.reference(), object))
+                .collect(),
+            unreadable: Vec::new(),
+        })
+    }
+
+    /// Reads everything for the first time.
+    pub(crate) fn load(&mut self) -> Vec<Change> {
+        let mut affected: BTreeSet<ObjectRef> = self.implied.keys().cloned().collect();
+        self.compare(&BTreeSet::new(), &mut affected);
+        self.differences(affected)
+    }
+
+    /// Does the work and returns what differs from before.
+    pub(super) fn refresh(&mut self, work: &Work) -> Vec<Change> {
+        let mut affected = BTreeSet::new();
+        for file in &work.files {
+            self.look_at(file, true, &mut affected);
+        }
+        if work.all {
+            self.compare(&work.writing, &mut affected);
+        }
+        self.differences(affected)
+    }
+
+    /// All faults, by file and line.
+    pub(crate) fn problems(&self) -> Vec<FileProblem> {
+        let of_files = self.files.values().flat_map(|file| file.problems.clone());
+        let doubles = self.holders.iter().flat_map(|(object, holders)| {
+            let first = holders.first();
+            holders
+                .iter()
+                .skip(1)
+                .filter_map(move |file| first.map(|first| (object, first, file)))
+        });
+        let doubles = doubles.map(|(object, first, file)| FileProblem {
+            line: self.line_of(file, object),
+            file: file.clone(),
+            severity: Severity::Warning,
+            message: format!(
+                "{object} stands in {} too, which comes first by name; the one here is not used",
+                first.display()
+            ),
+            stale: false,
+        });
+        let mut all: Vec<FileProblem> = of_files
+            .chain(doubles)
+            .chain(self.unreadable.iter().cloned())
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// Where an object that is in use stands.
+    pub(crate) fn place_of(&self, object: &ObjectRef) -> Option<(&Path, Option<usize>)> {
+        let file = self.holders.get(object)?.first()?;
+        Some((file, self.line_of(file, object)))
+    }
+
+    /// The folder itself, as an absolute path.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn line_of(&self, file: &Path, object: &ObjectRef) -> Option<usize> {
+        self.files.get(file)?.objects.get(object)?.line
+    }
+
+    /// Compares all files with what is known of them; those in `skip` are left as they are.
+    fn compare(&mut self, skip: &BTreeSet<PathBuf>, affected: &mut BTreeSet<ObjectRef>) {
+        let mut found = Found::default();
+        found.walk(&self.root, Path::new(""), &mut Vec::new());
+        let gone: Vec<PathBuf> = self
+            .files
+            .keys()
+            .filter(|path| !found.files.contains(*path) && !found.hides(path))
+            .cloned()
+            .collect();
+        self.unreadable = found.unreadable;
+        for path in found.files.into_iter().chain(gone) {
+            if !skip.contains(&path) {
+                self.look_at(&path, false, affected);
+            }
+        }
+    }
+
+    /// Brings one file up to date.
+    fn look_at(&mut self, path: &Path, always: bool, affected: &mut BTreeSet<ObjectRef>) {
+        let full = self.root.join(path);
+        let metadata = match fs::metadata(&full) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.root.is_dir() => {
+                if let Some(file) = self.files.remove(path) {
+                    self.disown(path, file.objects.into_keys(), affected);
+                }
+                return;
+            }
+            Err(error) => return self.keep(path, None, None, &error.to_string()),
+        };
+        if !metadata.is_file() {
+            return;
+        }
+        let signature = Signature::from(&metadata);
+        let known = self.files.get(path).and_then(|file| file.signature);
+        if known == Some(signature) && !always {
+            return;
+        }
+        if metadata.len() > MAX_FILE_BYTES {
+            return self.keep(path, Some(signature), None, "it is larger than 64 MiB");
+        }
+        match fs::read_to_string(&full) {
+            Ok(text) => self.read(path, signature, &text, affected),
+            Err(error) => self.keep(path, Some(signature), None, &error.to_string()),
+        }
+    }
+
+    /// Takes over the text of a file, or keeps what was there before if the text has an error.
+    fn read(
+        &mut self,
+        path: &Path,
+        signature: Signature,
+        text: &str,
+        affected: &mut BTreeSet<ObjectRef>,
+    ) {
+        let parsed = manifests::parse(text);
+        let error = parsed
+            .problems
+            .iter()
+            .find(|problem| problem.severity == Severity::Error);
+        if let Some(error) = error {
+            // Nothing that is served now gets lost by a mistake in an edit. On the first read there is nothing to
+            // lose: the documents that are in order are served.
+            if self.files.get(path).is_some_and(|file| file.whole) {
+                return self.keep(path, Some(signature), Some(error.line), &error.message);
+            }
+        }
+        let mut file = File {
+            signature: Some(signature),
+            objects: BTreeMap::new(),
+            whole: error.is_none(),
+            problems: parsed
+                .problems
+                .into_iter()
+                .map(|problem| FileProblem::new(path, problem))
+                .collect(),
+        };
+        for (object, line) in parsed.objects.into_iter().map(|object| (object, None)) {
+            let reference = object.reference();
+            if file.objects.contains_key(&reference) {
+                file.problems.push(FileProblem {
+                    file: path.to_owned(),
+                    line,
+                    severity: Severity::Warning,
+                    message: format!("{reference} stands in this file twice; the first one is used"),
+                    stale: false,
+                });
+                continue;
+            }
+            file.objects.insert(reference, Entry { object, line });
+        }
+        for reference in file.objects.keys() {
+            let holders = self.holders.entry(reference.clone()).or_default();
+            holders.insert(path.to_owned());
+            affected.insert(reference.clone());
+        }
+        let held: BTreeSet<ObjectRef> = file.objects.keys().cloned().collect();
+        let before = self.files.insert(path.to_owned(), file);
+        let before = before.map(|file| file.objects).unwrap_or_default();
+        let gone: Vec<ObjectRef> = before
+            .into_keys()
+            .filter(|reference| !held.contains(reference))
+            .collect();
+        self.disown(path, gone.into_iter(), affected);
+    }
+
+    /// Notes that a file cannot be used now; what it held before stays.
+    fn keep(
+        &mut self,
+        path: &Path,
+        signature: Option<Signature>,
+        line: Option<usize>,
+        reason: &str,
+    ) {
+        let file = self.files.entry(path.to_owned()).or_default();
+        let stale = !file.objects.is_empty();
+        let consequence = if stale {
+            "the last good version of this file is still served"
+        } else {
+            "nothing in this file is served"
+        };
+        file.signature = signature;
+        file.problems = vec![FileProblem {
+            file: path.to_owned(),
+            line,
+            severity: Severity::Error,
+            message: format!("{reason}; {consequence}"),
+            stale,
+        }];
+    }
+
+    fn disown(
+        &mut self,
+        path: &Path,
+        objects: impl Iterator<Item = ObjectRef>,
+        affected: &mut BTreeSet<ObjectRef>,
+    ) {
+        for object in objects {
+            if let Some(holders) = self.holders.get_mut(&object) {
+                holders.remove(path);
+                if holders.is_empty() {
+                    self.holders.remove(&object);
+                }
+            }
+            affected.insert(object);
+        }
+    }
+
+    /// What has become of these objects since they were handed out last.
+    fn differences(&mut self, affected: BTreeSet<ObjectRef>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for reference in affected {
+            let current = self
+                .holders
+                .get(&reference)
+                .and_then(BTreeSet::first)
+                .and_then(|path| self.files.get(path)?.objects.get(&reference))
+                .map(|entry| &entry.object)
+                .or_else(|| self.implied.get(&reference));
+            match current {
+                Some(object) if self.served.get(&reference) == Some(object) => {}
+                Some(object) => {
+                    changes.push(Change::Apply(object.clone()));
+                    self.served.insert(reference, object.clone());
+                }
+                None => {
+                    if self.served.remove(&reference).is_some() {
+                        changes.push(Change::Delete(reference));
+                    }
+                }
+            }
+        }
+        changes
+    }
+}
+
+/// What a walk through the folder finds.
+#[derive(Debug, Default)]
+struct Found {
+    files: BTreeSet<PathBuf>,
+    unreadable: Vec<FileProblem>,
+}
+
+impl Found {
+    /// Is `path` below a folder that could not be read?
+    fn hides(&self, path: &Path) -> bool {
+        self.unreadable
+            .iter()
+            .any(|problem| path.starts_with(&problem.file))
+    }
+
+    /// Goes through the folder `relative` below `root`; `above` are the folders on the way there.
+    fn walk(&mut self, root: &Path, relative: &Path, above: &mut Vec<(u64, u64)>) {
+        if let Err(reason) = self.try_walk(root, relative, above) {
+            self.unreadable.push(FileProblem {
+                file: relative.to_owned(),
+                line: None,
+                severity: Severity::Error,
+                message: format!(
+                    "this folder cannot be read: {reason}; what was read from it before is still served"
+                ),
+                stale: true,
+            });
+        }
+    }
+
+    fn try_walk(
+        &mut self,
+        root: &Path,
+        relative: &Path,
+        above: &mut Vec<(u64, u64)>,
+    ) -> Result<(), String> {
+        let folder = root.join(relative);
+        let metadata = fs::metadata(&folder).map_err(|error| error.to_string())?;
+        let identity = (metadata.dev(), metadata.ino());
+        if above.contains(&identity) {
+            return Err("it leads back to a folder above it".to_owned());
+        }
+        if above.len() >= MAX_DEPTH {
+            return Err(format!("it is nested more than {MAX_DEPTH} folders deep"));
+        }
+        above.push(identity);
+        let entries = fs::read_dir(&folder).map_err(|error| error.to_string());
+        let outcome = entries.and_then(|entries| {
+            for entry in entries {
+                let name = entry.map_err(|error| error.to_string())?.file_name();
+                // Also what lies behind a mounted ConfigMap: its files are linked from the folder itself.
+                if name.as_encoded_bytes().starts_with(b".") {
+                    continue;
+                }
+                let relative = relative.join(&name);
+                match fs::metadata(root.join(&relative)) {
+                    Ok(found) if found.is_dir() => self.walk(root, &relative, above),
+                    Ok(_) if is_manifest(&relative) => {
+                        self.files.insert(relative);
+                    }
+                    Ok(_) | Err(_) => {} // a link that leads nowhere is no file
+                }
+            }
+            Ok(())
+        });
+        above.pop();
+        outcome
+    }
+}
