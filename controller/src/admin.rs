@@ -58,7 +58,8 @@ type Answer = Response<Full<Bytes>>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const PROMETHEUS: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Serves until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
@@ -104,7 +105,9 @@ async fn connection(
 async fn answer(request: &Request<Incoming>, admin: Arc<Admin>) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        answer
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer;
     }
     match request.uri().path() {
@@ -115,16 +118,26 @@ async fn answer(request: &Request<Incoming>, admin: Arc<Admin>) -> Answer {
             let readable = wants_table(request);
             elsewhere(move || routes(&admin, readable)).await
         }
-        "/" => page(StatusCode::OK, TEXT, "/healthz\n/readyz\n/metrics\n/debug/routes\n"),
+        "/" => page(
+            StatusCode::OK,
+            TEXT,
+            "/healthz\n/readyz\n/metrics\n/debug/routes\n",
+        ),
         _ => page(StatusCode::NOT_FOUND, TEXT, "no such page; / lists them\n"),
     }
 }
 
 /// Large tables take a while to write out: not on a thread on which changes are taken in.
 async fn elsewhere(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, &format!("{error}\n"))
-    })
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            page(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                TEXT,
+                &format!("{error}\n"),
+            )
+        })
 }
 
 fn health(alive: bool) -> Answer {
@@ -139,7 +152,10 @@ fn health(alive: bool) -> Answer {
 fn readiness(phase: Phase) -> Answer {
     let (status, text) = match phase {
         Phase::Serving => (StatusCode::OK, "ready\n"),
-        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "the first full sync is not there yet\n"),
+        Phase::Starting => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the first full sync is not there yet\n",
+        ),
         Phase::Leaving | Phase::Draining | Phase::Stopped => {
             (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
         }
@@ -161,16 +177,21 @@ fn routes(admin: &Admin, readable: bool) -> Answer {
     }
     match serde_json::to_string_pretty(&overview) {
         Ok(text) => page(StatusCode::OK, JSON, &text),
-        Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, &format!("{error}\n")),
+        Err(error) => page(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            TEXT,
+            &format!("{error}\n"),
+        ),
     }
 }
 
 /// `?format=table` or `?format=json`; without it `Accept: text/plain` asks for the table.
 fn wants_table<B>(request: &Request<B>) -> bool {
-    let format = request
-        .uri()
-        .query()
-        .and_then(|query| query.split('&').find_map(|part| part.strip_prefix("format=")));
+    let format = request.uri().query().and_then(|query| {
+        query
+            .split('&')
+            .find_map(|part| part.strip_prefix("format="))
+    });
     match format {
         Some(format) => format == "table",
         None => request
@@ -221,7 +242,11 @@ mod tests {
             if let Some(accept) = accept {
                 request = request.header(ACCEPT, accept);
             }
-            assert_eq!(wants_table(&request.body(()).unwrap()), want, "{uri} {accept:?}");
+            assert_eq!(
+                wants_table(&request.body(()).unwrap()),
+                want,
+                "{uri} {accept:?}"
+            );
         }
     }
 }

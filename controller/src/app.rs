@@ -3,6 +3,8 @@
 //! [`run`] is the whole process with its signals; [`App`] is the same without them, for tests and for whoever wants
 //! to run a gateway inside another program.
 
+mod cluster;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -30,8 +32,8 @@ use crate::overview::Endpoint;
 use crate::publish::Publisher;
 use crate::reconcile::{PassObserver, Progress, Reconciler, Shared};
 use crate::telemetry::{self, LogFormat};
-use crate::watch::directory::{self, Directory, Folder};
 use crate::watch as source;
+use crate::watch::directory::{self, Directory, Folder};
 
 /// Threads of the control plane. The gateway has its own.
 const CONTROL_THREADS: usize = 2;
@@ -125,7 +127,11 @@ pub fn run(settings: Settings) -> anyhow::Result<ExitCode> {
             }
             failure = app.failed() => return Err(failure),
         }
-        Ok(app.shutdown(async { signals.next().await; }).await)
+        Ok(app
+            .shutdown(async {
+                signals.next().await;
+            })
+            .await)
     });
     runtime.shutdown_background();
     Ok(match ended? {
@@ -194,9 +200,10 @@ impl App {
         let mut parts = Parts::default();
         // A folder that cannot be read is told before sockets are bound.
         let folder = match &settings.source {
-            Source::Manifests(path) => {
-                Some(Folder::open(path, vec![directory::implied_class(&translation)])?)
-            }
+            Source::Manifests(path) => Some(Folder::open(
+                path,
+                vec![directory::implied_class(&translation)],
+            )?),
             Source::Cluster(_) => None,
         };
 
@@ -211,7 +218,10 @@ impl App {
             },
             tables.clone(),
         )?;
-        let (http, https) = (gateway.http_addresses().to_vec(), gateway.https_addresses().to_vec());
+        let (http, https) = (
+            gateway.http_addresses().to_vec(),
+            gateway.https_addresses().to_vec(),
+        );
         let listener = TcpListener::bind(settings.admin)
             .await
             .with_context(|| format!("cannot listen on {} (--admin-listen)", settings.admin))?;
@@ -221,9 +231,16 @@ impl App {
             (Some(folder), _) => {
                 parts.directory = Some(directory::spawn(folder, events)?);
             }
-            (None, Source::Cluster(cluster)) => {
-                let _ = (cluster, events);
-                anyhow::bail!("the Kubernetes API is not yet a source");
+            (None, Source::Cluster(settings)) => {
+                cluster::start(
+                    settings,
+                    &translation,
+                    &shared,
+                    &lifecycle,
+                    events,
+                    &mut parts,
+                )
+                .await?;
             }
             (None, Source::Manifests(_)) => {} // opened above
         }
@@ -346,8 +363,14 @@ impl App {
         if let Some(running) = self.running.get() {
             info!(connections = running.connections(), timeout = ?self.drain_timeout, "Draining");
             running.drain();
-            if timeout(self.drain_timeout, running.drained()).await.is_err() {
-                warn!(connections = running.connections(), "The drain timeout is over: what is left is cut off");
+            if timeout(self.drain_timeout, running.drained())
+                .await
+                .is_err()
+            {
+                warn!(
+                    connections = running.connections(),
+                    "The drain timeout is over: what is left is cut off"
+                );
                 ended = Ended::TimedOut;
             }
         }
@@ -397,7 +420,11 @@ async fn serve_when_synced(
     running: Arc<OnceLock<Running>>,
     fail: mpsc::Sender<anyhow::Error>,
 ) {
-    if progress.wait_for(|progress| progress.passes > 0).await.is_err() {
+    if progress
+        .wait_for(|progress| progress.passes > 0)
+        .await
+        .is_err()
+    {
         return; // the loop has ended and says so itself
     }
     match gateway.start() {
@@ -419,7 +446,10 @@ fn gateway_settings(workers: Option<usize>, max_connections: usize) -> gateway::
     let defaults = gateway::Settings::default();
     gateway::Settings {
         workers: workers.unwrap_or(defaults.workers),
-        limits: gateway::Limits { max_connections, ..defaults.limits },
+        limits: gateway::Limits {
+            max_connections,
+            ..defaults.limits
+        },
         ..defaults
     }
 }

@@ -18,7 +18,12 @@ const ADMIN_PORT: u16 = 10254;
 
 /// An ingress controller for Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "lockgate", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    name = "lockgate",
+    version,
+    propagate_version = true,
+    max_term_width = 110
+)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do.
@@ -83,7 +88,12 @@ pub struct SourceArgs {
     ///
     /// No cluster is needed. Endpoints may be on this machine (127.0.0.1), an IngressClass of the name that
     /// --ingress-class says is there unless a file has one, and the other defaults suit a laptop.
-    #[arg(long, value_name = "DIR", env = "LOCKGATE_MANIFESTS", conflicts_with = "kubeconfig")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LOCKGATE_MANIFESTS",
+        conflicts_with = "kubeconfig"
+    )]
     pub manifests: Option<PathBuf>,
     /// Reach the Kubernetes API as this file says
     #[arg(long, value_name = "FILE", env = "LOCKGATE_KUBECONFIG")]
@@ -104,7 +114,12 @@ pub struct ScopeArgs {
     #[arg(long, env = "LOCKGATE_WATCH_INGRESS_WITHOUT_CLASS", value_parser = BoolishValueParser::new())]
     pub watch_ingress_without_class: bool,
     /// Look at this namespace only; may be repeated or separated by commas [default: all]
-    #[arg(long, value_name = "NS", env = "LOCKGATE_WATCH_NAMESPACE", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "NS",
+        env = "LOCKGATE_WATCH_NAMESPACE",
+        value_delimiter = ','
+    )]
     pub watch_namespace: Vec<String>,
     /// Take global settings from this ConfigMap (the keys of ingress-nginx)
     #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_CONFIGMAP")]
@@ -143,13 +158,28 @@ pub struct ListenArgs {
 #[command(next_help_heading = "Status of Ingresses (not with --manifests)")]
 pub struct StatusArgs {
     /// Write the addresses of this Service into the status of Ingresses
-    #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_PUBLISH_SERVICE", conflicts_with = "publish_status_address")]
+    #[arg(
+        long,
+        value_name = "NS/NAME",
+        env = "LOCKGATE_PUBLISH_SERVICE",
+        conflicts_with = "publish_status_address"
+    )]
     pub publish_service: Option<NamespacedName>,
     /// Write these addresses or names into the status of Ingresses; separated by commas
-    #[arg(long, value_name = "ADDR", env = "LOCKGATE_PUBLISH_STATUS_ADDRESS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "LOCKGATE_PUBLISH_STATUS_ADDRESS",
+        value_delimiter = ','
+    )]
     pub publish_status_address: Vec<String>,
     /// The Lease by which replicas agree on the one that writes
-    #[arg(long, value_name = "NAME", env = "LOCKGATE_ELECTION_ID", default_value = "lockgate-leader")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LOCKGATE_ELECTION_ID",
+        default_value = "lockgate-leader"
+    )]
     pub election_id: String,
 }
 
@@ -175,7 +205,12 @@ pub struct ObserveArgs {
     /// error, warn, info, debug or trace; also by module, as in `info,controller::watch=debug`
     ///
     /// The variable RUST_LOG prevails over it.
-    #[arg(long, value_name = "LEVEL", env = "LOCKGATE_LOG_LEVEL", default_value = "info")]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "LOCKGATE_LOG_LEVEL",
+        default_value = "info"
+    )]
     pub log_level: String,
     /// Write a line to standard output for each request
     #[arg(long, value_enum, env = "LOCKGATE_ACCESS_LOG", default_value_t = Switch::On)]
@@ -233,18 +268,31 @@ pub struct CheckArgs {
 impl RunArgs {
     /// How log lines are to be written.
     pub fn log_format(&self) -> LogFormat {
-        self.observe.log_format.unwrap_or(match self.source.manifests {
-            Some(_) => LogFormat::Text,
-            None => LogFormat::Json,
-        })
+        self.observe
+            .log_format
+            .unwrap_or(match self.source.manifests {
+                Some(_) => LogFormat::Text,
+                None => LogFormat::Json,
+            })
     }
 
     /// The settings of the process.
     pub fn settings(self) -> app::Settings {
         let log_format = self.log_format();
-        let Self { source, scope, listen, status, shutdown, observe } = self;
+        let Self {
+            source,
+            scope,
+            listen,
+            status,
+            shutdown,
+            observe,
+        } = self;
         let local = source.manifests.is_some();
-        let everywhere = if local { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let everywhere = if local {
+            Ipv4Addr::LOCALHOST
+        } else {
+            Ipv4Addr::UNSPECIFIED
+        };
         app::Settings {
             translation: translate::Settings {
                 adopt_default_class: local,
@@ -339,8 +387,14 @@ mod tests {
                 continue;
             }
             let want = format!("LOCKGATE_{}", long.to_uppercase().replace('-', "_"));
-            assert_eq!(flag.get_env().and_then(|name| name.to_str()), Some(want.as_str()));
-            assert!(flag.get_help_heading().is_some(), "--{long} stands under a heading");
+            assert_eq!(
+                flag.get_env().and_then(|name| name.to_str()),
+                Some(want.as_str())
+            );
+            assert!(
+                flag.get_help_heading().is_some(),
+                "--{long} stands under a heading"
+            );
         }
     }
 
@@ -360,19 +414,41 @@ mod tests {
 
     #[test]
     fn lists_may_be_repeated_or_separated_by_commas() {
-        let flags = ["--http-listen", "127.0.0.1:1,[::1]:2", "--http-listen", "127.0.0.1:3"];
-        let ports = run(&flags).unwrap().http.iter().map(SocketAddr::port).collect::<Vec<_>>();
+        let flags = [
+            "--http-listen",
+            "127.0.0.1:1,[::1]:2",
+            "--http-listen",
+            "127.0.0.1:3",
+        ];
+        let ports = run(&flags)
+            .unwrap()
+            .http
+            .iter()
+            .map(SocketAddr::port)
+            .collect::<Vec<_>>();
         assert_eq!(ports, [1, 2, 3]);
     }
 
     #[test]
     fn mistakes_are_explained() {
         for (arguments, want) in [
-            (&["--http-listen", "localhost"][..], "an IP address and a port are needed"),
+            (
+                &["--http-listen", "localhost"][..],
+                "an IP address and a port are needed",
+            ),
             (&["--workers", "0"], "a whole number above 0 is needed"),
-            (&["--configmap", "name"], "is not of the form namespace/name"),
-            (&["--manifests", "a", "--kubeconfig", "b"], "cannot be used with"),
-            (&["--publish-service", "a/b", "--publish-status-address", "c"], "cannot be used with"),
+            (
+                &["--configmap", "name"],
+                "is not of the form namespace/name",
+            ),
+            (
+                &["--manifests", "a", "--kubeconfig", "b"],
+                "cannot be used with",
+            ),
+            (
+                &["--publish-service", "a/b", "--publish-status-address", "c"],
+                "cannot be used with",
+            ),
             (&["--drain-timeout", "soon"], "expected number"),
             (&["--log-format", "xml"], "possible values: json, text"),
         ] {

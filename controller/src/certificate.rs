@@ -41,12 +41,19 @@ pub(crate) fn self_signed(
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec![dns_name.to_owned()])?;
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     let today = now.with_time_zone(TimeZone::UTC).date();
     // Clocks of clients may be behind ours.
     let first = today.checked_sub(1.day()).map_err(|_| clock())?;
-    let last = today.checked_add(VALID_YEARS.years()).map_err(|_| clock())?;
-    let (first, last) = (parts(first).ok_or_else(clock)?, parts(last).ok_or_else(clock)?);
+    let last = today
+        .checked_add(VALID_YEARS.years())
+        .map_err(|_| clock())?;
+    let (first, last) = (
+        parts(first).ok_or_else(clock)?,
+        parts(last).ok_or_else(clock)?,
+    );
     params.not_before = date_time_ymd(first.0, first.1, first.2);
     params.not_after = date_time_ymd(last.0, last.1, last.2);
     let (not_before, not_after) = (params.not_before, params.not_after);
@@ -99,7 +106,8 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(
                 vec![certificate.chain[0].clone().into()],
-                rustls_pki_types::PrivatePkcs8KeyDer::from(certificate.key.der.expose().clone()).into(),
+                rustls_pki_types::PrivatePkcs8KeyDer::from(certificate.key.der.expose().clone())
+                    .into(),
             )
             .unwrap();
     }

@@ -64,7 +64,9 @@ impl ExpiryBook {
 
 /// A label value as the text format wants it.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -80,7 +82,10 @@ mod tests {
         let template = self_signed("Test", "a.test", &jiff::Zoned::now()).unwrap();
         for (name, not_after) in [("late", 300), ("early", 100), ("middle", 200)] {
             let id = CertificateId::secret("shop", name);
-            let certificate = Certificate { not_after, ..template.clone() };
+            let certificate = Certificate {
+                not_after,
+                ..template.clone()
+            };
             model.certificates.insert(id.clone(), Arc::new(certificate));
             changed.insert(id);
         }
@@ -88,7 +93,10 @@ mod tests {
         let rendered = || {
             let mut text = String::new();
             book.render(2, &mut text);
-            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+            text.lines()
+                .filter(|line| !line.starts_with('#'))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             rendered(),

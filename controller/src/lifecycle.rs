@@ -65,7 +65,11 @@ mod tests {
         let phase = lifecycle.subscribe();
         lifecycle.advance(Phase::Leaving);
         lifecycle.advance(Phase::Serving);
-        assert_eq!(*phase.borrow(), Phase::Leaving, "a late sync does not bring it back");
+        assert_eq!(
+            *phase.borrow(),
+            Phase::Leaving,
+            "a late sync does not bring it back"
+        );
         assert!(!phase.borrow().is_ready());
     }
 }

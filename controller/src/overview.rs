@@ -5,9 +5,13 @@ use std::fmt::{self, Display};
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
-use model::{BackendId, BackendProtocol, EndpointSet, Filter, ListenerSelector, RouteMatch, TextMatch};
+use model::{
+    BackendId, BackendProtocol, EndpointSet, Filter, ListenerSelector, RouteMatch, TextMatch,
+};
 use serde::Serialize;
-use table::{ActionDescription, BackendDescription, Description, RouteDescription, Table, TlsDescription};
+use table::{
+    ActionDescription, BackendDescription, Description, RouteDescription, Table, TlsDescription,
+};
 
 use crate::columns::Columns;
 use crate::problems::Entry;
@@ -46,7 +50,12 @@ impl Overview {
 
 impl Display for Overview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { generation, table, live, problems } = self;
+        let Self {
+            generation,
+            table,
+            live,
+            problems,
+        } = self;
         let Description {
             listeners: _, // each route names its own
             hosts,
@@ -62,7 +71,12 @@ impl Display for Overview {
         let mut rows = Columns::new(["HOST", "MATCHES", "ANSWERED BY", "ASKED FOR IN"]);
         for (host, routes) in hosts {
             for route in routes {
-                rows.push([host.to_string(), matches(route), answer(route), route.origin.to_string()]);
+                rows.push([
+                    host.to_string(),
+                    matches(route),
+                    answer(route),
+                    route.origin.to_string(),
+                ]);
             }
         }
         let rest = ["(any other)".to_owned(), String::new()];
@@ -89,15 +103,25 @@ impl Display for Overview {
         writeln!(f, "{rows}")?;
 
         let mut rows = Columns::new(["SERVER NAME", "CERTIFICATE", "POLICY"]);
-        let defaults = default_tls.iter().map(|tls| ("(any other)".to_owned(), tls));
-        for (name, tls) in tls.iter().map(|(name, tls)| (name.to_string(), tls)).chain(defaults) {
+        let defaults = default_tls
+            .iter()
+            .map(|tls| ("(any other)".to_owned(), tls));
+        for (name, tls) in tls
+            .iter()
+            .map(|(name, tls)| (name.to_string(), tls))
+            .chain(defaults)
+        {
             rows.push([name, served_certificates(tls), policy(tls)]);
         }
         writeln!(f, "{rows}")?;
 
         let mut rows = Columns::new(["CERTIFICATE", "EXPIRES", "KEY", "NAMES"]);
         for (id, certificate) in certificates {
-            let expires = if certificate.usable { day(certificate.not_after) } else { "cannot be used".to_owned() };
+            let expires = if certificate.usable {
+                day(certificate.not_after)
+            } else {
+                "cannot be used".to_owned()
+            };
             let key = format!("{:?}", certificate.algorithm);
             rows.push([id.to_string(), expires, key, certificate.names.join(" ")]);
         }
@@ -107,7 +131,9 @@ impl Display for Overview {
             return writeln!(f, "No problems.");
         }
         writeln!(f, "PROBLEMS ({})", problems.len())?;
-        problems.iter().try_for_each(|problem| writeln!(f, "{problem}"))
+        problems
+            .iter()
+            .try_for_each(|problem| writeln!(f, "{problem}"))
     }
 }
 
@@ -118,9 +144,19 @@ fn push_backend(
     live: &BTreeMap<(&BackendId, SocketAddr), u32>,
 ) {
     let mut push = |protocol: &str, endpoint: String, state: &str, in_flight: String| {
-        rows.push([id.to_string(), protocol.to_owned(), endpoint, state.to_owned(), in_flight]);
+        rows.push([
+            id.to_string(),
+            protocol.to_owned(),
+            endpoint,
+            state.to_owned(),
+            in_flight,
+        ]);
     };
-    let Some(BackendDescription { protocol, endpoints }) = backend else {
+    let Some(BackendDescription {
+        protocol,
+        endpoints,
+    }) = backend
+    else {
         return push("", "none".to_owned(), "unknown backend", String::new());
     };
     let protocol = match protocol {
@@ -134,13 +170,30 @@ fn push_backend(
         }
         EndpointSet::Addresses(addresses) => {
             for endpoint in addresses {
-                let state = if endpoint.terminating { "terminating" } else { "ready" };
-                let in_flight = live.get(&(id, endpoint.address)).copied().unwrap_or_default();
-                push(protocol, endpoint.address.to_string(), state, in_flight.to_string());
+                let state = if endpoint.terminating {
+                    "terminating"
+                } else {
+                    "ready"
+                };
+                let in_flight = live
+                    .get(&(id, endpoint.address))
+                    .copied()
+                    .unwrap_or_default();
+                push(
+                    protocol,
+                    endpoint.address.to_string(),
+                    state,
+                    in_flight.to_string(),
+                );
             }
         }
         EndpointSet::Dns { host, port } => {
-            push(protocol, format!("{host}:{port}"), "resolved when used", String::new());
+            push(
+                protocol,
+                format!("{host}:{port}"),
+                "resolved when used",
+                String::new(),
+            );
         }
         EndpointSet::Invalid(reason) => push(protocol, "none".to_owned(), reason, String::new()),
     }
@@ -148,11 +201,24 @@ fn push_backend(
 
 /// For example `= /login, POST, header x-a: b`.
 fn matches(route: &RouteDescription) -> String {
-    let RouteMatch { path, method, headers, query } = &route.matches;
+    let RouteMatch {
+        path,
+        method,
+        headers,
+        query,
+    } = &route.matches;
     let mut parts = vec![path.to_string()];
     parts.extend(method.clone());
-    parts.extend(headers.iter().map(|of| format!("header {}: {}", of.name, text(&of.value))));
-    parts.extend(query.iter().map(|of| format!("query {}={}", of.name, text(&of.value))));
+    parts.extend(
+        headers
+            .iter()
+            .map(|of| format!("header {}: {}", of.name, text(&of.value))),
+    );
+    parts.extend(
+        query
+            .iter()
+            .map(|of| format!("query {}={}", of.name, text(&of.value))),
+    );
     if let ListenerSelector::Only(names) = &route.listeners {
         let names: Vec<&str> = names.iter().map(model::ListenerName::as_str).collect();
         parts.push(format!("only {}", names.join(" ")));
@@ -195,7 +261,11 @@ fn served_certificates(tls: &TlsDescription) -> String {
     if tls.refused {
         return "none: handshakes are refused".to_owned();
     }
-    let names: Vec<String> = tls.certificates.iter().map(|(id, _)| id.to_string()).collect();
+    let names: Vec<String> = tls
+        .certificates
+        .iter()
+        .map(|(id, _)| id.to_string())
+        .collect();
     let by_default = if tls.by_default { " (the default)" } else { "" };
     format!("{}{by_default}", names.join(", "))
 }
@@ -211,5 +281,8 @@ fn policy(tls: &TlsDescription) -> String {
 
 /// The day of a time in seconds since 1970.
 fn day(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| "never".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
+    Timestamp::from_second(seconds).map_or_else(
+        |_| "never".to_owned(),
+        |time| time.strftime("%Y-%m-%d").to_string(),
+    )
 }

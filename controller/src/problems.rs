@@ -94,7 +94,10 @@ impl ProblemBook {
         let mut fresh = Vec::new();
         for object in touched {
             let problems = report.problems_of(object);
-            let entries = problems.iter().map(|of| Entry::of_object(object, of)).collect();
+            let entries = problems
+                .iter()
+                .map(|of| Entry::of_object(object, of))
+                .collect();
             replace(&mut book.objects, object, entries, &mut fresh);
         }
         book.finish(&fresh);
@@ -177,7 +180,13 @@ fn replace(
 impl Book {
     /// Logs the new problems and counts those that are left.
     fn finish(&self, fresh: &[Entry]) {
-        for Entry { concerns, severity, reason, message } in fresh.iter().take(LOGGED) {
+        for Entry {
+            concerns,
+            severity,
+            reason,
+            message,
+        } in fresh.iter().take(LOGGED)
+        {
             warn!(%severity, reason, "{concerns}: {message}");
         }
         if fresh.len() > LOGGED {
@@ -226,7 +235,10 @@ mod tests {
         let (one, two) = (reject("one", "bad"), reject("two", "bad"));
         let named = |rejects: &[Reject]| -> Vec<String> {
             let differing = book.update_rejects(rejects);
-            differing.iter().map(|object| object.name.to_string()).collect()
+            differing
+                .iter()
+                .map(|object| object.name.to_string())
+                .collect()
         };
         assert_eq!(named(&[one.clone(), two.clone()]), ["one", "two"]);
         assert!(named(&[one.clone(), two.clone()]).is_empty());

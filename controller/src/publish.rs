@@ -25,8 +25,7 @@ impl Publisher {
 
     /// Compiles what `changes` names and swaps the table.
     pub(crate) fn publish(&mut self, model: &RoutingModel, changes: &Changes) -> Published {
-        let Compiled { table, rejects } =
-            table::recompile(&self.writer.current(), model, changes);
+        let Compiled { table, rejects } = table::recompile(&self.writer.current(), model, changes);
         Published {
             generation: self.writer.publish(table),
             rejects,

@@ -161,7 +161,9 @@ impl Reconciler {
             SourceEvent::Listed => {
                 self.translate();
                 // Also when it is the empty set: the source waits for it.
-                self.shared.wanted.send_replace(self.translator.wanted_secrets().clone());
+                self.shared
+                    .wanted
+                    .send_replace(self.translator.wanted_secrets().clone());
             }
             SourceEvent::Synced => {
                 if !self.state.synced {
@@ -190,8 +192,12 @@ impl Reconciler {
 
     /// Applies changes and returns the Secrets that have to come again.
     fn apply(&mut self, changes: Vec<Change>) -> BTreeSet<NamespacedName> {
-        let Outcome { changes, touched, secrets_wanted, secrets_unwanted: _ } =
-            self.translator.apply(changes);
+        let Outcome {
+            changes,
+            touched,
+            secrets_wanted,
+            secrets_unwanted: _,
+        } = self.translator.apply(changes);
         self.state.unpublished.extend(changes);
         self.state.touched.extend(touched);
         secrets_wanted
@@ -236,7 +242,10 @@ impl Reconciler {
     /// Publishes a table and returns the objects of which it now takes less or more than before.
     fn publish(&mut self, first: Instant, changes: &Changes) -> BTreeSet<ObjectRef> {
         let model = self.translator.model();
-        let Published { generation, rejects } = self.publisher.publish(model, changes);
+        let Published {
+            generation,
+            rejects,
+        } = self.publisher.publish(model, changes);
         let elapsed = first.elapsed();
         histogram!(telemetry::PUBLISH_SECONDS).record(elapsed);
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
@@ -259,21 +268,39 @@ impl Reconciler {
 fn put(shelf: &mut Shelf, change: &Change) {
     match change {
         Change::Apply(object) => {
-            let ObjectRef { kind, namespace, name } = object.reference();
+            let ObjectRef {
+                kind,
+                namespace,
+                name,
+            } = object.reference();
             if *kind == *kinds::SECRET {
                 shelf.insert(NamespacedName { namespace, name }, object.clone());
             }
         }
-        Change::Delete(ObjectRef { kind, namespace, name }) => {
+        Change::Delete(ObjectRef {
+            kind,
+            namespace,
+            name,
+        }) => {
             if **kind == *kinds::SECRET {
-                shelf.remove(&NamespacedName { namespace: namespace.clone(), name: name.clone() });
+                shelf.remove(&NamespacedName {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                });
             }
         }
     }
 }
 
 fn only_endpoints(changes: &Changes) -> bool {
-    let Changes { hosts, tls_hosts, backends, endpoints: _, certificates, globals } = changes;
+    let Changes {
+        hosts,
+        tls_hosts,
+        backends,
+        endpoints: _,
+        certificates,
+        globals,
+    } = changes;
     hosts.is_empty()
         && tls_hosts.is_empty()
         && backends.is_empty()
@@ -283,7 +310,14 @@ fn only_endpoints(changes: &Changes) -> bool {
 
 /// The changes in words, for example `a change of 2 hosts (a.test, b.test) and 1 certificate (shop/tls)`.
 fn describe(changes: &Changes) -> String {
-    let Changes { hosts, tls_hosts, backends, endpoints, certificates, globals } = changes;
+    let Changes {
+        hosts,
+        tls_hosts,
+        backends,
+        endpoints,
+        certificates,
+        globals,
+    } = changes;
     let mut parts: Vec<String> = [
         named("host", hosts),
         named("server name", tls_hosts),
@@ -330,7 +364,10 @@ mod tests {
         let mut changes = Changes::default();
         let id = |port: &str| BackendId::new("shop", "web", port);
         changes.endpoints.insert(id("80"));
-        assert_eq!(describe(&changes), "a change of 1 endpoint set (shop/web:80)");
+        assert_eq!(
+            describe(&changes),
+            "a change of 1 endpoint set (shop/web:80)"
+        );
         assert!(only_endpoints(&changes));
         for host in ["a.test", "b.test", "c.test", "d.test"] {
             changes.hosts.insert(HostPattern::parse(host).unwrap());

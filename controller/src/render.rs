@@ -50,9 +50,17 @@ pub fn render(args: RenderArgs, out: &mut impl Write) -> Result<(), RenderError>
     let result = evaluate(changes, settings);
     let mut problems: Vec<Entry> = files.iter().map(Entry::of_file).collect();
     let report = result.translator.report();
-    problems.extend(report.problems().map(|(object, problem)| Entry::of_object(object, problem)));
+    problems.extend(
+        report
+            .problems()
+            .map(|(object, problem)| Entry::of_object(object, problem)),
+    );
     problems.extend(result.rejects.iter().map(Entry::of_reject));
-    problems.extend(report.unclaimed().map(|(object, why)| Entry::of_unclaimed(object, why)));
+    problems.extend(
+        report
+            .unclaimed()
+            .map(|(object, why)| Entry::of_unclaimed(object, why)),
+    );
     let overview = Overview::new(&result.table, Vec::new(), problems);
     match args.output {
         RenderFormat::Table => write!(out, "{overview}")?,
@@ -66,7 +74,11 @@ pub fn render(args: RenderArgs, out: &mut impl Write) -> Result<(), RenderError>
 }
 
 /// Checks files and prints what is wrong with them. The exit code is 1 if there is an error.
-pub fn check(args: CheckArgs, stdin: impl Read, out: &mut impl Write) -> Result<ExitCode, RenderError> {
+pub fn check(
+    args: CheckArgs,
+    stdin: impl Read,
+    out: &mut impl Write,
+) -> Result<ExitCode, RenderError> {
     let settings = folder_settings(args.scope);
     let class = implied_class(&settings);
     let mut manifests = Manifests::default();
@@ -78,10 +90,25 @@ pub fn check(args: CheckArgs, stdin: impl Read, out: &mut impl Write) -> Result<
     for finding in &findings {
         writeln!(out, "{finding}")?;
     }
-    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let count = |severity| {
+        findings
+            .iter()
+            .filter(|finding| finding.severity == severity)
+            .count()
+    };
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    writeln!(out, "{} checked: {}, {}", counted(manifests.objects, "object"), counted(errors, "error"), counted(warnings, "warning"))?;
-    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    writeln!(
+        out,
+        "{} checked: {}, {}",
+        counted(manifests.objects, "object"),
+        counted(errors, "error"),
+        counted(warnings, "warning")
+    )?;
+    Ok(if errors == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// What is checked is taken as `lockgate run --manifests` would take it.
@@ -121,7 +148,12 @@ struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, severity, message } = self;
+        let Self {
+            file,
+            line,
+            severity,
+            message,
+        } = self;
         write!(f, "{}", file.display())?;
         if let Some(line) = line {
             write!(f, ":{line}")?;
@@ -143,7 +175,10 @@ struct Manifests {
 impl Manifests {
     fn read(&mut self, files: &[PathBuf], mut stdin: impl Read) -> Result<(), RenderError> {
         for file in files {
-            let failed = |source| RenderError::File { file: file.clone(), source };
+            let failed = |source| RenderError::File {
+                file: file.clone(),
+                source,
+            };
             if file == Path::new("-") {
                 let mut text = String::new();
                 stdin.read_to_string(&mut text).map_err(failed)?;
@@ -159,7 +194,12 @@ impl Manifests {
 
     fn add_text(&mut self, file: &Path, text: &str) {
         let parsed = manifests::parse(text);
-        self.problems.extend(parsed.problems.into_iter().map(|problem| FileProblem::new(file, problem)));
+        self.problems.extend(
+            parsed
+                .problems
+                .into_iter()
+                .map(|problem| FileProblem::new(file, problem)),
+        );
         for object in parsed.objects {
             self.add(Change::Apply(object), file, None);
         }
@@ -173,10 +213,11 @@ impl Manifests {
                 self.add(change, &root.join(file), line);
             }
         }
-        self.problems.extend(folder.problems().into_iter().map(|problem| FileProblem {
-            file: root.join(&problem.file),
-            ..problem
-        }));
+        self.problems
+            .extend(folder.problems().into_iter().map(|problem| FileProblem {
+                file: root.join(&problem.file),
+                ..problem
+            }));
         Ok(())
     }
 
@@ -189,7 +230,10 @@ impl Manifests {
                 file: file.to_owned(),
                 line,
                 severity: Severity::Warning,
-                message: format!("{object} stands in {}{at} already; the one here is not used", first.display()),
+                message: format!(
+                    "{object} stands in {}{at} already; the one here is not used",
+                    first.display()
+                ),
                 stale: false,
             });
             return;
@@ -200,15 +244,23 @@ impl Manifests {
 
     fn findings(&self, result: &Evaluation) -> Vec<Finding> {
         let report = result.translator.report();
-        let of_objects = report.problems().map(|(object, problem)| {
-            self.finding(object, severity(problem), &problem.message)
-        });
+        let of_objects = report
+            .problems()
+            .map(|(object, problem)| self.finding(object, severity(problem), &problem.message));
         let of_rejects = result.rejects.iter().map(|reject| {
             let Reject { origin, reason } = reject;
-            self.finding(&origin.object, Severity::Error, &format!("{}: {reason}", origin.field))
+            self.finding(
+                &origin.object,
+                Severity::Error,
+                &format!("{}: {reason}", origin.field),
+            )
         });
         let of_unclaimed = report.unclaimed().map(|(object, why)| {
-            self.finding(object, Severity::Warning, &format!("Lockgate does not serve it: {why}"))
+            self.finding(
+                object,
+                Severity::Warning,
+                &format!("Lockgate does not serve it: {why}"),
+            )
         });
         let of_files = self.problems.iter().map(|problem| Finding {
             file: problem.file.clone(),
@@ -216,7 +268,11 @@ impl Manifests {
             severity: problem.severity,
             message: problem.message.clone(),
         });
-        let mut all: Vec<Finding> = of_files.chain(of_objects).chain(of_rejects).chain(of_unclaimed).collect();
+        let mut all: Vec<Finding> = of_files
+            .chain(of_objects)
+            .chain(of_rejects)
+            .chain(of_unclaimed)
+            .collect();
         all.sort();
         all
     }
@@ -237,7 +293,10 @@ impl Manifests {
 
 /// Services and Secrets are often made by others (a Helm chart, cert-manager) than the files that name them.
 fn severity(problem: &Problem) -> Severity {
-    if matches!(problem.reason, Reason::ServiceNotFound | Reason::SecretNotFound) {
+    if matches!(
+        problem.reason,
+        Reason::ServiceNotFound | Reason::SecretNotFound
+    ) {
         Severity::Warning
     } else {
         problem.severity

@@ -38,13 +38,23 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Upper bounds of the buckets of every duration.
 const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
 ];
 
 /// Upper bounds of the buckets of every size.
 const BYTES: &[f64] = &[
-    256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0,
-    67_108_864.0, 268_435_456.0,
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+    268_435_456.0,
 ];
 
 /// How log lines are written.
@@ -84,7 +94,9 @@ const QUIET: &str = "pingora_core=error,pingora_proxy=off,pingora_cache=error,pi
 /// Sends log lines to standard error. `level` is a level, or directives as the variable `RUST_LOG` takes them; that
 /// variable prevails, and directives prevail over what keeps libraries quiet.
 pub fn log(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
-    let variable = std::env::var("RUST_LOG").ok().filter(|given| !given.is_empty());
+    let variable = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|given| !given.is_empty());
     let level = variable.as_deref().unwrap_or(level);
     let filter = EnvFilter::try_new(format!("info,{QUIET},{level}")).map_err(|error| {
         TelemetryError::Filter {
@@ -96,7 +108,13 @@ pub fn log(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         LogFormat::Json => registry
-            .with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false))
+            .with(
+                lines
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(false)
+                    .with_span_list(false),
+            )
             .try_init()?,
         LogFormat::Text => registry.with(lines.with_target(false)).try_init()?,
     }
@@ -120,7 +138,10 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, TelemetryError> {
 }
 
 fn describe() {
-    describe_gauge!(GENERATION, "The number of the routing table that is served.");
+    describe_gauge!(
+        GENERATION,
+        "The number of the routing table that is served."
+    );
     describe_histogram!(
         PUBLISH_SECONDS,
         Unit::Seconds,

@@ -82,7 +82,9 @@ impl EventSender {
 
     /// As [`EventSender::send`], for sources on a thread of their own. `at` is when the change was noticed.
     pub(crate) fn blocking_send(&self, at: Instant, event: SourceEvent) -> Result<(), Closed> {
-        self.0.blocking_send(Stamped { at, event }).map_err(|_| Closed)
+        self.0
+            .blocking_send(Stamped { at, event })
+            .map_err(|_| Closed)
     }
 }
 

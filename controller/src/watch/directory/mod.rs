@@ -21,8 +21,8 @@ use translate::{Change, Object};
 
 use super::{Closed, EventSender, FileProblem, SourceEvent};
 use pending::Pending;
-pub use tree::FolderError;
 pub(crate) use tree::Folder;
+pub use tree::FolderError;
 
 /// How often everything is compared although nothing was reported.
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
@@ -96,14 +96,19 @@ impl Thread {
         self.watch.establish();
         let changes = self.folder.load();
         self.report(Instant::now(), changes)?;
-        self.events.blocking_send(Instant::now(), SourceEvent::Synced)?;
+        self.events
+            .blocking_send(Instant::now(), SourceEvent::Synced)?;
         let mut compared = Instant::now();
         loop {
             let compare = compared + self.watch.interval();
-            let next = self.pending.next().map_or(compare, |next| next.min(compare));
+            let next = self
+                .pending
+                .next()
+                .map_or(compare, |next| next.min(compare));
             match woken.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(Wake::Changed(Ok(event))) => {
-                    self.pending.note(self.folder.root(), &event, Instant::now());
+                    self.pending
+                        .note(self.folder.root(), &event, Instant::now());
                 }
                 Ok(Wake::Changed(Err(error))) => {
                     warn!(%error, "The manifests folder was not reported on for a moment; comparing all files");
@@ -129,7 +134,8 @@ impl Thread {
         let problems = self.folder.problems();
         if problems != self.reported {
             self.reported.clone_from(&problems);
-            self.events.blocking_send(at, SourceEvent::FileProblems(problems))?;
+            self.events
+                .blocking_send(at, SourceEvent::FileProblems(problems))?;
         }
         if changes.is_empty() {
             return Ok(());

@@ -236,9 +236,17 @@ mod tests {
     #[test]
     fn a_file_is_read_when_its_writer_closes_it() {
         let (mut pending, now) = after(&[(WRITE, "a.yaml")]);
-        assert_eq!(pending.take(now + Duration::from_secs(1)), None, "still open");
+        assert_eq!(
+            pending.take(now + Duration::from_secs(1)),
+            None,
+            "still open"
+        );
         pending.note(Path::new(ROOT), &event(CLOSE, "a.yaml"), now);
-        assert_eq!(pending.take(now), None, "further events of the same save are awaited");
+        assert_eq!(
+            pending.take(now),
+            None,
+            "further events of the same save are awaited"
+        );
         assert_eq!(pending.take(now + SETTLE), Some(files(&["a.yaml"])));
         assert_eq!(pending.next(), None);
     }
@@ -253,7 +261,11 @@ mod tests {
     #[test]
     fn a_rename_over_a_file_is_one_change() {
         let (mut pending, now) = after(&[(FROM, "a.yaml"), (TO, "a.yaml")]);
-        assert_eq!(pending.take(now + SETTLE), None, "what vanished may come back");
+        assert_eq!(
+            pending.take(now + SETTLE),
+            None,
+            "what vanished may come back"
+        );
         assert_eq!(pending.take(now + VANISHED), Some(files(&["a.yaml"])));
     }
 
@@ -271,14 +283,34 @@ mod tests {
     fn other_names_are_ignored_or_lead_to_a_comparison() {
         for (kind, name, all, why) in [
             (TO, "..data", true, "a ConfigMap mount was swapped"),
-            (CLOSE, "..2026/a.yaml", true, "its files are read through their links"),
+            (
+                CLOSE,
+                "..2026/a.yaml",
+                true,
+                "its files are read through their links",
+            ),
             (TO, "folder", true, "a folder was moved in"),
-            (EventKind::Remove(RemoveKind::Folder), "folder", true, "a folder went"),
-            (EventKind::Create(CreateKind::Folder), "folder", true, "a folder came"),
+            (
+                EventKind::Remove(RemoveKind::Folder),
+                "folder",
+                true,
+                "a folder went",
+            ),
+            (
+                EventKind::Create(CreateKind::Folder),
+                "folder",
+                true,
+                "a folder came",
+            ),
             (WRITE, ".a.yaml.swp", false, "an editor's own file"),
             (WRITE, ".git/index.yaml", false, "a hidden folder"),
             (WRITE, "notes.txt", false, "not a manifest"),
-            (EventKind::Access(AccessKind::Open(AccessMode::Any)), "a.yaml", false, "a reader"),
+            (
+                EventKind::Access(AccessKind::Open(AccessMode::Any)),
+                "a.yaml",
+                false,
+                "a reader",
+            ),
         ] {
             let (mut pending, now) = after(&[(kind, name)]);
             let work = pending.take(now + VANISHED);

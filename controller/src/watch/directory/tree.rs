@@ -258,7 +258,9 @@ impl Folder {
                     file: path.to_owned(),
                     line,
                     severity: Severity::Warning,
-                    message: format!("{reference} stands in this file twice; the first one is used"),
+                    message: format!(
+                        "{reference} stands in this file twice; the first one is used"
+                    ),
                     stale: false,
                 });
                 continue;
