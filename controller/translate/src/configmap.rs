@@ -113,7 +113,7 @@ pub(crate) fn globals(configmap: Option<&ConfigMap>) -> (Globals, Vec<Problem>) 
                 Reason::InvalidSetting,
                 &field,
                 &format!(
-                    "{} cannot be read: {reason}; {}",
+                    "{} cannot be used: {reason}; {}",
                     quoted(text),
                     if key == "proxy-real-ip-cidr" {
                         "no peer is trusted"

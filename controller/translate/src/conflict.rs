@@ -8,7 +8,7 @@
 //! | a TLS host, in one namespace | the certificates of both, those of the older one first |
 //! | a TLS host, in two namespaces | the certificates of the older one's namespace; the younger one is told |
 //!
-//! "Older" is [`Rank`](crate::ingress::Rank): by creation, then by namespace and name.
+//! "Older" is [`Rank`]: by creation, then by namespace and name.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::NamespacedName;
 use crate::Problem;
 use crate::configmap::Globals;
 use crate::ingress::annotations::Annotations;
-use crate::ingress::{Entry, PathPart, Target};
+use crate::ingress::{Entry, PathPart, Rank, Target};
 use crate::object::kinds;
 use crate::report::Reason;
 
@@ -39,7 +39,7 @@ pub(crate) fn host<'a>(
 ) -> (VirtualHost, Losers) {
     let mut merged = VirtualHost::default();
     let mut losers = Losers::new();
-    let mut taken: BTreeMap<&PathMatch, (&NamespacedName, &PathPart)> = BTreeMap::new();
+    let mut taken: BTreeMap<&PathMatch, (&Rank, &PathPart)> = BTreeMap::new();
     let parts = || {
         entries
             .clone()
@@ -53,13 +53,15 @@ pub(crate) fn host<'a>(
                     Reason::Conflict,
                     &path.field,
                     &format!(
-                        "Ingress {winner}, which is older, has the same host `{pattern}`, path and type in {}; this path is not served",
+                        "Ingress {}, which {}, has the same host `{pattern}`, path and type in {}; this path is not served",
+                        winner.name,
+                        winner.precedence_over(&entry.rank),
                         other.field
                     ),
                 ));
                 continue;
             }
-            taken.insert(&path.path, (own, path));
+            taken.insert(&path.path, (&entry.rank, path));
             merged
                 .routes
                 .push(route(entry, path, has_certificate, globals));
@@ -72,7 +74,7 @@ pub(crate) fn host<'a>(
         };
         match taken.get(&default.path) {
             None => {
-                taken.insert(&default.path, (own, default));
+                taken.insert(&default.path, (&entry.rank, default));
                 merged
                     .routes
                     .push(route(entry, default, has_certificate, globals));
@@ -84,7 +86,9 @@ pub(crate) fn host<'a>(
                     Reason::Conflict,
                     &default.field,
                     &format!(
-                        "the default backend of Ingress {winner}, which is older, answers for host `{pattern}`; this one does not"
+                        "the default backend of Ingress {}, which {}, answers for host `{pattern}`; this one does not",
+                        winner.name,
+                        winner.precedence_over(&entry.rank),
                     ),
                 ));
             }
@@ -156,7 +160,7 @@ pub(crate) fn tls_host<'a>(
     entries: impl Iterator<Item = &'a Entry>,
     globals: &Globals,
 ) -> (Option<TlsHost>, Losers) {
-    let mut merged: Option<(TlsHost, &NamespacedName)> = None;
+    let mut merged: Option<(TlsHost, &Rank)> = None;
     let mut losers = Losers::new();
     for entry in entries {
         let own = &entry.rank.name;
@@ -168,14 +172,16 @@ pub(crate) fn tls_host<'a>(
                     policy: globals.tls.clone(),
                     origin: Origin::new(object, &tls.field),
                 };
-                (host, own)
+                (host, &entry.rank)
             });
-            if winner.namespace != own.namespace {
+            if winner.name.namespace != own.namespace {
                 losers.entry(own.clone()).or_default().push(Problem::error(
                     Reason::TlsConflict,
                     &tls.field,
                     &format!(
-                        "Ingress {winner}, which is older and of another namespace, has the TLS settings of host `{pattern}`; the Secret named here is not used for it"
+                        "Ingress {} of another namespace, which {}, has the TLS settings of host `{pattern}`; the Secret named here is not used for it",
+                        winner.name,
+                        winner.precedence_over(&entry.rank),
                     ),
                 ));
                 continue;

@@ -51,7 +51,8 @@ impl Remark {
         let field = fields.first().map_or("", |field| field);
         let others = match fields.len() {
             0 | 1 => String::new(),
-            more => format!(" (and {} other places)", more - 1),
+            2 => " (also used in 1 more place)".to_owned(),
+            more => format!(" (also used in {} more places)", more - 1),
         };
         match self {
             Self::Fault(reason, text) => Problem::error(
@@ -398,16 +399,16 @@ impl Gathered {
         for (index, endpoint) in slice.endpoints.iter().enumerate() {
             if let Err(why) = self.endpoint(endpoint, port) {
                 match refused {
-                    None => refused = Some(format!("endpoints[{index}] {why}")),
+                    None => refused = Some(format!("endpoints[{index}]: {why}")),
                     Some(_) => others += 1,
                 }
             }
         }
         if let Some(mut text) = refused {
             if others > 0 {
-                text.push_str(&format!(" (and {others} others)"));
+                text.push_str(&format!(" (and {others} more are refused)"));
             }
-            text.push_str("; it is not used");
+            text.push_str("; no request is sent there");
             report(self, "", &text);
         }
     }

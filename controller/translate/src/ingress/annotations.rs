@@ -111,7 +111,7 @@ pub(crate) fn read(
                 Reason::InvalidAnnotation,
                 &field,
                 &format!(
-                    "{} cannot be read: {reason}; the default applies",
+                    "{} cannot be used: {reason}; the default applies",
                     quoted(text)
                 ),
             ));

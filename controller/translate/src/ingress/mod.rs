@@ -32,6 +32,17 @@ pub(crate) struct Rank {
     pub(crate) name: NamespacedName,
 }
 
+impl Rank {
+    /// Why this one comes before that one, for messages.
+    pub(crate) fn precedence_over(&self, other: &Self) -> &'static str {
+        match (self.age == other.age, self.age) {
+            (false, _) => "is older",
+            (true, Age::Created(_)) => "is as old and comes first by name",
+            (true, Age::Unknown) => "comes first by name",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Age {
     Created(Timestamp),

@@ -1,0 +1,109 @@
+//! Manifests in, model and problems out. One folder per behaviour; accept changes with `INSTA_UPDATE=always`.
+//!
+//! The settings are the same for every case, but that a setting which names an object is set where the case has it:
+//! ConfigMap `lockgate/settings`, Secret `lockgate/default-certificate`, Service `lockgate/default-backend`.
+
+use std::fs;
+
+use model::{ClientTrust, Origin, RoutingModel, Timeouts, TlsPolicy};
+use serde::Serialize;
+use serde_json::{Value, json};
+use translate::{Change, NamespacedName, Report, Settings, Translator, manifests};
+
+/// What is compared: everything, in a form that a person can read through. See [`shortened`].
+#[derive(Serialize)]
+struct Output<'a> {
+    manifests: Vec<String>,
+    #[serde(flatten)]
+    report: &'a Report,
+    model: &'a RoutingModel,
+}
+
+/// Writes an origin, and a backend of weight 1, on one line and leaves out what is empty or has its default value.
+fn shortened(value: Value, key: &str) -> Value {
+    let Value::Object(map) = value else {
+        return match value {
+            Value::Array(items) => items.into_iter().map(|item| shortened(item, "")).collect(),
+            scalar => scalar,
+        };
+    };
+    if key == "origin" {
+        let origin = serde_json::from_value::<Origin>(Value::Object(map));
+        return Value::String(origin.expect("an origin").to_string());
+    }
+    if let (Some(backend), Some(1)) = (
+        map.get("backend"),
+        map.get("weight").and_then(Value::as_u64),
+    ) {
+        return backend.clone();
+    }
+    let defaults = [
+        (
+            "hsts",
+            json!({"max_age": 31_536_000, "include_subdomains": true, "preload": false}),
+        ),
+        ("policy", json!(TlsPolicy::default())),
+        ("timeouts", json!(Timeouts::default())),
+        ("trust", json!(ClientTrust::default())),
+    ];
+    let value = Value::Object(map);
+    if defaults.contains(&(key, value.clone())) {
+        return Value::String("default".to_owned());
+    }
+    let Value::Object(map) = value else {
+        return value;
+    };
+    map.into_iter()
+        .map(|(key, value)| {
+            let value = shortened(value, &key);
+            (key, value)
+        })
+        .filter(|(key, value)| {
+            let empty = match value {
+                Value::Null => true,
+                Value::String(text) => text == "default" && key != "hsts",
+                Value::Array(items) => items.is_empty() && key != "routes" && key != "addresses",
+                Value::Object(map) => map.is_empty(),
+                Value::Bool(_) | Value::Number(_) => false,
+            };
+            !empty && key != "listeners"
+        })
+        .collect()
+}
+
+#[test]
+fn golden() {
+    insta::glob!("golden/*/in.yaml", |input| {
+        let text = fs::read_to_string(input).expect("the case can be read");
+        let parsed = manifests::parse(&text);
+        let named = |kind: &str, name: &str| {
+            let wanted = NamespacedName::new("lockgate", name);
+            parsed
+                .objects
+                .iter()
+                .any(|object| object.reference() == wanted.reference(kind))
+                .then_some(wanted)
+        };
+        let settings = Settings {
+            configmap: named("ConfigMap", "settings"),
+            default_certificate_secret: named("Secret", "default-certificate"),
+            default_backend_service: named("Service", "default-backend"),
+            ..Settings::default()
+        };
+        let problems = parsed.problems.iter().map(ToString::to_string).collect();
+        let mut translator = Translator::new(settings);
+        translator.apply(parsed.objects.into_iter().map(Change::Apply));
+        let output = Output {
+            manifests: problems,
+            report: translator.report(),
+            model: translator.model(),
+        };
+        let output = shortened(json!(output), "");
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(input.parent().expect("a case is a folder"));
+        settings.set_prepend_module_to_snapshot(false);
+        settings.remove_snapshot_suffix();
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_yaml_snapshot!("out", output));
+    });
+}
