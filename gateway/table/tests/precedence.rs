@@ -1,4 +1,5 @@
 //! Which route takes a request: the rules of the Ingress API and of `model::RouteMatch`, as tables.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod common;
 
@@ -33,6 +34,7 @@ fn table_of(routes: Vec<Route>) -> Table {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn path_types_match_as_the_ingress_api_says() {
     for (routes, request, want, why) in [
         (&["/"][..], "/", Some("/"), "the root prefix matches all"),
@@ -285,6 +287,7 @@ fn text(value: &str) -> TextMatch {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn headers_and_queries_compare_as_documented() {
     for (headers, queries, fields, asked, want, why) in [
         (

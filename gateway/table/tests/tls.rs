@@ -1,4 +1,9 @@
 //! What a client gets in a real handshake, in memory.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 mod common;
 
