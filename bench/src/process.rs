@@ -129,6 +129,16 @@ impl Lockgate {
             .context("/debug/routes has no generation")
     }
 
+    /// The value of a metric without labels.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let (status, body) = self.ask("/metrics").await?;
+        ensure!(status == 200, "/metrics answers {status}");
+        String::from_utf8_lossy(&body)
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+            .with_context(|| format!("there is no metric {name}"))
+    }
+
     /// The process, for `/proc`.
     pub fn id(&self) -> Result<u32> {
         self.child.id().context("lockgate has ended")

@@ -1,5 +1,7 @@
 //! `scale`: times and memory of the control plane at size.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use bench::scale::{self, Size};
 use clap::Parser;
@@ -22,6 +24,9 @@ struct Arguments {
     /// Changes of each kind.
     #[arg(long, default_value_t = 1_000)]
     changes: usize,
+    /// Measure the process `lockgate run --manifests` with as many objects, too.
+    #[arg(long, value_name = "PATH")]
+    lockgate: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -35,6 +40,18 @@ fn main() -> Result<()> {
         certificates: arguments.certificates,
     };
     let report = scale::run(size, arguments.changes)?;
+    if arguments.json {
+        bench::say(serde_json::to_string(&report)?)?;
+    } else {
+        bench::say(&report)?;
+    }
+    let Some(binary) = &arguments.lockgate else {
+        return Ok(());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(scale::run_process(binary, size, arguments.changes.min(200)))?;
     if arguments.json {
         bench::say(serde_json::to_string(&report)?)?;
     } else {

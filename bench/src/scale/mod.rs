@@ -2,6 +2,7 @@
 //! afterwards. No sockets, no Kubernetes.
 
 mod objects;
+mod process;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use translate::{Change, Settings, Translator};
 
 use crate::process::resident;
 pub use objects::{Objects, Size};
+pub use process::{ProcessReport, run_process};
 
 /// What came out.
 #[derive(Debug, Serialize)]
