@@ -100,7 +100,9 @@ ready() {
   curl -fsS -o /dev/null --max-time 2 "http://127.0.0.1:$admin/readyz" 2>/dev/null
 }
 wait_for 20 ready || fail "lockgate did not become ready"
-say "Ready. The file curlrc below says where the two hosts are and which authority to trust."
+say "Ready."
+say "The curl commands below read this file, called curlrc: where the two hosts are, and whom to trust."
+indent <"$home/curlrc"
 
 step "1. Plain HTTP is sent to https, because the host has a certificate"
 show -i "http://shop.example.test:$http/cart?id=7"

@@ -25,7 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Sends requests until their number or the time is reached. Exit code 0 when none has failed, 1 otherwise.
 #[derive(Parser)]
 struct Arguments {
-    /// What to ask for. Several: each connection takes the next one.
+    /// What to ask for. Several: they take turns; each connection goes to the host of the next one.
     #[arg(required = true)]
     urls: Vec<Uri>,
     /// Connect here, whatever the URL's host is.
@@ -227,13 +227,12 @@ impl Traffic for Fixed {
         Ok(()) // rustls has verified the certificate
     }
 
-    fn request(&self, target: &Target, _: u64) -> (Request<Body>, ()) {
-        let url = self
-            .targets
-            .iter()
-            .find(|(known, _)| known == target)
-            .map(|(_, url)| url.clone())
-            .unwrap_or_default();
+    fn request(&self, target: &Target, number: u64) -> (Request<Body>, ()) {
+        // Several URLs of one host share connections and take turns.
+        let urls = || self.targets.iter().filter(|(known, _)| known == target);
+        let turn = usize::try_from(number).unwrap_or_default() % urls().count().max(1);
+        let url = urls().nth(turn).map(|(_, url)| url.clone());
+        let url = url.unwrap_or_default();
         let mut request = Request::new(Body::new(self.body.clone()));
         *request.method_mut() = self.arguments.method.clone();
         *request.uri_mut() = url;

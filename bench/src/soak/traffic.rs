@@ -223,3 +223,96 @@ impl Traffic for SoakTraffic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    use super::*;
+
+    const ADDRESS: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8443);
+
+    async fn world(directory: &std::path::Path) -> Arc<World> {
+        Arc::new(World::create(directory, 2).await.unwrap())
+    }
+
+    fn answer(status: u16, backend: &'static str, text: String) -> Answer {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-backend", HeaderValue::from_static(backend));
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers,
+            length: text.len() as u64,
+            start: Bytes::from(text),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_states_between_begin_and_end_are_right() {
+        let directory = tempfile::tempdir().unwrap();
+        let world = world(directory.path()).await;
+        let site = Site::Secure {
+            address: ADDRESS,
+            resumed: false,
+        };
+        let traffic = SoakTraffic::new(Arc::clone(&world), site);
+        let target = traffic.target(0);
+        let judge = |mark, status, backend, number: u64| {
+            let text = format!("backend: x\ntarget: /item/{number}\n");
+            traffic
+                .judge(&target, mark, &answer(status, backend, text))
+                .is_ok()
+        };
+        let ask = || traffic.request(&target, 4).1;
+
+        assert!(judge(ask(), 200, "a1", 4), "the first state");
+        assert!(
+            !judge(ask(), 200, "b1", 4),
+            "a state that is not written yet"
+        );
+        assert!(!judge(ask(), 200, "a1", 6), "the answer to another request");
+        assert!(!judge(ask(), 503, "a1", 4), "a failure");
+        let before = ask();
+        world.host(0).routes.write();
+        assert!(
+            judge(before, 200, "b1", 4),
+            "written while it was under way"
+        );
+        assert!(judge(ask(), 200, "a2", 4), "not seen to be served yet");
+        world.host(0).routes.confirm();
+        assert!(!judge(ask(), 200, "a1", 4), "a state that is over");
+        assert!(judge(ask(), 200, "b2", 4), "the state that is served");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_right_while_its_state_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let world = world(directory.path()).await;
+        let new = |resumed| {
+            let site = Site::Secure {
+                address: ADDRESS,
+                resumed,
+            };
+            SoakTraffic::new(Arc::clone(&world), site)
+        };
+        let (full, resumed) = (new(false), new(true));
+        let (target, host) = (full.target(1), world.host(1));
+        let first = host.certificate_of(0).unwrap();
+        let opened = |traffic: &SoakTraffic, leaf| {
+            let mark = traffic.opening(&target);
+            traffic.opened(&target, mark, leaf).is_ok()
+        };
+        assert!(opened(&full, Some(&first)));
+        assert!(!opened(&full, None), "no certificate");
+        let other = world.host(0).certificate_of(0).unwrap();
+        assert!(!opened(&full, Some(&other)), "that of another host");
+        let state = host.certificate.write();
+        world.write_certificate(host, state).unwrap();
+        assert!(opened(&full, Some(&first)), "not seen to be served yet");
+        host.certificate.confirm();
+        assert!(!opened(&full, Some(&first)), "replaced");
+        assert!(opened(&resumed, Some(&first)), "remembered by a session");
+        assert!(opened(&full, Some(&host.certificate_of(state).unwrap())));
+    }
+}

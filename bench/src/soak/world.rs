@@ -96,6 +96,14 @@ impl Host {
     }
 }
 
+#[cfg(test)]
+impl Host {
+    pub(super) fn certificate_of(&self, state: u64) -> Option<CertificateDer<'static>> {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        issued.get(usize::try_from(state).ok()?).cloned()
+    }
+}
+
 /// All hosts, their backends and the directory with their manifests.
 #[derive(Debug)]
 pub(super) struct World {
