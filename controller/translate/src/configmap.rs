@@ -254,7 +254,8 @@ fn protocols(text: &str, min_version: &mut TlsVersion) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Cipher suites of TLS 1.2 by their OpenSSL and IANA names, as far as rustls has them.
+/// Cipher suites of TLS 1.2 by their OpenSSL and IANA names, as far as rustls has them. `ssl-ciphers` says nothing about
+/// TLS 1.3, as in OpenSSL.
 const TLS12_SUITES: [(&str, &str); 6] = [
     (
         "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -280,13 +281,6 @@ const TLS12_SUITES: [(&str, &str); 6] = [
         "ECDHE-RSA-CHACHA20-POLY1305",
         "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
     ),
-];
-
-/// Cipher suites of TLS 1.3, which `ssl-ciphers` does not govern, as in OpenSSL.
-const TLS13_SUITES: [&str; 3] = [
-    "TLS_AES_256_GCM_SHA384",
-    "TLS_AES_128_GCM_SHA256",
-    "TLS_CHACHA20_POLY1305_SHA256",
 ];
 
 fn ciphers(text: &str, suites: &mut Vec<String>) -> Result<(), Fault> {
@@ -316,14 +310,12 @@ fn ciphers(text: &str, suites: &mut Vec<String>) -> Result<(), Fault> {
             "none of its TLS 1.2 cipher suites is available".to_owned(),
         ));
     }
-    suites.clear();
-    suites.extend(TLS13_SUITES.map(str::to_owned));
-    suites.append(&mut chosen);
+    *suites = chosen;
     if left_out.is_empty() {
         Ok(())
     } else {
         Err(Fault::Partly(format!(
-            "{} not available; the other suites are used",
+            "these suites are not available, the others are used: {}",
             left_out.join(", ")
         )))
     }

@@ -33,7 +33,7 @@ pub(crate) type Losers = BTreeMap<NamespacedName, Vec<Problem>>;
 /// `has_certificate`: some TLS entry covers the host.
 pub(crate) fn host<'a>(
     pattern: &HostPattern,
-    entries: impl Iterator<Item = &'a Entry> + Clone,
+    entries: &(impl Iterator<Item = &'a Entry> + Clone),
     has_certificate: bool,
     globals: &Globals,
 ) -> (VirtualHost, Losers) {

@@ -10,7 +10,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use crate::object::{kinds, name_of};
@@ -32,7 +32,7 @@ pub enum SecretFault {
     Empty(&'static str),
     /// The text is not PEM.
     #[error("`{0}` is not PEM: {1}")]
-    Pem(&'static str, String),
+    Pem(&'static str, &'static str),
     /// No certificate or no private key among what the PEM text holds.
     #[error("`{0}` has no {1} in it")]
     Nothing(&'static str, &'static str),
@@ -45,7 +45,7 @@ pub enum SecretFault {
         /// Counted from 1.
         number: usize,
         /// What the parser says.
-        reason: String,
+        reason: &'static str,
     },
     /// The key is of a kind or size that is not served.
     #[error("the key is {0}; RSA with 2048 bits or more, P-256, P-384 and Ed25519 are accepted")]
@@ -88,13 +88,24 @@ pub(crate) fn certificate(secret: &Secret) -> Result<Arc<Certificate>, SecretFau
             format: match key {
                 PrivateKeyDer::Pkcs1(_) => KeyFormat::Pkcs1,
                 PrivateKeyDer::Sec1(_) => KeyFormat::Sec1,
-                _ => KeyFormat::Pkcs8,
+                PrivateKeyDer::Pkcs8(_) | _ => KeyFormat::Pkcs8,
             },
             der: Redacted::new(key.secret_der().to_vec()),
         },
         chain: chain.iter().map(|der| der.to_vec()).collect(),
         origin: Origin::new(name_of(&secret.metadata).reference(kinds::SECRET), ""),
     }))
+}
+
+/// Stands for what [`certificate`] reads, so that the same Secret is not read again.
+pub(crate) fn digest(secret: &Secret) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for key in [CHAIN, KEY] {
+        let value = bytes(secret, key).unwrap_or_default();
+        hash.update(value.len().to_be_bytes());
+        hash.update(value);
+    }
+    hash.finalize().into()
 }
 
 /// Does one of the certificate's names cover every host of the pattern? [`HostPattern::Any`] cannot be covered and is
@@ -134,12 +145,15 @@ fn chain_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SecretFault> {
 }
 
 fn key_of(pem: &[u8]) -> Result<PrivateKeyDer<'static>, SecretFault> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
-        pem::Error::NoItemsFound if has(pem, b"ENCRYPTED PRIVATE KEY") => SecretFault::Encrypted,
-        pem::Error::NoItemsFound => SecretFault::Nothing(KEY, "private key"),
-        // RFC 1421 headers, as `openssl rsa -aes256 -traditional` writes them, are not base64.
-        _ if has(pem, b"Proc-Type: 4,ENCRYPTED") => SecretFault::Encrypted,
-        error => SecretFault::Pem(KEY, pem_reason(&error)),
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
+        // A PKCS#8 section of its own name, or RFC 1421 headers, which are not base64.
+        if has(pem, b"ENCRYPTED PRIVATE KEY") || has(pem, b"Proc-Type: 4,ENCRYPTED") {
+            SecretFault::Encrypted
+        } else if matches!(error, pem::Error::NoItemsFound) {
+            SecretFault::Nothing(KEY, "private key")
+        } else {
+            SecretFault::Pem(KEY, pem_reason(&error))
+        }
     })
 }
 
@@ -150,27 +164,29 @@ fn has(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 /// The parser's own words quote lines of the text, which may be part of a key.
-fn pem_reason(error: &pem::Error) -> String {
-    match error {
-        pem::Error::MissingSectionEnd { .. } => "a section has no end line",
-        pem::Error::IllegalSectionStart { .. } => "a section has a broken start line",
-        pem::Error::Base64Decode(_) => "a section is not base64",
-        _ => "it cannot be read",
+fn pem_reason(error: &pem::Error) -> &'static str {
+    if matches!(error, pem::Error::MissingSectionEnd { .. }) {
+        "a section has no end line"
+    } else if matches!(error, pem::Error::IllegalSectionStart { .. }) {
+        "a section has a broken start line"
+    } else if matches!(error, pem::Error::Base64Decode(_)) {
+        "a section is not base64"
+    } else {
+        "it cannot be read"
     }
-    .to_owned()
 }
 
 fn parse(der: &[u8], number: usize) -> Result<X509Certificate<'_>, SecretFault> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err(SecretFault::Certificate {
             number,
-            reason: "bytes follow behind its end".to_owned(),
+            reason: "bytes follow behind its end",
         }),
         // The parser's own words speak of its grammar and help nobody.
         Err(_) => Err(SecretFault::Certificate {
             number,
-            reason: "it is not an X.509 certificate".to_owned(),
+            reason: "it is not an X.509 certificate",
         }),
     }
 }
@@ -229,17 +245,19 @@ fn check_pair(
 
 fn names_of(leaf: &X509Certificate<'_>) -> Vec<String> {
     let mut names: Vec<String> = leaf
-        .extensions()
-        .iter()
-        .filter_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectAlternativeName(names) => Some(names),
-            _ => None,
-        })
-        .flat_map(|names| &names.general_names)
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_ascii_lowercase()),
-            GeneralName::IPAddress(bytes) => address(bytes),
-            _ => None,
+        .subject_alternative_name()
+        .ok()
+        .flatten()
+        .into_iter()
+        .flat_map(|extension| &extension.value.general_names)
+        .filter_map(|name| {
+            if let GeneralName::DNSName(name) = name {
+                Some(name.to_ascii_lowercase())
+            } else if let GeneralName::IPAddress(bytes) = name {
+                address(bytes)
+            } else {
+                None
+            }
         })
         .collect();
     names.sort();

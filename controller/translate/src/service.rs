@@ -8,6 +8,7 @@
 //! Service's port, else that of a slice's port, else HTTP/1.1.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
@@ -286,16 +287,12 @@ fn external_name(
         )
     };
     if let Ok(address) = target.parse::<IpAddr>() {
-        return match refusal(address, allow_loopback) {
-            Some(why) => unusable(resolved, why),
-            None => {
-                resolved.endpoints = EndpointSet::Addresses(vec![Endpoint::new(SocketAddr::new(
-                    address.to_canonical(),
-                    number,
-                ))]);
-                resolved
-            }
-        };
+        if let Some(why) = refusal(address, allow_loopback) {
+            return unusable(resolved, why);
+        }
+        let address = SocketAddr::new(address.to_canonical(), number);
+        resolved.endpoints = EndpointSet::Addresses(vec![Endpoint::new(address)]);
+        return resolved;
     }
     match HostName::parse(target) {
         Err(error) => unusable(resolved, &format!("is not a host name: {error}")),
@@ -406,7 +403,8 @@ impl Gathered {
         }
         if let Some(mut text) = refused {
             if others > 0 {
-                text.push_str(&format!(" (and {others} more are refused)"));
+                // Writing into a String cannot fail.
+                let _ = write!(text, " (and {others} more are refused)");
             }
             text.push_str("; no request is sent there");
             report(self, "", &text);

@@ -32,6 +32,8 @@ pub struct Snapshot {
 pub(crate) struct SecretState {
     /// What is wrong with its present version.
     pub(crate) fault: Option<SecretFault>,
+    /// Stands for its present version; `None` if there is none.
+    pub(crate) digest: Option<[u8; 32]>,
     /// The present certificate, or the last good one.
     pub(crate) serving: Option<Arc<Certificate>>,
 }
@@ -139,17 +141,32 @@ impl Snapshot {
     }
 
     pub(crate) fn put_secret(&mut self, name: &NamespacedName, object: &Secret) {
+        let digest = Some(secret::digest(object));
+        if self
+            .secrets
+            .get(name)
+            .is_some_and(|state| state.digest == digest)
+        {
+            return;
+        }
         let (fault, serving) = match secret::certificate(object) {
             Ok(certificate) => (None, Some(certificate)),
             Err(fault) => (Some(fault), self.certificate(name).cloned()),
         };
-        self.secrets
-            .insert(name.clone(), SecretState { fault, serving });
+        let state = SecretState {
+            fault,
+            digest,
+            serving,
+        };
+        self.secrets.insert(name.clone(), state);
     }
 
     pub(crate) fn remove_secret(&mut self, name: &NamespacedName) {
         match self.secrets.get_mut(name) {
-            Some(state) if state.serving.is_some() => state.fault = Some(SecretFault::Missing),
+            Some(state) if state.serving.is_some() => {
+                state.fault = Some(SecretFault::Missing);
+                state.digest = None;
+            }
             _ => {
                 self.secrets.remove(name);
             }

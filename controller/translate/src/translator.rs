@@ -11,28 +11,28 @@
 //! | Secret | that certificate |
 //! | ConfigMap | every host, if a setting differs |
 
+mod globals;
 mod index;
 mod problems;
+mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use model::{
-    Action, BackendId, CertificateId, Changes, EndpointSet, HostPattern, Listener, ListenerName,
-    ListenerProtocol, ObjectRef, Origin, PathMatch, Route, RouteMatch, RoutingModel, TlsHost,
-    WeightedBackend,
+    BackendId, CertificateId, Changes, HostPattern, Listener, ListenerName, ListenerProtocol,
+    ObjectRef, RoutingModel,
 };
 
 use self::index::Index;
 use crate::class::{self, NamedClass};
-use crate::configmap::{self, Globals};
+use crate::configmap::Globals;
 use crate::conflict::{self, Losers};
-use crate::ingress::annotations::Annotations;
 use crate::ingress::{self, Entry};
 use crate::object::name_of;
 use crate::report::Problem;
-use crate::service::{self, Remark};
+use crate::service::Remark;
 use crate::{Change, NamespacedName, Object, Report, Settings, Snapshot, kinds};
 
 /// The name of the certificate that serves while there is no other default.
@@ -248,13 +248,11 @@ impl Translator {
             }
             kinds::ENDPOINT_SLICE => work.services.extend(self.snapshot.remove_slice(&name)),
             kinds::SECRET => secrets.push(SecretChange::Delete(name)),
-            kinds::CONFIG_MAP => {
-                if self.settings.configmap.as_ref() == Some(&name) {
-                    work.configmap = true;
-                    self.snapshot.set_configmap(None);
-                }
+            kinds::CONFIG_MAP if self.settings.configmap.as_ref() == Some(&name) => {
+                work.configmap = true;
+                self.snapshot.set_configmap(None);
             }
-            // An object of another kind has no part in a translation.
+            // Another ConfigMap, or an object of another kind, has no part in a translation.
             _ => {}
         }
     }
@@ -305,21 +303,6 @@ impl Translator {
         }
         self.globals(work);
         self.reports(work);
-    }
-
-    fn configmap(&mut self, work: &mut Work) {
-        let (globals, problems) = configmap::globals(self.snapshot.configmap().map(Arc::as_ref));
-        if let Some(name) = &self.settings.configmap {
-            let object = name.reference(kinds::CONFIG_MAP);
-            if self.report.set_problems(&object, problems) {
-                work.outcome.touched.insert(object);
-            }
-        }
-        if globals != self.globals {
-            self.globals = globals;
-            work.hosts.extend(self.index.hosts().cloned());
-            work.tls_hosts.extend(self.index.tls_hosts().cloned());
-        }
     }
 
     fn ingress(&mut self, name: &NamespacedName, work: &mut Work) {
@@ -388,91 +371,6 @@ impl Translator {
         }
     }
 
-    /// Settles who is wanted, then takes in what came.
-    fn secrets(&mut self, changes: Vec<SecretChange>, work: &mut Work) {
-        for name in &work.secrets {
-            let wanted = self.settings.default_certificate_secret.as_ref() == Some(name)
-                || self.index.uses_secret(name);
-            if wanted && self.wanted.insert(name.clone()) {
-                work.outcome.secrets_wanted.insert(name.clone());
-            } else if !wanted && self.wanted.remove(name) {
-                work.outcome.secrets_unwanted.insert(name.clone());
-                self.snapshot.forget_secret(name);
-            }
-        }
-        for change in changes {
-            let name = match change {
-                SecretChange::Apply(name, secret) => {
-                    if self.wanted.contains(&name) {
-                        self.snapshot.put_secret(&name, &secret);
-                    }
-                    name
-                }
-                SecretChange::Delete(name) => {
-                    self.snapshot.remove_secret(&name);
-                    name
-                }
-            };
-            if self.wanted.contains(&name) {
-                work.secrets.insert(name);
-            }
-        }
-        for name in std::mem::take(&mut work.secrets) {
-            let id = CertificateId::secret(&name.namespace, &name.name);
-            let certificate = self.snapshot.certificate(&name).cloned();
-            if replace(&mut self.model.certificates, &id, certificate) {
-                work.outcome.changes.certificates.insert(id);
-            }
-            work.reports
-                .extend(self.index.users_of_secret(&name).cloned());
-            self.report_default_certificate(&name, work);
-        }
-    }
-
-    fn backends(&mut self, work: &mut Work) {
-        let fallback = self.fallback_backend();
-        for service in &work.services {
-            let of_service = problems::backends_of(&self.backends, service).map(|(id, _)| id);
-            work.backends.extend(of_service.cloned());
-        }
-        let mut services = std::mem::take(&mut work.services);
-        for id in std::mem::take(&mut work.backends) {
-            services.insert(service::service_of(&id));
-            let used = self.index.uses_backend(&id) || fallback.as_ref() == Some(&id);
-            let (backend, endpoints, state) = if used {
-                let resolved =
-                    service::resolve(&id, &self.snapshot, self.settings.allow_loopback_endpoints);
-                let state = BackendState {
-                    remark: resolved.remark,
-                    slices: resolved.slices,
-                };
-                (
-                    Some(Arc::new(resolved.backend)),
-                    Some(Arc::new(resolved.endpoints)),
-                    Some(state),
-                )
-            } else {
-                (None, None, None)
-            };
-            if replace(&mut self.model.backends, &id, backend) {
-                work.outcome.changes.backends.insert(id.clone());
-            }
-            if replace(&mut self.model.endpoints, &id, endpoints) {
-                work.outcome.changes.endpoints.insert(id.clone());
-            }
-            let remark = state.as_ref().and_then(|state| state.remark.clone());
-            let before = match state {
-                Some(state) => self.backends.insert(id.clone(), state),
-                None => self.backends.remove(&id),
-            };
-            if before.and_then(|state| state.remark) != remark {
-                work.reports
-                    .extend(self.index.users_of_backend(&id).cloned());
-            }
-        }
-        self.report_slices(&services, work);
-    }
-
     fn tls_host(&mut self, pattern: &HostPattern, work: &mut Work) {
         let entries = self.entries_of(self.index.tls_ranks(pattern));
         let (host, losers) = conflict::tls_host(pattern, entries, &self.globals);
@@ -483,7 +381,7 @@ impl Translator {
         if replace(&mut self.model.tls_hosts, pattern, host.map(Arc::new)) {
             work.outcome.changes.tls_hosts.insert(pattern.clone());
         }
-        note_losers(&mut self.tls_losers, pattern, losers, &mut work.reports);
+        note_losers(&mut self.tls_losers, pattern, &losers, &mut work.reports);
     }
 
     fn host(&mut self, pattern: &HostPattern, work: &mut Work) {
@@ -493,7 +391,7 @@ impl Translator {
         } else {
             let (host, losers) = conflict::host(
                 pattern,
-                self.entries_of(ranks),
+                &self.entries_of(ranks),
                 self.index.has_certificate(pattern),
                 &self.globals,
             );
@@ -502,7 +400,7 @@ impl Translator {
         if replace(&mut self.model.hosts, pattern, host) {
             work.outcome.changes.hosts.insert(pattern.clone());
         }
-        note_losers(&mut self.host_losers, pattern, losers, &mut work.reports);
+        note_losers(&mut self.host_losers, pattern, &losers, &mut work.reports);
     }
 
     fn entries_of<'a>(
@@ -510,74 +408,6 @@ impl Translator {
         ranks: &'a BTreeSet<ingress::Rank>,
     ) -> impl Iterator<Item = &'a Entry> + Clone {
         ranks.iter().filter_map(|rank| self.entries.get(&rank.name))
-    }
-
-    fn fallback_backend(&self) -> Option<BackendId> {
-        self.settings
-            .default_backend_service
-            .as_ref()
-            .map(service::first_port)
-    }
-
-    /// What is neither a host nor a backend nor a certificate.
-    fn globals(&mut self, work: &mut Work) {
-        let default_tls = self.default_tls();
-        let fallback = self.fallback();
-        let model = &mut self.model;
-        if model.default_tls != default_tls
-            || model.fallback != fallback
-            || model.trust != self.globals.trust
-        {
-            model.default_tls = default_tls;
-            model.fallback = fallback;
-            model.trust = self.globals.trust.clone();
-            work.outcome.changes.globals = true;
-        }
-    }
-
-    fn default_tls(&self) -> Option<Arc<TlsHost>> {
-        let of_secret = self
-            .settings
-            .default_certificate_secret
-            .as_ref()
-            .filter(|name| self.snapshot.certificate(name).is_some());
-        let (certificate, origin) = match of_secret {
-            Some(name) => (
-                CertificateId::secret(&name.namespace, &name.name),
-                Origin::new(name.reference(kinds::SECRET), ""),
-            ),
-            None => {
-                self.settings.fake_certificate.as_ref()?;
-                (CertificateId::new(SELF_SIGNED), Origin::default())
-            }
-        };
-        Some(Arc::new(TlsHost {
-            certificates: vec![certificate],
-            policy: self.globals.tls.clone(),
-            origin,
-        }))
-    }
-
-    /// Without an endpoint the built-in page answers, as with ingress-nginx.
-    fn fallback(&self) -> Option<Arc<Route>> {
-        let service = self.settings.default_backend_service.as_ref()?;
-        let id = self.fallback_backend()?;
-        match self.model.endpoints.get(&id).map(Arc::as_ref) {
-            Some(EndpointSet::Addresses(addresses)) if !addresses.is_empty() => {}
-            Some(EndpointSet::Dns { .. }) => {}
-            Some(EndpointSet::Addresses(_) | EndpointSet::Invalid(_)) | None => return None,
-        }
-        Some(Arc::new(Route {
-            matches: RouteMatch::path(PathMatch::everything()),
-            listeners: model::ListenerSelector::All,
-            filters: conflict::filters(&Annotations::default(), false, &self.globals),
-            action: Action::Forward(vec![WeightedBackend {
-                backend: id,
-                weight: 1,
-            }]),
-            timeouts: self.globals.timeouts,
-            origin: Origin::new(service.reference(kinds::SERVICE), ""),
-        }))
     }
 }
 
@@ -603,7 +433,7 @@ fn replace<K: Clone + Ord, V: Eq>(
 fn note_losers(
     all: &mut BTreeMap<HostPattern, Losers>,
     pattern: &HostPattern,
-    losers: Losers,
+    losers: &Losers,
     reports: &mut BTreeSet<NamespacedName>,
 ) {
     let before = if losers.is_empty() {

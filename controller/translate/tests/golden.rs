@@ -21,15 +21,15 @@ struct Output<'a> {
 
 /// Writes an origin, and a backend of weight 1, on one line and leaves out what is empty or has its default value.
 fn shortened(value: Value, key: &str) -> Value {
+    if let Value::Array(items) = value {
+        return items.into_iter().map(|item| shortened(item, "")).collect();
+    }
     let Value::Object(map) = value else {
-        return match value {
-            Value::Array(items) => items.into_iter().map(|item| shortened(item, "")).collect(),
-            scalar => scalar,
-        };
+        return value;
     };
     if key == "origin" {
-        let origin = serde_json::from_value::<Origin>(Value::Object(map));
-        return Value::String(origin.expect("an origin").to_string());
+        let origin: Origin = serde_json::from_value(Value::Object(map)).unwrap_or_default();
+        return Value::String(origin.to_string());
     }
     if let (Some(backend), Some(1)) = (
         map.get("backend"),

@@ -61,8 +61,18 @@ pub(super) fn read(text: &str) -> Result<Node, Unreadable> {
                 .location()
                 .and_then(|location| usize::try_from(location.line()).ok())
                 .unwrap_or_default(),
-            reason: format!("it cannot be read as YAML: {error}"),
+            reason: format!("it cannot be read as YAML: {}", without_location(&error)),
         })
+}
+
+/// The line within the document would only be mistaken for the line within the file.
+fn without_location(error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    let text = text.lines().next().unwrap_or_default();
+    match text.rfind(" at line ").and_then(|end| text.get(..end)) {
+        Some(text) => text.to_owned(),
+        None => text.to_owned(),
+    }
 }
 
 impl Node {

@@ -1,5 +1,7 @@
 //! One document → objects.
 
+use std::fmt::Write as _;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -220,7 +222,8 @@ fn unknown_fields(
         }
         (Kind::List(items), Value::Array(known)) => {
             for (index, (item, understood)) in items.iter().zip(known).enumerate() {
-                path.push_str(&format!("[{index}]"));
+                // Writing into a String cannot fail.
+                let _ = write!(path, "[{index}]");
                 unknown_fields(item, understood, path, report);
                 path.truncate(length);
             }

@@ -109,7 +109,7 @@ impl Index {
                 .flatten()
                 .cloned()
                 .collect(),
-            _ => Vec::new(),
+            HostPattern::Exact(_) | HostPattern::Wildcard { .. } | HostPattern::Any => Vec::new(),
         };
         if self.hosts.contains_key(pattern) {
             covered.push(pattern.clone());

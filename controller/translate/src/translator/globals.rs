@@ -1,0 +1,95 @@
+//! What is neither a host nor a backend nor a certificate.
+
+use std::sync::Arc;
+
+use model::{
+    Action, BackendId, CertificateId, EndpointSet, ListenerSelector, Origin, PathMatch, Route,
+    RouteMatch, TlsHost, WeightedBackend,
+};
+
+use super::{SELF_SIGNED, Translator, Work};
+use crate::ingress::annotations::Annotations;
+use crate::{configmap, conflict, kinds, service};
+
+impl Translator {
+    pub(super) fn configmap(&mut self, work: &mut Work) {
+        let (globals, problems) = configmap::globals(self.snapshot.configmap().map(Arc::as_ref));
+        if let Some(name) = &self.settings.configmap {
+            let object = name.reference(kinds::CONFIG_MAP);
+            if self.report.set_problems(&object, problems) {
+                work.outcome.touched.insert(object);
+            }
+        }
+        if globals != self.globals {
+            self.globals = globals;
+            work.hosts.extend(self.index.hosts().cloned());
+            work.tls_hosts.extend(self.index.tls_hosts().cloned());
+        }
+    }
+
+    pub(super) fn fallback_backend(&self) -> Option<BackendId> {
+        self.settings
+            .default_backend_service
+            .as_ref()
+            .map(service::first_port)
+    }
+
+    /// What is neither a host nor a backend nor a certificate.
+    pub(super) fn globals(&mut self, work: &mut Work) {
+        let default_tls = self.default_tls();
+        let fallback = self.fallback();
+        let model = &mut self.model;
+        if model.default_tls != default_tls
+            || model.fallback != fallback
+            || model.trust != self.globals.trust
+        {
+            model.default_tls = default_tls;
+            model.fallback = fallback;
+            model.trust = self.globals.trust.clone();
+            work.outcome.changes.globals = true;
+        }
+    }
+
+    pub(super) fn default_tls(&self) -> Option<Arc<TlsHost>> {
+        let of_secret = self
+            .settings
+            .default_certificate_secret
+            .as_ref()
+            .filter(|name| self.snapshot.certificate(name).is_some());
+        let (certificate, origin) = if let Some(name) = of_secret {
+            let object = name.reference(kinds::SECRET);
+            let id = CertificateId::secret(&name.namespace, &name.name);
+            (id, Origin::new(object, ""))
+        } else {
+            self.settings.fake_certificate.as_ref()?;
+            (CertificateId::new(SELF_SIGNED), Origin::default())
+        };
+        Some(Arc::new(TlsHost {
+            certificates: vec![certificate],
+            policy: self.globals.tls.clone(),
+            origin,
+        }))
+    }
+
+    /// Without an endpoint the built-in page answers, as with ingress-nginx.
+    pub(super) fn fallback(&self) -> Option<Arc<Route>> {
+        let service = self.settings.default_backend_service.as_ref()?;
+        let id = self.fallback_backend()?;
+        match self.model.endpoints.get(&id).map(Arc::as_ref) {
+            Some(EndpointSet::Addresses(addresses)) if !addresses.is_empty() => {}
+            Some(EndpointSet::Dns { .. }) => {}
+            Some(EndpointSet::Addresses(_) | EndpointSet::Invalid(_)) | None => return None,
+        }
+        Some(Arc::new(Route {
+            matches: RouteMatch::path(PathMatch::everything()),
+            listeners: ListenerSelector::All,
+            filters: conflict::filters(&Annotations::default(), false, &self.globals),
+            action: Action::Forward(vec![WeightedBackend {
+                backend: id,
+                weight: 1,
+            }]),
+            timeouts: self.globals.timeouts,
+            origin: Origin::new(service.reference(kinds::SERVICE), ""),
+        }))
+    }
+}

@@ -1,0 +1,95 @@
+//! Certificates and backends: what routes and TLS hosts point to.
+
+use std::sync::Arc;
+
+use model::CertificateId;
+
+use super::{BackendState, SecretChange, Translator, Work, problems, replace};
+use crate::service;
+
+impl Translator {
+    /// Settles who is wanted, then takes in what came.
+    pub(super) fn secrets(&mut self, changes: Vec<SecretChange>, work: &mut Work) {
+        for name in &work.secrets {
+            let wanted = self.settings.default_certificate_secret.as_ref() == Some(name)
+                || self.index.uses_secret(name);
+            if wanted && self.wanted.insert(name.clone()) {
+                work.outcome.secrets_wanted.insert(name.clone());
+            } else if !wanted && self.wanted.remove(name) {
+                work.outcome.secrets_unwanted.insert(name.clone());
+                self.snapshot.forget_secret(name);
+            }
+        }
+        for change in changes {
+            let name = match change {
+                SecretChange::Apply(name, secret) => {
+                    if self.wanted.contains(&name) {
+                        self.snapshot.put_secret(&name, &secret);
+                    }
+                    name
+                }
+                SecretChange::Delete(name) => {
+                    self.snapshot.remove_secret(&name);
+                    name
+                }
+            };
+            if self.wanted.contains(&name) {
+                work.secrets.insert(name);
+            }
+        }
+        for name in std::mem::take(&mut work.secrets) {
+            let id = CertificateId::secret(&name.namespace, &name.name);
+            let certificate = self.snapshot.certificate(&name).cloned();
+            if replace(&mut self.model.certificates, &id, certificate) {
+                work.outcome.changes.certificates.insert(id);
+            }
+            work.reports
+                .extend(self.index.users_of_secret(&name).cloned());
+            self.report_default_certificate(&name, work);
+        }
+    }
+
+    pub(super) fn backends(&mut self, work: &mut Work) {
+        let fallback = self.fallback_backend();
+        for service in &work.services {
+            let of_service = problems::backends_of(&self.backends, service).map(|(id, _)| id);
+            work.backends.extend(of_service.cloned());
+        }
+        let mut services = std::mem::take(&mut work.services);
+        for id in std::mem::take(&mut work.backends) {
+            services.insert(service::service_of(&id));
+            let used = self.index.uses_backend(&id) || fallback.as_ref() == Some(&id);
+            let (backend, endpoints, state) = if used {
+                let resolved =
+                    service::resolve(&id, &self.snapshot, self.settings.allow_loopback_endpoints);
+                let state = BackendState {
+                    remark: resolved.remark,
+                    slices: resolved.slices,
+                };
+                (
+                    Some(Arc::new(resolved.backend)),
+                    Some(Arc::new(resolved.endpoints)),
+                    Some(state),
+                )
+            } else {
+                (None, None, None)
+            };
+            if replace(&mut self.model.backends, &id, backend) {
+                work.outcome.changes.backends.insert(id.clone());
+            }
+            if replace(&mut self.model.endpoints, &id, endpoints) {
+                work.outcome.changes.endpoints.insert(id.clone());
+            }
+            let remark = state.as_ref().and_then(|state| state.remark.clone());
+            let before = match state {
+                Some(state) => self.backends.insert(id.clone(), state),
+                None => self.backends.remove(&id),
+            };
+            if before.and_then(|state| state.remark) != remark {
+                work.reports
+                    .extend(self.index.users_of_backend(&id).cloned());
+            }
+        }
+        self.report_slices(&services, work);
+    }
+}
