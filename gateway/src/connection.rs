@@ -60,11 +60,18 @@ impl Connection {
     /// A request is done. On HTTP/1 the client now has the idle time to send the next one; an HTTP/2 connection is
     /// watched by its own idle timer, since other streams may be alive.
     pub(crate) fn request_finished(&self) {
-        let before = self.deadline.requests.fetch_sub(1, Ordering::Relaxed);
+        self.deadline.requests.fetch_sub(1, Ordering::Relaxed);
         if !self.http2 {
             self.deadline.arm_idle();
-        } else if before == 1 && self.slot.draining() {
-            self.deadline.arm_header();
+        }
+    }
+
+    /// Called when there is nothing to read: an HTTP/2 client that was asked to go and has nothing left to wait for
+    /// gets a little time to do so.
+    pub(crate) fn nothing_to_read(&self) {
+        let idle = self.http2 && self.deadline.requests.load(Ordering::Relaxed) == 0;
+        if idle && self.slot.draining() {
+            self.deadline.arm_farewell();
         }
     }
 }
@@ -76,12 +83,15 @@ impl Connection {
 #[derive(Debug)]
 pub(crate) struct Deadline {
     start: Instant,
-    /// Nanoseconds since `start`, shifted by one; the lowest bit says that the wait is for a first byte.
+    /// Nanoseconds since `start`, shifted by two; the lowest bits say what is awaited.
     at: AtomicU64,
     requests: AtomicU32,
     header: Duration,
     idle: Duration,
 }
+
+/// How long an HTTP/2 client may take to answer a GOAWAY.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
@@ -93,6 +103,8 @@ pub(crate) enum Awaited {
     Header,
     /// The first byte of the next request.
     NextRequest,
+    /// The end of a connection that was asked to end.
+    Farewell,
 }
 
 impl Deadline {
@@ -119,6 +131,11 @@ impl Deadline {
         self.arm(self.idle, Awaited::NextRequest);
     }
 
+    /// Gives the client the time for a farewell from now.
+    fn arm_farewell(&self) {
+        self.arm(self.header.min(FAREWELL), Awaited::Farewell);
+    }
+
     /// Takes the deadline away.
     pub(crate) fn clear(&self) {
         self.at.store(NEVER, Ordering::Relaxed);
@@ -130,24 +147,29 @@ impl Deadline {
         if at == NEVER {
             return None;
         }
-        let awaited = if at & 1 == 1 {
-            Awaited::NextRequest
-        } else {
-            Awaited::Header
+        let awaited = match at & 3 {
+            0 => Awaited::Header,
+            1 => Awaited::NextRequest,
+            _ => Awaited::Farewell,
         };
         self.start
-            .checked_add(Duration::from_nanos(at >> 1))
+            .checked_add(Duration::from_nanos(at >> 2))
             .map(|instant| (instant, awaited))
     }
 
     fn arm(&self, time: Duration, awaited: Awaited) {
         let nanos = (self.start.elapsed() + time).as_nanos();
-        // 2^62 nanoseconds are 146 years: what does not fit is no deadline.
+        // 2^61 nanoseconds are 73 years: what does not fit is no deadline.
         let at = u64::try_from(nanos)
             .ok()
-            .filter(|nanos| *nanos < 1 << 62)
+            .filter(|nanos| *nanos < 1 << 61)
             .map_or(NEVER, |nanos| {
-                nanos << 1 | u64::from(awaited == Awaited::NextRequest)
+                nanos << 2
+                    | match awaited {
+                        Awaited::Header => 0,
+                        Awaited::NextRequest => 1,
+                        Awaited::Farewell => 2,
+                    }
             });
         self.at.store(at, Ordering::Relaxed);
     }

@@ -237,8 +237,7 @@ mod tests {
             cx: &mut Context<'_>,
             bufs: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
-            let bytes = bufs.iter().flat_map(|buf| buf.iter().copied());
-            let bytes: Vec<u8> = bytes.collect();
+            let bytes = bufs.iter().map(|buf| &buf[..]).collect::<Vec<_>>().concat();
             let length = ready!(Pin::new(&mut self.inner).poll_write(cx, &bytes))?;
             self.writes.push(length);
             Poll::Ready(Ok(length))

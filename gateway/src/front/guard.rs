@@ -80,6 +80,7 @@ impl<S> GuardIo<S> {
         let reason = match awaited {
             Awaited::Header => "header-timeout",
             Awaited::NextRequest => "idle-timeout",
+            Awaited::Farewell => "drain",
         };
         counter!(
             telemetry::CONNECTIONS_CUT,
@@ -99,6 +100,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardIo<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if read.is_pending() && self.connection.deadline.get().is_none() {
+            self.connection.nothing_to_read();
+        }
         let Some((at, awaited)) = self.connection.deadline.get() else {
             return read;
         };

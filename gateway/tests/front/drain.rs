@@ -112,6 +112,32 @@ async fn http2_clients_are_told_to_go() {
 }
 
 #[tokio::test]
+async fn an_http2_client_that_does_not_go_is_cut() {
+    let origin = TestOrigin::start().await;
+    let limits = Limits {
+        header_timeout: Duration::from_millis(300),
+        ..patient()
+    };
+    let site = Site::limited(model(&origin), limits);
+    let stream = site.plain().await;
+    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+    let mut connection = Box::pin(connection);
+    let mut requests = requests.ready().await.unwrap();
+    let request = hyper::Request::get("http://a.test/").body(()).unwrap();
+    let (response, _) = requests.send_request(request, true).unwrap();
+    let response = async {
+        tokio::select! {
+            response = response => response.unwrap(),
+            ended = &mut connection => panic!("{ended:?}"),
+        }
+    };
+    assert_eq!(soon(response).await.status(), 200);
+    // From here on nobody polls the client: it does not even answer a PING.
+    site.running.drain();
+    soon(site.running.drained()).await;
+}
+
+#[tokio::test]
 async fn connections_that_the_kernel_has_accepted_are_served() {
     let origin = TestOrigin::start().await;
     let site = Site::limited(model(&origin), patient());
