@@ -3,9 +3,6 @@
 use std::time::Duration;
 
 use gateway::Limits;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use model::{KeyAlgorithm, RoutingModel, TlsPolicy};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -84,29 +81,30 @@ async fn http2_clients_are_told_to_go() {
         ..Client::default()
     };
     let stream = site.tls("a.test", &client.config()).await.unwrap();
-    let (mut requests, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
+    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
     let connection = tokio::spawn(connection);
-    let request = || {
-        hyper::Request::get("https://a.test/held")
-            .body(Empty::<Bytes>::new())
-            .unwrap()
-    };
-    let held = tokio::spawn(requests.send_request(request()));
+    let mut requests = requests.ready().await.unwrap();
+    let request = hyper::Request::get("https://a.test/held").body(()).unwrap();
+    let (response, _) = requests.send_request(request, true).unwrap();
     origin.arrival().await;
     site.running.drain();
-    // GOAWAY: the client learns that nothing new may be sent, although its request still runs.
-    eventually("the client knows", || {
-        requests.is_closed() || !requests.is_ready()
-    })
-    .await;
-    assert!(!held.is_finished());
+    // GOAWAY: nothing new may be sent, although the request still runs.
+    let told = async {
+        while requests.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(told).await;
+    drop(requests);
+    assert_eq!(site.running.connections(), 1);
     origin.permits.add_permits(1);
-    let response = soon(held).await.unwrap().unwrap();
+    let response = soon(response).await.unwrap();
     assert_eq!(response.status(), 200);
-    soon(response.into_body().collect()).await.unwrap();
+    let mut body = response.into_body();
+    while let Some(chunk) = soon(body.data()).await {
+        let length = chunk.unwrap().len();
+        body.flow_control().release_capacity(length).unwrap();
+    }
     soon(connection).await.unwrap().unwrap();
     soon(site.running.drained()).await;
 }
