@@ -66,6 +66,11 @@ impl Connection {
         }
     }
 
+    /// Is this connection to end with the response that is being made?
+    pub(crate) fn draining(&self) -> bool {
+        self.slot.draining()
+    }
+
     /// Called when there is nothing to read: an HTTP/2 client that was asked to go and has nothing left to wait for
     /// gets a little time to do so.
     pub(crate) fn nothing_to_read(&self) {
@@ -108,16 +113,16 @@ pub(crate) enum Awaited {
 }
 
 impl Deadline {
-    /// A deadline that is already running: `header` for the first request, `idle` between requests.
-    pub(crate) fn new(header: Duration, idle: Duration) -> Self {
+    /// A deadline that is running: `header` from `start` for the first request, `idle` between requests.
+    pub(crate) fn new(start: Instant, header: Duration, idle: Duration) -> Self {
         let deadline = Self {
-            start: Instant::now(),
+            start,
             at: AtomicU64::new(NEVER),
             requests: AtomicU32::new(0),
             header,
             idle,
         };
-        deadline.arm_header();
+        deadline.arm_after(header, Awaited::Header);
         deadline
     }
 
@@ -158,7 +163,12 @@ impl Deadline {
     }
 
     fn arm(&self, time: Duration, awaited: Awaited) {
-        let nanos = (self.start.elapsed() + time).as_nanos();
+        self.arm_after(self.start.elapsed() + time, awaited);
+    }
+
+    /// `time` counts from `start`.
+    fn arm_after(&self, time: Duration, awaited: Awaited) {
+        let nanos = time.as_nanos();
         // 2^61 nanoseconds are 73 years: what does not fit is no deadline.
         let at = u64::try_from(nanos)
             .ok()

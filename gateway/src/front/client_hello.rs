@@ -1,7 +1,6 @@
 //! TLS: reads the `ClientHello`, chooses by its server name, finishes the handshake.
 
 use std::io;
-use std::time::Instant;
 
 use metrics::{counter, histogram};
 use model::HostName;
@@ -9,7 +8,7 @@ use rustls::server::Acceptor;
 use rustls::{AlertDescription, HandshakeKind, PeerIncompatible, ProtocolVersion};
 use table::TableReader;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant as Deadline, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -22,33 +21,30 @@ use crate::telemetry;
 /// out as it is.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-/// Takes a connection through its handshake. The certificate comes from the table that is current when the
+/// Takes a connection that has stood since `begun` through its handshake. The certificate comes from the table that is current when the
 /// `ClientHello` is complete.
 ///
 /// The size of a `ClientHello` is bounded by rustls, which takes handshake messages up to 64 KiB.
 pub(crate) async fn accept<S>(
     io: S,
+    begun: Instant,
     tables: &TableReader,
     limits: &Limits,
 ) -> Result<(TlsStream<S>, TlsFacts), Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let begun = Instant::now();
     let hello = LazyConfigAcceptor::new(Acceptor::default(), io);
-    let mut start = timeout_at(
-        Deadline::from_std(begun + limits.client_hello_timeout),
-        hello,
-    )
-    .await
-    .map_err(|_| Refusal::handshake("client-hello-timeout", timed_out()))?
-    .map_err(|error| {
-        let reason = match reason(&error) {
-            "handshake-failed" => "bad-client-hello",
-            other => other,
-        };
-        Refusal::handshake(reason, error)
-    })?;
+    let mut start = timeout_at(begun + limits.client_hello_timeout, hello)
+        .await
+        .map_err(|_| Refusal::handshake("client-hello-timeout", timed_out()))?
+        .map_err(|error| {
+            let reason = match reason(&error) {
+                "handshake-failed" => "bad-client-hello",
+                other => other,
+            };
+            Refusal::handshake(reason, error)
+        })?;
 
     // One spelling for certificates and for routes. What is no host name counts as none.
     let server_name = start
@@ -67,7 +63,7 @@ where
         return Err(Refusal::handshake("no-certificate", error));
     };
 
-    let deadline = Deadline::now() + limits.handshake_timeout;
+    let deadline = Instant::now() + limits.handshake_timeout;
     let stream = timeout_at(deadline, start.into_stream(entry.config.clone()))
         .await
         .map_err(|_| Refusal::handshake("handshake-timeout", timed_out()))?

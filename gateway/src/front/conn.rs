@@ -20,6 +20,9 @@ use crate::front::guard::{Digests, GuardIo};
 /// How an HTTP/2 connection begins; RFC 9113, section 3.4.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Room for what clients send first: a `ClientHello` or a request.
+const FIRST_READ: usize = 4096;
+
 /// How much is read at once from a client that sends a lot over TLS.
 const READ_AHEAD: usize = 32 * 1024;
 
@@ -89,36 +92,34 @@ impl Socket {
         self.ahead = Some(Ahead::default());
     }
 
-    /// Waits until there is something to read, be it the end.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.stream.readable().await
+    /// Waits for the first bytes and keeps them for the next read. The end of the connection is an error.
+    pub(crate) async fn first_bytes(&mut self) -> io::Result<()> {
+        let mut bytes = BytesMut::with_capacity(FIRST_READ);
+        if self.stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.unread(bytes);
+        Ok(())
     }
 
-    /// Puts bytes back: the next read returns them. There must be none from before.
-    pub(crate) fn unread(&mut self, bytes: Bytes) {
-        debug_assert!(self.unread.is_empty(), "bytes were put back twice");
-        self.unread = bytes;
+    /// Puts bytes back: the next read returns them.
+    pub(crate) fn unread(&mut self, mut bytes: BytesMut) {
+        bytes.extend_from_slice(&self.unread);
+        self.unread = bytes.freeze();
     }
 
     /// Does the client begin with the preface of HTTP/2? Reads no further than needed to tell, so that a request that
-    /// is shorter than the preface is not waited for in vain; what was read is put back.
+    /// is shorter than the preface is not waited for in vain.
     pub(crate) async fn starts_with_h2_preface(&mut self) -> io::Result<bool> {
-        let mut seen = BytesMut::new();
-        loop {
-            if self.read_buf(&mut seen).await? == 0 {
+        while self.unread.len() < H2_PREFACE.len() && H2_PREFACE.starts_with(&self.unread) {
+            let mut bytes = BytesMut::from(&self.unread[..]);
+            if self.stream.read_buf(&mut bytes).await? == 0 {
                 // Half a preface, or nothing: whoever reads next will find out.
-                if seen.is_empty() {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
                 break;
             }
-            if seen.len() >= H2_PREFACE.len() || !H2_PREFACE.starts_with(&seen) {
-                break;
-            }
+            self.unread = bytes.freeze();
         }
-        let http2 = seen.starts_with(H2_PREFACE);
-        self.unread(seen.freeze());
-        Ok(http2)
+        Ok(self.unread.starts_with(H2_PREFACE))
     }
 }
 
@@ -298,11 +299,12 @@ mod tests {
     #[tokio::test]
     async fn bytes_that_were_put_back_come_first() {
         let (mut socket, mut client) = pair().await;
-        client.write_all(b" world").await.unwrap();
-        socket.unread(Bytes::from_static(b"hello"));
-        let mut got = [0; 11];
+        client.write_all(b", again").await.unwrap();
+        socket.unread(BytesMut::from(&b"world"[..]));
+        socket.unread(BytesMut::from(&b"hello "[..]));
+        let mut got = [0; 18];
         socket.read_exact(&mut got).await.unwrap();
-        assert_eq!(&got, b"hello world");
+        assert_eq!(&got, b"hello world, again");
     }
 
     #[tokio::test]

@@ -244,7 +244,7 @@ mod tests {
             listener: ListenerName::http(),
             tls: None,
             http2,
-            deadline: Arc::new(Deadline::new(header, idle)),
+            deadline: Arc::new(Deadline::new(Instant::now(), header, idle)),
             slot: Tracker::new(1).open().unwrap(),
         };
         let digests = Digests {

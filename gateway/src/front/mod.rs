@@ -20,7 +20,7 @@ use metrics::{counter, gauge};
 use model::ListenerName;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error};
 
 use crate::Shared;
@@ -183,39 +183,43 @@ impl Front {
         let mut client = peer;
         let mut proxied = false;
         let mut socket = Socket::new(stream);
+        let accepted = Instant::now();
 
         let expects_proxy = proxy_protocol::expected(self.shared.tables.pin().trust(), peer.ip());
-        let (first_byte, silent) = if expects_proxy {
+        let (limit, reason) = if expects_proxy {
             (limits.proxy_header_timeout, "proxy-protocol-timeout")
         } else if arrival.tls {
             (limits.client_hello_timeout, "client-hello-timeout")
         } else {
             (limits.header_timeout, "header-timeout")
         };
-        self.first_byte(&socket, first_byte, silent).await?;
+        self.first_bytes(&mut socket, limit, reason).await?;
 
+        // From when the deadline of the first request counts.
+        let mut standing = accepted;
         if expects_proxy {
-            let header = timeout(
-                limits.proxy_header_timeout,
-                proxy_protocol::read(&mut socket),
-            )
-            .await
-            .map_err(|_| Refusal::connection("proxy-protocol-timeout", timed_out()))?
-            .map_err(|error| Refusal::connection(error.reason(), error.into()))?;
+            let header = timeout_at(accepted + limit, proxy_protocol::read(&mut socket))
+                .await
+                .map_err(|_| Refusal::connection(reason, timed_out()))?
+                .map_err(|error| Refusal::connection(error.reason(), error.into()))?;
             if let Some(addresses) = header {
                 client = canonical(addresses.client);
                 local = canonical(addresses.local);
                 proxied = true;
             }
+            standing = Instant::now();
         }
 
         let (transport, tls, http2) = if arrival.tls {
             socket.read_ahead();
-            let (stream, facts) = client_hello::accept(socket, &self.shared.tables, limits).await?;
+            let (stream, facts) =
+                client_hello::accept(socket, standing, &self.shared.tables, limits).await?;
+            standing = Instant::now();
             let http2 = facts.alpn_h2;
             (Transport::Tls(Box::new(stream)), Some(facts), http2)
         } else {
-            let http2 = timeout(limits.header_timeout, socket.starts_with_h2_preface())
+            let limit = standing + limits.header_timeout;
+            let http2 = timeout_at(limit, socket.starts_with_h2_preface())
                 .await
                 .map_err(|_| Refusal::connection("header-timeout", timed_out()))?
                 .map_err(|error| Refusal::connection("closed-early", error))?;
@@ -229,25 +233,29 @@ impl Front {
             listener: arrival.listener,
             tls,
             http2,
-            deadline: Arc::new(Deadline::new(limits.header_timeout, limits.idle_timeout)),
+            deadline: Arc::new(Deadline::new(
+                standing.into_std(),
+                limits.header_timeout,
+                limits.idle_timeout,
+            )),
             slot: arrival.slot,
         });
         let stream = conn::session(transport, Arc::clone(&connection));
         Ok((stream, connection))
     }
 
-    /// Waits until the client has sent something. Only here a drain may close a new connection.
-    async fn first_byte(
+    /// Waits until the client has sent something. A drain closes connections that never did.
+    async fn first_bytes(
         &self,
-        socket: &Socket,
+        socket: &mut Socket,
         limit: Duration,
         reason: &'static str,
     ) -> Result<(), Refusal> {
         let mut close_idle = self.close_idle.clone();
         tokio::select! {
             biased;
-            readable = timeout(limit, socket.readable()) => match readable {
-                Ok(readable) => readable.map_err(|error| Refusal::connection("socket-error", error)),
+            read = timeout(limit, socket.first_bytes()) => match read {
+                Ok(read) => read.map_err(|error| Refusal::connection("closed-early", error)),
                 Err(_) => Err(Refusal::connection(reason, timed_out())),
             },
             _ = close_idle.wait_for(|closing| *closing) => {

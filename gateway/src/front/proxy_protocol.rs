@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::BytesMut;
 use model::ClientTrust;
 use proxy_header::{ParseConfig, Protocol, ProxyHeader};
 use thiserror::Error;
@@ -79,10 +80,10 @@ pub(crate) fn expected(trust: &ClientTrust, peer: IpAddr) -> bool {
 /// Reads a header. `None` means that it names nobody, as for a health check of the load balancer itself; the ends of
 /// the socket are the real ones then. What was read beyond the header goes back into the socket.
 pub(crate) async fn read(socket: &mut Socket) -> Result<Option<Addresses>, ProxyError> {
-    let mut buffer = Vec::with_capacity(256);
+    let mut buffer = BytesMut::with_capacity(256);
     loop {
         if let Some((addresses, length)) = parse(&buffer)? {
-            socket.unread(buffer.split_off(length).into());
+            socket.unread(buffer.split_off(length));
             return Ok(addresses);
         }
         if buffer.len() >= MAX_HEADER {
