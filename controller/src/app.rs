@@ -245,7 +245,7 @@ impl App {
             (None, Source::Manifests(_)) => {} // opened above
         }
 
-        let mut tasks = JoinSet::new();
+        let mut tasks = parts.tasks;
         let alive = Arc::new(AtomicBool::new(true));
         let reconciler = Reconciler::new(
             Translator::new(translation),
@@ -399,6 +399,7 @@ struct Parts {
     directory: Option<Directory>,
     observer: Option<Box<dyn PassObserver>>,
     reporters: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// Says when the reconcile loop has ended, also by a panic.

@@ -31,6 +31,13 @@ impl ExpiryBook {
         }
     }
 
+    /// From when to when a certificate is valid, in seconds since 1970.
+    pub(crate) fn validity(&self, id: &CertificateId) -> Option<(i64, i64)> {
+        let book = self.lock();
+        let certificate = book.get(id)?;
+        Some((certificate.not_before, certificate.not_after))
+    }
+
     /// Appends the metric to `text`: the `limit` certificates that expire first, and how many there are in all.
     pub(crate) fn render(&self, limit: usize, text: &mut String) {
         let mut by_end: Vec<(i64, String)> = self

@@ -7,19 +7,26 @@
 mod admin;
 pub mod app;
 pub mod args;
+mod backoff;
 mod certificate;
 mod columns;
 mod debounce;
 mod expiry;
+#[cfg(test)]
+mod fake_api;
+mod leader;
 mod lifecycle;
 mod overview;
+mod permissions;
 mod problems;
 mod publish;
 mod reconcile;
 pub mod render;
+mod status;
 pub mod telemetry;
 mod watch;
 
 pub use lifecycle::Phase;
+pub use permissions::{Permission, Reach, permissions};
 pub use reconcile::Progress;
 pub use watch::directory::FolderError;

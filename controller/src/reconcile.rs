@@ -18,7 +18,7 @@ use crate::expiry::ExpiryBook;
 use crate::problems::ProblemBook;
 use crate::publish::{Published, Publisher};
 use crate::telemetry;
-use crate::watch::{SourceEvent, Stamped};
+use crate::watch::{SourceEvent, Stamped, Wanted};
 
 /// What one pass found, for whoever tells the owners of the objects.
 pub(crate) struct Pass<'a> {
@@ -28,7 +28,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) report: &'a Report,
     /// The entries that the table could not take.
     pub(crate) rejects: &'a [Reject],
-    /// Objects for which report or rejects may differ from the pass before.
+    /// Objects for which report or rejects may differ from the pass before, and every Ingress that has changed in any
+    /// way.
     pub(crate) touched: &'a BTreeSet<ObjectRef>,
 }
 
@@ -69,7 +70,7 @@ pub(crate) struct Shared {
     pub(crate) expiry: Arc<ExpiryBook>,
     pub(crate) progress: watch::Sender<Progress>,
     /// The Secrets that some Ingress or setting names.
-    pub(crate) wanted: watch::Sender<BTreeSet<NamespacedName>>,
+    pub(crate) wanted: watch::Sender<Wanted>,
 }
 
 impl Default for Shared {
@@ -78,7 +79,7 @@ impl Default for Shared {
             problems: Arc::default(),
             expiry: Arc::default(),
             progress: watch::Sender::new(Progress::default()),
-            wanted: watch::Sender::new(BTreeSet::new()),
+            wanted: watch::Sender::new(Wanted::new()),
         }
     }
 }
@@ -94,6 +95,9 @@ struct State {
     /// What has been translated but not published: the time before the first full sync.
     unpublished: Changes,
     touched: BTreeSet<ObjectRef>,
+    wanted: Wanted,
+    /// How many times a Secret has become wanted.
+    wants: u64,
     /// When the last pass ended.
     passed: Option<Instant>,
 }
@@ -161,9 +165,7 @@ impl Reconciler {
             SourceEvent::Listed => {
                 self.translate();
                 // Also when it is the empty set: the source waits for it.
-                self.shared
-                    .wanted
-                    .send_replace(self.translator.wanted_secrets().clone());
+                self.shared.wanted.send_replace(self.state.wanted.clone());
             }
             SourceEvent::Synced => {
                 if !self.state.synced {
@@ -178,6 +180,10 @@ impl Reconciler {
 
     fn translate(&mut self) {
         let objects = std::mem::take(&mut self.state.objects);
+        // Whoever reports back compares what an Ingress says of itself, its status for one, with what it should say.
+        let ingresses = objects.iter().map(reference_of);
+        let ingresses = ingresses.filter(|object| *object.kind == *kinds::INGRESS);
+        self.state.touched.extend(ingresses);
         let wanted = self.apply(objects);
         if let Some(shelf) = &self.shelf {
             let secrets: Vec<Change> = wanted
@@ -196,8 +202,15 @@ impl Reconciler {
             changes,
             touched,
             secrets_wanted,
-            secrets_unwanted: _,
+            secrets_unwanted,
         } = self.translator.apply(changes);
+        for name in &secrets_wanted {
+            self.state.wants += 1;
+            self.state.wanted.insert(name.clone(), self.state.wants);
+        }
+        for name in &secrets_unwanted {
+            self.state.wanted.remove(name);
+        }
         self.state.unpublished.extend(changes);
         self.state.touched.extend(touched);
         secrets_wanted
@@ -224,10 +237,9 @@ impl Reconciler {
             });
         }
         self.shared.wanted.send_if_modified(|before| {
-            let now = self.translator.wanted_secrets();
-            let differs = before != now;
+            let differs = *before != self.state.wanted;
             if differs {
-                before.clone_from(now);
+                before.clone_from(&self.state.wanted);
             }
             differs
         });
@@ -262,6 +274,13 @@ impl Reconciler {
         let differing = self.shared.problems.update_rejects(&rejects);
         self.rejects = rejects;
         differing
+    }
+}
+
+fn reference_of(change: &Change) -> ObjectRef {
+    match change {
+        Change::Apply(object) => object.reference(),
+        Change::Delete(object) => object.clone(),
     }
 }
 

@@ -21,8 +21,17 @@ pub const PROBLEMS: &str = "lockgate_problems";
 /// Gauge: manifest files of which an older version is served because the present one cannot be read.
 pub const STALE_FILES: &str = "lockgate_manifest_files_stale";
 
-/// Counter: watches of the Kubernetes API that had to be started again, by `kind`.
+/// Counter: watches of the Kubernetes API that had to be started again, by `kind` and `reason`.
 pub const WATCH_RESTARTS: &str = "lockgate_watch_restarts_total";
+
+/// Counter: writes to the status of Ingresses, by `outcome`.
+pub const STATUS_WRITES: &str = "lockgate_status_writes_total";
+
+/// Counter: Events sent to the owners of objects, by `outcome`.
+pub const EVENTS: &str = "lockgate_events_total";
+
+/// Gauge: 1 while this process is the one that writes statuses and Events, 0 otherwise.
+pub const LEADER: &str = "lockgate_leader";
 
 /// Gauge: when a certificate expires, in seconds since 1970, by `certificate`.
 pub const CERTIFICATE_EXPIRY: &str = "lockgate_certificate_expiry_timestamp_seconds";
@@ -89,7 +98,7 @@ pub enum TelemetryError {
 /// Libraries that say more than an operator of Lockgate wants to know. What concerns a request stands in the access
 /// log, with its reason.
 const QUIET: &str = "pingora_core=error,pingora_proxy=off,pingora_cache=error,pingora_pool=error,\
-    rustls=warn,h2=warn,hyper=warn,hyper_util=warn,tower=warn,kube_client=warn,kube_runtime=error,hickory_proto=error,hickory_resolver=error";
+    rustls=warn,h2=warn,hyper=warn,hyper_util=warn,tower=warn,kube_client=off,kube_runtime=off,hickory_proto=error,hickory_resolver=error";
 
 /// Sends log lines to standard error. `level` is a level, or directives as the variable `RUST_LOG` takes them; that
 /// variable prevails, and directives prevail over what keeps libraries quiet.
@@ -154,7 +163,16 @@ fn describe() {
     );
     describe_counter!(
         WATCH_RESTARTS,
-        "Watches of the Kubernetes API that had to be started again, by kind."
+        "Watches of the Kubernetes API that had to be started again, by kind and reason."
+    );
+    describe_counter!(
+        STATUS_WRITES,
+        "Writes to the status of Ingresses, by outcome."
+    );
+    describe_counter!(EVENTS, "Events sent to the owners of objects, by outcome.");
+    describe_gauge!(
+        LEADER,
+        "1 while this process is the one that writes statuses and Events."
     );
     describe_gauge!(BUILD_INFO, "Always 1; the label says which build this is.");
     gauge!(BUILD_INFO, "version" => VERSION).set(1);

@@ -3,17 +3,27 @@
 //! A source is a task that reports what it sees through an [`EventSender`]. Everything behind that channel is the
 //! same for both.
 
+pub(crate) mod cluster;
 pub(crate) mod directory;
+pub(crate) mod failure;
+pub(crate) mod kinds;
+mod line;
+mod secrets;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 use translate::manifests::ManifestProblem;
-use translate::{Change, Severity};
+use translate::{Change, NamespacedName, Severity};
 
 /// How many events may wait for the reconcile loop before a source has to wait itself.
 const QUEUED_EVENTS: usize = 1024;
+
+/// The Secrets that are wanted, and since when: a number that grows whenever one becomes wanted. One that was unwanted
+/// for a moment has another number than before, because nobody has kept it.
+pub(crate) type Wanted = BTreeMap<NamespacedName, u64>;
 
 /// What a source has to say.
 #[derive(Debug)]

@@ -1,0 +1,542 @@
+//! What the cluster should be told; pure.
+//!
+//! [`status`] decides whether the addresses in an Ingress have to be written, [`notes`] and [`expiry`] which Events
+//! its owner should see. Nothing in here reads a clock or sends anything.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerIngress};
+use k8s_openapi::jiff::Timestamp;
+use model::{ObjectRef, Origin};
+use serde_json::{Value, json};
+use table::Reject;
+use translate::{NamespacedName, Problem};
+
+/// An address under which the gateway is reached.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Address {
+    /// An IP address.
+    Ip(IpAddr),
+    /// A DNS name.
+    Name(String),
+}
+
+/// A text that is neither an IP address nor a DNS name.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is neither an IP address nor a DNS name")]
+pub(crate) struct InvalidAddress(String);
+
+impl FromStr for Address {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        if let Ok(ip) = text.parse() {
+            return Ok(Self::Ip(ip));
+        }
+        let name = text.to_ascii_lowercase();
+        let label = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        // The API server takes a name of digits and dots for a broken IP address.
+        let numeric = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        if name.len() <= 253 && !numeric && name.split('.').all(label) {
+            Ok(Self::Name(name))
+        } else {
+            Err(InvalidAddress(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Where the addresses for the status come from.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Publish {
+    /// Statuses are left alone.
+    #[default]
+    Nothing,
+    /// From this Service.
+    Service(NamespacedName),
+    /// These.
+    Addresses(BTreeSet<Address>),
+}
+
+/// The addresses to write; `None` while they are unknown. `service` is the Service that `publish` names.
+pub(crate) fn addresses(publish: &Publish, service: Option<&Service>) -> Option<BTreeSet<Address>> {
+    match publish {
+        Publish::Nothing => None,
+        Publish::Addresses(addresses) => Some(addresses.clone()),
+        Publish::Service(_) => service.map(addresses_of),
+    }
+}
+
+/// The addresses of a Service, by its type.
+fn addresses_of(service: &Service) -> BTreeSet<Address> {
+    let Some(spec) = &service.spec else {
+        return BTreeSet::new();
+    };
+    let parsed = |text: &String| text.parse::<Address>().ok();
+    let external: BTreeSet<Address> = spec
+        .external_ips
+        .iter()
+        .flatten()
+        .filter_map(parsed)
+        .collect();
+    let cluster = || spec.cluster_ip.iter().filter(|ip| *ip != "None");
+    match spec.type_.as_deref() {
+        Some("LoadBalancer") => {
+            let balancers = service
+                .status
+                .iter()
+                .filter_map(|status| status.load_balancer.as_ref()?.ingress.as_ref())
+                .flatten()
+                .filter_map(|entry| entry.ip.as_ref().or(entry.hostname.as_ref()));
+            balancers.filter_map(parsed).chain(external).collect()
+        }
+        Some("NodePort") if external.is_empty() => cluster().filter_map(parsed).collect(),
+        Some("NodePort") => external,
+        Some("ExternalName") => spec.external_name.iter().filter_map(parsed).collect(),
+        _ => cluster().filter_map(parsed).collect(),
+    }
+}
+
+/// The addresses that an Ingress's status holds; `None` if it holds something that Lockgate does not write.
+pub(crate) fn current(ingress: &Ingress) -> Option<BTreeSet<Address>> {
+    let entries = ingress
+        .status
+        .iter()
+        .filter_map(|status| status.load_balancer.as_ref()?.ingress.as_ref())
+        .flatten();
+    entries
+        .map(|entry| match entry {
+            IngressLoadBalancerIngress {
+                ip: Some(ip),
+                hostname: None,
+                ports: None,
+            } => ip.parse().ok(),
+            IngressLoadBalancerIngress {
+                ip: None,
+                hostname: Some(name),
+                ports: None,
+            } => name.parse().ok(),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Whose an Ingress is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Claim {
+    /// Ours.
+    Ours,
+    /// No longer ours, and this process saw it happen.
+    Released,
+    /// Not ours as long as this process knows it. Its status may be written by another controller that has the same
+    /// address, so it is not touched.
+    #[default]
+    Foreign,
+}
+
+/// What this process publishes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Published {
+    /// The addresses; `None` while they are unknown.
+    pub(crate) now: Option<BTreeSet<Address>>,
+    /// Every address that was published since the start.
+    pub(crate) ever: BTreeSet<Address>,
+}
+
+/// The addresses that have to be written to an Ingress which holds `current`; `None` if it is right as it is.
+pub(crate) fn status(
+    claim: Claim,
+    current: Option<&BTreeSet<Address>>,
+    published: &Published,
+) -> Option<BTreeSet<Address>> {
+    match claim {
+        Claim::Ours => {
+            let now = published.now.as_ref()?;
+            (current != Some(now)).then(|| now.clone())
+        }
+        Claim::Released => {
+            let current = current?;
+            let ours = !current.is_empty() && current.is_subset(&published.ever);
+            ours.then(BTreeSet::new)
+        }
+        Claim::Foreign => None,
+    }
+}
+
+/// The merge patch that writes these addresses, if nobody has changed the Ingress since `version`.
+pub(crate) fn status_patch(version: &str, addresses: &BTreeSet<Address>) -> Value {
+    let entries: Vec<Value> = addresses
+        .iter()
+        .map(|address| match address {
+            Address::Ip(ip) => json!({"ip": ip.to_string()}),
+            Address::Name(name) => json!({"hostname": name}),
+        })
+        .collect();
+    let entries = if entries.is_empty() {
+        Value::Null
+    } else {
+        Value::Array(entries)
+    };
+    json!({
+        "metadata": {"resourceVersion": version},
+        "status": {"loadBalancer": {"ingress": entries}},
+    })
+}
+
+/// Something that the owner of an object should know.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Note {
+    /// The `reason` of the Event, in CamelCase.
+    pub(crate) reason: &'static str,
+    /// The text.
+    pub(crate) message: String,
+}
+
+/// Notes about one object at most; `/debug/routes` lists every problem.
+const NOTES: usize = 10;
+
+/// The API server takes no longer text in an Event.
+const LONGEST_MESSAGE: usize = 1024;
+
+impl Note {
+    fn new(reason: &'static str, message: &str) -> Self {
+        let end = (0..=LONGEST_MESSAGE.min(message.len()))
+            .rev()
+            .find(|end| message.is_char_boundary(*end))
+            .unwrap_or_default();
+        Self {
+            reason,
+            message: message.get(..end).unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// The notes about an object: its problems, and its entries that the table could not take.
+pub(crate) fn notes(
+    object: &ObjectRef,
+    problems: &[Problem],
+    rejects: &[Reject],
+) -> BTreeSet<Note> {
+    let problems = problems
+        .iter()
+        .map(|problem| Note::new(problem.reason.as_str(), &problem.message));
+    let rejects = rejects.iter().filter_map(|reject| {
+        let Origin { object: of, field } = &reject.origin;
+        (of == object).then(|| Note::new("Rejected", &format!("{field}: {}", reject.reason)))
+    });
+    let mut all: Vec<Note> = problems.chain(rejects).collect();
+    if all.len() > NOTES {
+        let rest = all.len() - (NOTES - 1);
+        all.truncate(NOTES - 1);
+        let text = format!("{rest} more problems are listed by /debug/routes and `lockgate check`");
+        all.push(Note::new("MoreProblems", &text));
+    }
+    all.into_iter().collect()
+}
+
+/// From when to when a certificate is valid, in seconds since 1970.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Validity {
+    pub(crate) not_before: i64,
+    pub(crate) not_after: i64,
+}
+
+/// A warning starts this long before a certificate's end, in seconds.
+const SOON: i64 = 14 * 24 * 60 * 60;
+
+/// The note about a certificate that has expired, is not valid yet, or expires soon.
+///
+/// Soon is 14 days, or a sixth of its whole life if that is less: certificates that live for days are renewed late.
+pub(crate) fn expiry(secret: &NamespacedName, validity: Validity, now: Timestamp) -> Option<Note> {
+    let Validity {
+        not_before,
+        not_after,
+    } = validity;
+    let seconds = now.as_second();
+    let at = |second: i64| {
+        Timestamp::from_second(second).map_or_else(|_| second.to_string(), |at| at.to_string())
+    };
+    let soon = SOON.min(not_after.saturating_sub(not_before) / 6);
+    if seconds >= not_after {
+        let end = at(not_after);
+        let text = format!(
+            "spec.tls: the certificate in Secret {secret} expired at {end}; it is still served and clients refuse it"
+        );
+        Some(Note::new("CertificateExpired", &text))
+    } else if seconds < not_before {
+        let start = at(not_before);
+        let text = format!(
+            "spec.tls: the certificate in Secret {secret} is not valid before {start}; clients refuse it until then"
+        );
+        Some(Note::new("CertificateNotYetValid", &text))
+    } else if not_after.saturating_sub(seconds) <= soon {
+        let end = at(not_after);
+        let text = format!(
+            "spec.tls: the certificate in Secret {secret} expires at {end}; renew it before then"
+        );
+        Some(Note::new("CertificateExpiring", &text))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use translate::{Reason, Severity};
+
+    use super::*;
+
+    fn set(addresses: &[&str]) -> BTreeSet<Address> {
+        addresses.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn service(value: Value) -> Service {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_type_of_the_service_decides_which_addresses_are_published() {
+        let publish = Publish::Service(NamespacedName::new("lockgate", "gateway"));
+        for (spec, wanted) in [
+            (
+                json!({"spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "externalIPs": ["192.0.2.9"]},
+                    "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "LB.example.com"}]}}}),
+                set(&["192.0.2.1", "192.0.2.9", "lb.example.com"]),
+            ),
+            (
+                json!({"spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1"}}),
+                set(&[]),
+            ),
+            (
+                json!({"spec": {"type": "NodePort", "clusterIP": "10.0.0.1", "externalIPs": ["2001:db8::1"]}}),
+                set(&["2001:db8::1"]),
+            ),
+            (
+                json!({"spec": {"type": "NodePort", "clusterIP": "10.0.0.1"}}),
+                set(&["10.0.0.1"]),
+            ),
+            (
+                json!({"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}}),
+                set(&["10.0.0.1"]),
+            ),
+            (json!({"spec": {"clusterIP": "None"}}), set(&[])),
+            (
+                json!({"spec": {"type": "ExternalName", "externalName": "gateway.example.com"}}),
+                set(&["gateway.example.com"]),
+            ),
+        ] {
+            let service = service(spec.clone());
+            assert_eq!(addresses(&publish, Some(&service)), Some(wanted), "{spec}");
+        }
+        assert_eq!(
+            addresses(&publish, None),
+            None,
+            "unknown is not the same as none"
+        );
+        assert_eq!(addresses(&Publish::Nothing, None), None);
+        let fixed = Publish::Addresses(set(&["192.0.2.1"]));
+        assert_eq!(addresses(&fixed, None), Some(set(&["192.0.2.1"])));
+    }
+
+    #[test]
+    fn an_address_is_an_ip_or_a_name() {
+        for bad in [
+            "",
+            "1.2.3",
+            "-a.test",
+            "a..test",
+            "a_b.test",
+            "*.a.test",
+            "a.test:80",
+        ] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_written_only_on_difference() {
+        let published = Published {
+            now: Some(set(&["192.0.2.1"])),
+            ever: set(&["192.0.2.1", "192.0.2.2"]),
+        };
+        let ours = set(&["192.0.2.1"]);
+        let old = set(&["192.0.2.2"]);
+        let theirs = set(&["198.51.100.7"]);
+        let none = set(&[]);
+        for (claim, current, wanted, why) in [
+            (
+                Claim::Ours,
+                Some(&none),
+                Some(ours.clone()),
+                "ours and empty",
+            ),
+            (
+                Claim::Ours,
+                Some(&old),
+                Some(ours.clone()),
+                "ours and outdated",
+            ),
+            (Claim::Ours, None, Some(ours.clone()), "ours and strange"),
+            (Claim::Ours, Some(&ours), None, "right already"),
+            (
+                Claim::Released,
+                Some(&ours),
+                Some(none.clone()),
+                "it still shows our address",
+            ),
+            (
+                Claim::Released,
+                Some(&old),
+                Some(none.clone()),
+                "it shows an earlier address of ours",
+            ),
+            (
+                Claim::Released,
+                Some(&theirs),
+                None,
+                "its new controller has written",
+            ),
+            (Claim::Released, Some(&none), None, "empty already"),
+            (Claim::Released, None, None, "strange"),
+            (Claim::Foreign, Some(&ours), None, "it never was ours"),
+        ] {
+            assert_eq!(status(claim, current, &published), wanted, "{why}");
+        }
+        let unknown = Published::default();
+        assert_eq!(
+            status(Claim::Ours, Some(&old), &unknown),
+            None,
+            "no address is known"
+        );
+    }
+
+    #[test]
+    fn patches_name_the_version_that_they_replace() {
+        assert_eq!(
+            status_patch("7", &set(&["lb.example.com", "192.0.2.1", "2001:db8::1"])),
+            json!({
+                "metadata": {"resourceVersion": "7"},
+                "status": {"loadBalancer": {"ingress": [
+                    {"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}, {"hostname": "lb.example.com"},
+                ]}},
+            })
+        );
+        assert_eq!(
+            status_patch("8", &set(&[])),
+            json!({
+                "metadata": {"resourceVersion": "8"},
+                "status": {"loadBalancer": {"ingress": null}},
+            })
+        );
+    }
+
+    #[test]
+    fn the_present_status_is_read_or_recognised_as_foreign() {
+        let ingress = |entries: Value| -> Ingress {
+            serde_json::from_value(json!({"status": {"loadBalancer": {"ingress": entries}}}))
+                .unwrap()
+        };
+        assert_eq!(current(&Ingress::default()), Some(set(&[])));
+        assert_eq!(
+            current(&ingress(
+                json!([{"ip": "192.0.2.1"}, {"hostname": "a.test"}])
+            )),
+            Some(set(&["192.0.2.1", "a.test"]))
+        );
+        let ports = json!([{"ip": "192.0.2.1", "ports": [{"port": 80, "protocol": "TCP"}]}]);
+        assert_eq!(current(&ingress(ports)), None);
+    }
+
+    #[test]
+    fn many_problems_become_few_notes() {
+        let object = ObjectRef::new("Ingress", "a", "b");
+        let problem = |index: usize| Problem {
+            severity: Severity::Error,
+            reason: Reason::InvalidHost,
+            field: "spec".into(),
+            message: format!("spec: problem {index:02}"),
+        };
+        let reject = Reject {
+            origin: Origin::new(object.clone(), "spec.rules[0]"),
+            reason: "too long".to_owned(),
+        };
+        let of_another = Reject {
+            origin: Origin::new(ObjectRef::new("Ingress", "a", "c"), ""),
+            ..reject.clone()
+        };
+        let few = notes(&object, &[problem(0)], &[reject, of_another]);
+        assert_eq!(
+            few.into_iter().collect::<Vec<_>>(),
+            [
+                Note {
+                    reason: "InvalidHost",
+                    message: "spec: problem 00".to_owned()
+                },
+                Note {
+                    reason: "Rejected",
+                    message: "spec.rules[0]: too long".to_owned()
+                },
+            ]
+        );
+        let many: Vec<Problem> = (0..50).map(problem).collect();
+        let many = notes(&object, &many, &[]);
+        assert_eq!(many.len(), 10);
+        assert!(
+            many.iter()
+                .any(|note| note.message.starts_with("41 more problems"))
+        );
+        let long = Note::new("InvalidHost", &"ä".repeat(600));
+        assert_eq!(long.message.len(), 1024);
+        assert_eq!(
+            Note::new("InvalidHost", &"ä€".repeat(600)).message.len(),
+            1022,
+            "whole characters"
+        );
+    }
+
+    #[test]
+    fn certificates_are_noted_before_and_after_their_end() {
+        let secret = NamespacedName::new("shop", "tls");
+        let day = 24 * 60 * 60;
+        let validity = Validity {
+            not_before: 1_000 * day,
+            not_after: 1_090 * day,
+        };
+        let at = |day_of: i64| Timestamp::from_second(day_of * day).unwrap();
+        let reason = |validity, now| expiry(&secret, validity, now).map(|note| note.reason);
+        assert_eq!(reason(validity, at(999)), Some("CertificateNotYetValid"));
+        assert_eq!(reason(validity, at(1_075)), None);
+        assert_eq!(reason(validity, at(1_076)), Some("CertificateExpiring"));
+        assert_eq!(reason(validity, at(1_090)), Some("CertificateExpired"));
+        let short = Validity {
+            not_before: 1_000 * day,
+            not_after: 1_006 * day,
+        };
+        assert_eq!(reason(short, at(1_004)), None, "half of its life is left");
+        assert_eq!(reason(short, at(1_005)), Some("CertificateExpiring"));
+        assert_eq!(
+            expiry(&secret, validity, at(1_080)).unwrap().message,
+            "spec.tls: the certificate in Secret shop/tls expires at 1972-12-26T00:00:00Z; renew it before then"
+        );
+    }
+}
