@@ -254,11 +254,16 @@ impl ProxyHttp for Proxy {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        headers::to_client(context(ctx)?, &mut ResponseFields(response));
+        let context = context(ctx)?;
+        if context.connection.draining() {
+            // The drain began while the backend was working: the client is to know that this was the last response.
+            session.set_keepalive(None);
+        }
+        headers::to_client(context, &mut ResponseFields(response));
         Ok(())
     }
 

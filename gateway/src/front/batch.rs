@@ -197,6 +197,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Batch<S> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -211,6 +213,7 @@ mod tests {
     struct Counted {
         inner: DuplexStream,
         writes: Vec<usize>,
+        total: Arc<AtomicUsize>,
     }
 
     impl AsyncRead for Counted {
@@ -240,6 +243,7 @@ mod tests {
             let bytes = bufs.iter().map(|buf| &buf[..]).collect::<Vec<_>>().concat();
             let length = ready!(Pin::new(&mut self.inner).poll_write(cx, &bytes))?;
             self.writes.push(length);
+            self.total.fetch_add(1, Ordering::Relaxed);
             Poll::Ready(Ok(length))
         }
 
@@ -257,6 +261,7 @@ mod tests {
         let counted = Counted {
             inner: ours,
             writes: Vec::new(),
+            total: Arc::default(),
         };
         (Batch::new(counted, flush), theirs)
     }
@@ -380,18 +385,22 @@ mod tests {
     const STREAMS: usize = 20;
     const BODY: usize = 100_000;
 
-    /// An HTTP/2 server on a batch: answers every request with `BODY` bytes, asks the client to go after the last one.
-    async fn serve_h2(batch: Batch<Counted>) {
+    /// An HTTP/2 server on a batch: answers every request with `length` bytes, asks the client to go after the last one.
+    async fn serve_h2(batch: Batch<Counted>, length: usize) {
         let mut connection = h2::server::handshake(batch).await.unwrap();
         let mut served = 0;
         while let Some(request) = connection.accept().await {
-            let (request, mut respond) = request.unwrap();
+            let Ok((request, mut respond)) = request else {
+                // The client went as it was asked to, before our last word.
+                assert_eq!(served, STREAMS);
+                return;
+            };
             assert!(request.uri().path().starts_with('/'));
             tokio::spawn(async move {
                 let mut body = respond
                     .send_response(http::Response::new(()), false)
                     .unwrap();
-                let mut left = BODY;
+                let mut left = length;
                 while left > 0 {
                     body.reserve_capacity(left.min(10_000));
                     let room = poll_fn(|cx| body.poll_capacity(cx)).await.unwrap().unwrap();
@@ -412,39 +421,56 @@ mod tests {
         // A pipe that is smaller than a frame, one that is about a frame, and one that is never full.
         for pipe in [1000, 20_000, 1 << 22] {
             let (batch, client) = batch(Flush::NextTurn, pipe);
-            let server = tokio::spawn(serve_h2(batch));
-            let (requests, connection) = h2::client::handshake(client).await.unwrap();
-            let connection = tokio::spawn(connection);
-            let exchanges = (0..STREAMS).map(|number| {
-                let mut requests = requests.clone();
-                async move {
-                    let request = http::Request::get(format!("http://a.test/{number}"));
-                    let (response, _) = requests
-                        .send_request(request.body(()).unwrap(), true)
-                        .unwrap();
-                    let mut body = response.await.unwrap().into_body();
-                    let mut length = 0;
-                    while let Some(chunk) = body.data().await {
-                        let chunk = chunk.unwrap();
-                        length += chunk.len();
-                        body.flow_control().release_capacity(chunk.len()).unwrap();
-                    }
-                    length
-                }
-            });
-            let all = timeout(Duration::from_secs(20), join_all(exchanges));
-            assert_eq!(all.await.unwrap(), [BODY; STREAMS], "pipe of {pipe}");
-            drop(requests);
-            // The GOAWAY arrives, the client goes, the server ends.
-            timeout(Duration::from_secs(5), connection)
-                .await
-                .unwrap()
-                .unwrap()
-                .unwrap();
+            let server = tokio::spawn(serve_h2(batch, BODY));
+            assert_eq!(ask_h2(client).await, [BODY; STREAMS], "pipe of {pipe}");
             timeout(Duration::from_secs(5), server)
                 .await
                 .unwrap()
                 .unwrap();
         }
+    }
+
+    /// Sends `STREAMS` requests at once, then waits for the server to end the connection. Returns the lengths of the
+    /// answers.
+    async fn ask_h2(client: DuplexStream) -> Vec<usize> {
+        let (requests, connection) = h2::client::handshake(client).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let exchanges = (0..STREAMS).map(|number| {
+            let mut requests = requests.clone();
+            async move {
+                let request = http::Request::get(format!("http://a.test/{number}"));
+                let (response, _) = requests
+                    .send_request(request.body(()).unwrap(), true)
+                    .unwrap();
+                let mut body = response.await.unwrap().into_body();
+                let mut length = 0;
+                while let Some(chunk) = body.data().await {
+                    let chunk = chunk.unwrap();
+                    length += chunk.len();
+                    body.flow_control().release_capacity(chunk.len()).unwrap();
+                }
+                length
+            }
+        });
+        let lengths = timeout(Duration::from_secs(20), join_all(exchanges));
+        let lengths = lengths.await.unwrap();
+        // `requests` still lives: only a GOAWAY makes the client go.
+        let ended = timeout(Duration::from_secs(5), connection);
+        ended.await.unwrap().unwrap().unwrap();
+        lengths
+    }
+
+    #[tokio::test]
+    async fn responses_of_many_streams_share_their_writes() {
+        let (batch, client) = batch(Flush::NextTurn, 1 << 20);
+        let writes = Arc::clone(&batch.inner.total);
+        let server = tokio::spawn(serve_h2(batch, 100));
+        assert_eq!(ask_h2(client).await, [100; STREAMS]);
+        server.await.unwrap();
+        let writes = writes.load(Ordering::Relaxed);
+        assert!(
+            writes < STREAMS / 2,
+            "{writes} writes for {STREAMS} responses"
+        );
     }
 }
