@@ -112,8 +112,9 @@ pub struct TlsPolicy {
     /// The lowest version that is accepted.
     #[serde(default)]
     pub min_version: TlsVersion,
-    /// Cipher suites by their IANA names, best first; empty for the library's own list. Names that the library does
-    /// not have reject the host.
+    /// Cipher suites by their IANA names, best first; empty for the library's own list. A name that the library does
+    /// not have closes the host: its handshakes are refused. A list that names no suite of TLS 1.3 leaves those of
+    /// TLS 1.3 as they are.
     #[serde(default)]
     pub cipher_suites: Vec<String>,
     /// Is HTTP/2 offered?

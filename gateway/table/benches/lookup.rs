@@ -1,5 +1,4 @@
 //! How long it takes to find a route, and the TLS settings of a server name.
-#![expect(missing_docs, reason = "criterion's macros make the entry point")]
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark has nothing to recover from"
