@@ -1,0 +1,22 @@
+//! What happens to requests: real sockets, real clients, real backends.
+
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod endpoints;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod forwarding;
+#[cfg(test)]
+mod logging;
+#[cfg(test)]
+mod protocols;
+#[cfg(test)]
+mod routing;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod swaps;
