@@ -190,7 +190,7 @@ pub(super) fn text(out: &mut Vec<u8>, facts: &Facts<'_>, clock: &mut Clock) {
         out.extend_from_slice(b"- - - -");
     } else {
         list(out, &context.tries, |out, attempt| {
-            show(out, attempt.address())
+            show(out, attempt.address());
         });
         show(out, format_args!(" {} ", facts.outcome.upstream_received));
         list(out, &context.tries, |out, attempt| {
@@ -350,7 +350,7 @@ fn needs_escape(byte: u8) -> bool {
 /// As nginx escapes what it logs.
 fn escape_text(out: &mut Vec<u8>, bytes: &[u8]) {
     for &byte in bytes {
-        if byte < 0x20 || byte >= 0x7f || matches!(byte, b'"' | b'\\') {
+        if !(0x20..0x7f).contains(&byte) || matches!(byte, b'"' | b'\\') {
             show(out, format_args!("\\x{byte:02X}"));
         } else {
             out.push(byte);
@@ -451,7 +451,7 @@ mod tests {
             object.bytes("a", given);
             object.number("b", 1);
             object.close();
-            assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+            assert_eq!(out.split(|byte| *byte == b'\n').count(), 2);
             let parsed: serde_json::Value = serde_json::from_slice(&out).unwrap();
             assert_eq!(parsed["a"], want);
             assert_eq!(parsed["b"], 1);

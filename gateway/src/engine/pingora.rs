@@ -432,6 +432,10 @@ async fn write_answer(
     session.write_response_body(body, true).await
 }
 
+#[expect(
+    clippy::unnecessary_box_returns,
+    reason = "Pingora's results hold boxed errors"
+)]
 fn failed(context: &mut RequestContext, reason: Reason) -> Box<Error> {
     let status = reason.status().as_u16();
     context.fail(reason);
@@ -478,6 +482,15 @@ fn fault(kind: &ErrorType) -> Fault {
         | ErrorType::H2Error
         | ErrorType::H2Downgrade
         | ErrorType::InvalidH2 => Fault::Invalid,
-        _ => Fault::Other,
+        ErrorType::AcceptError
+        | ErrorType::HTTPStatus(_)
+        | ErrorType::FileOpenError
+        | ErrorType::FileCreateError
+        | ErrorType::FileReadError
+        | ErrorType::FileWriteError
+        | ErrorType::InternalError
+        | ErrorType::UnknownError
+        | ErrorType::Custom(_)
+        | ErrorType::CustomCode(..) => Fault::Other,
     }
 }

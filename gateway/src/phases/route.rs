@@ -137,7 +137,7 @@ fn check_policy(context: &RequestContext, host: &str) -> Result<(), Reason> {
 
 /// The authority that the request is for: that of an absolute target, of HTTP/2's `:authority`, or the `Host` field.
 /// Where more than one is given, they have to be equal.
-fn authority<'a>(head: Head<'a>) -> Result<&'a str, Reason> {
+fn authority(head: Head<'_>) -> Result<&str, Reason> {
     let host = single_host(&head.parts.headers)?;
     let target = absolute_authority(head.target)?
         .or_else(|| head.parts.uri.authority().map(http::uri::Authority::as_str));

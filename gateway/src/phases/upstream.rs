@@ -63,14 +63,12 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
     let resolved = match &*target.backend.endpoints {
         EndpointSet::Addresses(_) => None,
         EndpointSet::Dns { host, .. } => {
-            let name = match worker.picker.name(target.slot, &target.backend) {
-                Some(name) => name,
-                None => {
-                    let name = worker.shared.resolver.name(host);
-                    worker.picker.remember_name(target.slot, &name);
-                    name
-                }
-            };
+            let known = worker.picker.name(target.slot, &target.backend);
+            let name = known.unwrap_or_else(|| {
+                let name = worker.shared.resolver.name(host);
+                worker.picker.remember_name(target.slot, &name);
+                name
+            });
             let addresses = worker.shared.resolver.addresses(&name).await;
             Some(addresses.map_err(|error| match error {
                 Unresolved::Failed => Reason::DnsFailed,

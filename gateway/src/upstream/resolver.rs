@@ -16,9 +16,9 @@ const WAIT: Duration = Duration::from_secs(5);
 const FAILURE: Duration = Duration::from_secs(2);
 /// Bounds for what a time-to-live may say.
 const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_hours(1);
 /// How long an answer that ran out may still serve while new ones fail.
-const STALE: Duration = Duration::from_secs(3600);
+const STALE: Duration = Duration::from_hours(1);
 
 /// Why a name has no addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

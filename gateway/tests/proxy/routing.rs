@@ -91,19 +91,15 @@ async fn a_long_path_is_refused_and_a_hostile_one_is_logged_safely() {
             ))
             .await;
         let want = format!("HTTP/1.1 {status} ");
-        assert!(answer.starts_with(&want), "{length}: {}", &answer[..100]);
+        assert!(answer.starts_with(&want), "{length}");
     }
     for (path, logged) in [
         ("/\"quoted'%22%0a", "/\"quoted'%22%0a"),
         ("/a\tb%00", "/a%09b%00"),
-        ("/<b>%5C", "/<b>%5C"),
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
         let answer = site.raw(request).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
-        if path.contains('\t') {
-            continue;
-        }
         assert_eq!(site.log.of(logged).await["reason"], "bad-path");
     }
 }

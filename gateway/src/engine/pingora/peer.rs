@@ -11,7 +11,7 @@ use pingora::utils::tls::{WrappedX509, parse_x509};
 use crate::phases::upstream::Upstream;
 
 /// How long an unused connection to an endpoint is kept.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// Requests at once on one HTTP/2 connection to an endpoint. Pingora's default is one.
 const STREAMS: usize = 100;
 /// What an endpoint may send on one stream, and on one connection, before a slow client has taken it. Pingora's
