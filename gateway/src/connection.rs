@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use model::ListenerName;
@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     pub(crate) http2: bool,
     /// Until when the client must have sent something.
     pub(crate) deadline: Arc<Deadline>,
+    /// The last request was answered before it had come in full.
+    pub(crate) linger: AtomicBool,
     pub(crate) slot: Slot,
 }
 
@@ -55,6 +57,8 @@ impl Connection {
     pub(crate) fn request_started(&self) {
         self.deadline.requests.fetch_add(1, Ordering::Relaxed);
         self.deadline.clear();
+        // What was left of the request before has been read after all.
+        self.linger.store(false, Ordering::Relaxed);
     }
 
     /// A request is done. On HTTP/1 the client now has the idle time to send the next one; an HTTP/2 connection is
@@ -64,6 +68,16 @@ impl Connection {
         if !self.http2 {
             self.deadline.arm_idle();
         }
+    }
+
+    /// A request is done and the client may still be sending it: the socket is not to be closed at once.
+    pub(crate) fn linger(&self) {
+        self.linger.store(!self.http2, Ordering::Relaxed);
+    }
+
+    /// Is the socket to stay for what the client still sends?
+    pub(crate) fn lingers(&self) -> bool {
+        self.linger.load(Ordering::Relaxed)
     }
 
     /// Is this connection to end with the response that is being made?

@@ -338,6 +338,9 @@ impl ProxyHttp for Proxy {
             upstream_received: session.upstream_body_bytes_received(),
         };
         log::finish(context, &self.worker, &outcome);
+        if !session.is_body_done() {
+            context.connection.linger();
+        }
         context.connection.request_finished();
     }
 

@@ -63,6 +63,11 @@ impl<S: AsyncWrite + Unpin> Batch<S> {
         }
     }
 
+    /// The writer, without what is held.
+    pub(crate) fn into_inner(self) -> S {
+        self.inner
+    }
+
     /// Hands everything that is held to the inner writer.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {

@@ -5,20 +5,25 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{SocketDigest, Stream};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::connection::Connection;
 use crate::front::batch::{Batch, Flush};
-use crate::front::guard::{Digests, GuardIo};
+use crate::front::guard::{Digests, GuardIo, Linger, SHUTDOWN_TIMEOUT};
 
 /// How an HTTP/2 connection begins; RFC 9113, section 3.4.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a client may go on sending a request that has been answered already.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Room for what clients send first: a `ClientHello` or a request.
 const FIRST_READ: usize = 4096;
@@ -186,6 +191,13 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    fn into_socket(self) -> Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.into_inner().0,
+        }
+    }
+
     fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,
@@ -249,6 +261,17 @@ impl AsyncWrite for Transport {
     }
 }
 
+impl Linger for Batch<Transport> {
+    async fn linger(mut self) {
+        let _ = timeout(SHUTDOWN_TIMEOUT, self.shutdown()).await;
+        // Nobody decrypts what nobody wants.
+        let mut socket = self.into_inner().into_socket().stream;
+        let mut buffer = vec![0; READ_AHEAD];
+        let discard = async { while socket.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+        let _ = timeout(LINGER, discard).await;
+    }
+}
+
 /// The stream that an engine serves: deadlines on what is read, few and large writes.
 pub(crate) fn session(transport: Transport, connection: Arc<Connection>) -> Stream {
     let fd = transport.socket().stream.as_raw_fd();
@@ -284,7 +307,6 @@ pub(crate) fn session(transport: Transport, connection: Arc<Connection>) -> Stre
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     use super::*;

@@ -16,13 +16,14 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::connection::{Awaited, Connection};
 use crate::telemetry;
 
 /// How long the farewell of a connection may take: TLS wants to send an alert, and the client may not read.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What Pingora asks a stream about.
 pub(crate) struct Digests {
@@ -39,8 +40,9 @@ pub(crate) struct Digests {
 /// The deadline is absolute, so that a client that sends one byte a second does not move it. It is looked at when
 /// bytes arrive and, by a timer, when none do. It must be set before the read that it is meant for: setting it does
 /// not wake a reader.
-pub(crate) struct GuardIo<S> {
-    inner: S,
+pub(crate) struct GuardIo<S: Linger> {
+    /// There until the drop.
+    inner: Option<S>,
     connection: Arc<Connection>,
     digests: Digests,
     established: SystemTime,
@@ -48,16 +50,29 @@ pub(crate) struct GuardIo<S> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> GuardIo<S> {
+/// A stream that can be closed without a reset.
+pub(crate) trait Linger: Unpin + Send + 'static {
+    /// Says goodbye, then throws away what the client still sends, for a while.
+    fn linger(self) -> impl Future<Output = ()> + Send;
+}
+
+impl<S: Linger> GuardIo<S> {
     /// Guards `inner` by the deadline of `connection`.
     pub(crate) fn new(inner: S, connection: Arc<Connection>, digests: Digests) -> Self {
         Self {
-            inner,
+            inner: Some(inner),
             connection,
             digests,
             established: SystemTime::now(),
             timer: None,
         }
+    }
+
+    fn inner(&mut self) -> io::Result<Pin<&mut S>> {
+        self.inner
+            .as_mut()
+            .map(Pin::new)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Ready when `at` has come.
@@ -92,14 +107,14 @@ impl<S> GuardIo<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for GuardIo<S> {
+impl<S: AsyncRead + Linger> AsyncRead for GuardIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let read = self.inner()?.poll_read(cx, buf);
         if read.is_pending() && self.connection.deadline.get().is_none() {
             self.connection.nothing_to_read();
         }
@@ -126,13 +141,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardIo<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for GuardIo<S> {
+impl<S: AsyncWrite + Linger> AsyncWrite for GuardIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        self.inner()?.poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -140,37 +155,37 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardIo<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        self.inner()?.poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.inner.as_ref().is_some_and(S::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        self.inner()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        self.inner()?.poll_shutdown(cx)
     }
 }
 
 #[async_trait]
-impl<S: AsyncWrite + Send + Unpin> Shutdown for GuardIo<S> {
+impl<S: AsyncWrite + Linger> Shutdown for GuardIo<S> {
     async fn shutdown(&mut self) {
         // The connection ends in any case; a failure has nobody to hear of it.
-        let _ = timeout(SHUTDOWN_TIMEOUT, AsyncWriteExt::shutdown(&mut self.inner)).await;
+        let _ = timeout(SHUTDOWN_TIMEOUT, AsyncWriteExt::shutdown(self)).await;
     }
 }
 
-impl<S> UniqueID for GuardIo<S> {
+impl<S: Linger> UniqueID for GuardIo<S> {
     fn id(&self) -> UniqueIDType {
         self.digests.id
     }
 }
 
-impl<S> Ssl for GuardIo<S> {
+impl<S: Linger> Ssl for GuardIo<S> {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
         self.digests.tls.clone()
     }
@@ -181,7 +196,7 @@ impl<S> Ssl for GuardIo<S> {
     }
 }
 
-impl<S> GetTimingDigest for GuardIo<S> {
+impl<S: Linger> GetTimingDigest for GuardIo<S> {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         vec![Some(TimingDigest {
             established_ts: self.established,
@@ -190,23 +205,41 @@ impl<S> GetTimingDigest for GuardIo<S> {
     }
 }
 
-impl<S> GetProxyDigest for GuardIo<S> {
+impl<S: Linger> GetProxyDigest for GuardIo<S> {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl<S> GetSocketDigest for GuardIo<S> {
+impl<S: Linger> GetSocketDigest for GuardIo<S> {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.digests.socket))
     }
 }
 
+/// A request that was answered before it had come in full leaves bytes behind, read or still on their way. Closing the
+/// socket then would reset the connection, and the client could lose the answer (RFC 9112, section 9.6).
+impl<S: Linger> Drop for GuardIo<S> {
+    fn drop(&mut self) {
+        if !self.connection.lingers() {
+            return;
+        }
+        if let (Some(inner), Ok(runtime)) = (self.inner.take(), Handle::try_current()) {
+            let connection = Arc::clone(&self.connection);
+            runtime.spawn(async move {
+                inner.linger().await;
+                // Counted until here.
+                drop(connection);
+            });
+        }
+    }
+}
+
 /// Not offered: the front has looked at the first bytes already.
 #[async_trait]
-impl<S: Send> Peek for GuardIo<S> {}
+impl<S: Linger> Peek for GuardIo<S> {}
 
-impl<S> fmt::Debug for GuardIo<S> {
+impl<S: Linger> fmt::Debug for GuardIo<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GuardIo")
             .field("client", &self.connection.client)
@@ -217,6 +250,7 @@ impl<S> fmt::Debug for GuardIo<S> {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::atomic::AtomicBool;
 
     use model::ListenerName;
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
@@ -225,6 +259,13 @@ mod tests {
     use super::*;
     use crate::connection::Deadline;
     use crate::drain::Tracker;
+
+    impl Linger for DuplexStream {
+        async fn linger(mut self) {
+            let mut rest = Vec::new();
+            let _ = self.read_to_end(&mut rest).await;
+        }
+    }
 
     const SHORT: Duration = Duration::from_millis(80);
     const LONG: Duration = Duration::from_mins(10);
@@ -245,6 +286,7 @@ mod tests {
             tls: None,
             http2,
             deadline: Arc::new(Deadline::new(Instant::now(), header, idle)),
+            linger: AtomicBool::new(false),
             slot: Tracker::new(1).open().unwrap(),
         };
         let digests = Digests {
@@ -278,7 +320,7 @@ mod tests {
         let (mut guard, _client) = guard(SHORT, LONG, false);
         let (length, kind, after) = read_all(&mut guard).await;
         assert_eq!((length, kind), (0, io::ErrorKind::TimedOut));
-        assert!(after >= SHORT - Duration::from_millis(1), "after {after:?}");
+        assert!(after + Duration::from_millis(1) >= SHORT, "after {after:?}");
     }
 
     #[tokio::test]
@@ -339,6 +381,33 @@ mod tests {
         assert!(timeout(SHORT * 3, guard.read_u8()).await.is_err());
         client.write_all(b"x").await.unwrap();
         assert_eq!(guard.read_u8().await.unwrap(), b'x');
+    }
+
+    #[tokio::test]
+    async fn a_half_read_request_is_read_after_the_end() {
+        for lingers in [false, true] {
+            let (guard, mut client) = guard(LONG, LONG, false);
+            if lingers {
+                guard.connection.linger();
+            }
+            let connection = Arc::downgrade(&guard.connection);
+            drop(guard);
+            // More than the pipe holds.
+            let sent = timeout(Duration::from_secs(5), client.write_all(&[b'x'; 5000]));
+            assert_eq!(sent.await.unwrap().is_ok(), lingers);
+            assert_eq!(
+                connection.upgrade().is_some(),
+                lingers,
+                "it counts meanwhile"
+            );
+            drop(client);
+            let gone = async {
+                while connection.upgrade().is_some() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(5), gone).await.unwrap();
+        }
     }
 
     #[tokio::test]

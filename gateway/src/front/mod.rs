@@ -13,6 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -238,6 +239,7 @@ impl Front {
                 limits.header_timeout,
                 limits.idle_timeout,
             )),
+            linger: AtomicBool::new(false),
             slot: arrival.slot,
         });
         let stream = conn::session(transport, Arc::clone(&connection));

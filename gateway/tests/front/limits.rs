@@ -3,6 +3,8 @@
 use std::net::{SocketAddr, TcpListener};
 
 use gateway::{Gateway, Limits, Settings};
+use model::{KeyAlgorithm, TlsPolicy};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::support::*;
 
@@ -96,5 +98,34 @@ async fn both_families_are_served() {
             .await
             .unwrap()
             .unwrap();
+    }
+}
+
+/// Sends a large body to a route that does not exist, and reads only then.
+async fn upload<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> Option<Response> {
+    let head = "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 3000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.ok()?;
+    for _ in 0..30 {
+        stream.write_all(&vec![b'x'; 100_000]).await.ok()?;
+        tokio::task::yield_now().await;
+    }
+    stream.flush().await.ok()?;
+    soon(answer(&mut stream)).await
+}
+
+#[tokio::test]
+async fn an_answer_survives_what_the_client_still_sends() {
+    let mut model = empty();
+    let own = certificate("default", KeyAlgorithm::Ecdsa);
+    serve_tls(&mut model, "default", &[&own], TlsPolicy::default());
+    let site = Site::start(model);
+    // The answer is written when the header has been read. Closing the socket with bytes unread would reset the
+    // connection, and the answer would be lost on its way.
+    for _ in 0..5 {
+        let response = upload(site.plain().await).await.expect("over TCP");
+        assert_eq!(response.status, 404);
+        let stream = site.tls("a.test", &Client::default().config()).await;
+        let response = upload(stream.unwrap()).await.expect("over TLS");
+        assert_eq!(response.status, 404);
     }
 }
