@@ -55,13 +55,10 @@ spec:
     for (ingress, texts) in [
         (
             "no-service",
-            ["absent", "spec.rules[0].http.paths[0].backend.service"],
+            ["absent", "spec.rules[0].http.paths[0].backend"],
         ),
         ("no-secret", ["absent-tls", "spec.tls[0].secretName"]),
-        (
-            "no-port",
-            ["grpc", "spec.rules[0].http.paths[0].backend.service.port"],
-        ),
+        ("no-port", ["grpc", "spec.rules[0].http.paths[0].backend"]),
         (
             "resource",
             ["resource", "spec.rules[0].http.paths[0].backend"],
