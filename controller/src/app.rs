@@ -268,7 +268,7 @@ impl App {
             Arc::clone(&running),
             fail,
         ));
-        let live = Arc::clone(&running);
+        let live = Arc::downgrade(&running);
         tasks.spawn(admin::serve(
             listener,
             Arc::new(Admin {
@@ -279,7 +279,11 @@ impl App {
                 expiry: Arc::clone(&shared.expiry),
                 metrics: metrics.clone(),
                 max_series: settings.max_series,
-                endpoints: Box::new(move || live.get().map(endpoints).unwrap_or_default()),
+                endpoints: Box::new(move || {
+                    let running = live.upgrade();
+                    let running = running.as_ref().and_then(|running| running.get());
+                    running.map(endpoints).unwrap_or_default()
+                }),
             }),
         ));
         tasks.spawn(async move {
@@ -375,12 +379,30 @@ impl App {
             }
         }
         self.lifecycle.advance(Phase::Stopped);
+        self.join_workers().await;
         let farewell = async { while self.reporters.join_next().await.is_some() {} };
         if timeout(FAREWELL, farewell).await.is_err() {
             warn!("Status reporting did not end in time");
         }
         info!("Ended");
         ended
+    }
+}
+
+impl App {
+    /// Waits until the workers have ended and the last line of the access log is written.
+    async fn join_workers(&mut self) {
+        let running = Arc::into_inner(std::mem::take(&mut self.running));
+        let Some(running) = running.and_then(OnceLock::into_inner) else {
+            return;
+        };
+        let joined = tokio::task::spawn_blocking(move || running.join());
+        match timeout(FAREWELL, joined).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => warn!(%error, "A worker did not end as it should"),
+            Ok(Err(error)) => warn!(%error, "Waiting for the workers failed"),
+            Err(_elapsed) => warn!("The workers did not end in time"),
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) trait PassObserver: Send {
 pub struct Progress {
     /// Passes since the start, also those that changed nothing.
     pub passes: u64,
+    /// Reports of what is wrong with the files of a folder.
+    pub reports: u64,
     /// The table that is served; 0 before the first full sync.
     pub generation: u64,
 }
@@ -161,7 +163,12 @@ impl Reconciler {
                 let first = self.state.span.map_or(at, |(first, _)| first);
                 self.state.span = Some((first, at));
             }
-            SourceEvent::FileProblems(problems) => self.shared.problems.update_files(problems),
+            SourceEvent::FileProblems(problems) => {
+                self.shared.problems.update_files(problems);
+                self.shared
+                    .progress
+                    .send_modify(|progress| progress.reports += 1);
+            }
             SourceEvent::Listed => {
                 self.translate();
                 // Also when it is the empty set: the source waits for it.

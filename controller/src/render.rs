@@ -200,8 +200,8 @@ impl Manifests {
                 .into_iter()
                 .map(|problem| FileProblem::new(file, problem)),
         );
-        for object in parsed.objects {
-            self.add(Change::Apply(object), file, None);
+        for (object, line) in parsed.objects.into_iter().zip(parsed.lines) {
+            self.add(Change::Apply(object), file, Some(line));
         }
     }
 

@@ -21,6 +21,8 @@ use crate::{Object, Severity};
 pub struct Parsed {
     /// The objects, in the order of the stream.
     pub objects: Vec<Object>,
+    /// The line of the stream at which each of the objects begins, counted from 1.
+    pub lines: Vec<usize>,
     /// What could not be read, or will have no effect.
     pub problems: Vec<ManifestProblem>,
 }
@@ -80,6 +82,11 @@ struct Sink<'a> {
 impl Sink<'_> {
     fn error(&mut self, line: usize, message: String) {
         self.problem(line, message, Severity::Error);
+    }
+
+    fn object(&mut self, line: usize, object: Object) {
+        self.parsed.objects.push(object);
+        self.parsed.lines.push(line);
     }
 
     fn warning(&mut self, line: usize, message: String) {

@@ -31,6 +31,9 @@ const WRITING: Duration = if cfg!(target_os = "linux") {
 /// A new folder may have been filled before it was watched.
 const NEW_FOLDER: Duration = Duration::from_millis(250);
 
+/// A writer is done with a file.
+const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+
 /// Files to look at, and when.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -84,14 +87,14 @@ impl Pending {
             return;
         }
         if is_mount(relative) {
-            if !kind.is_access() {
+            if !kind.is_access() || kind == CLOSED {
                 self.all_at(now + SETTLE);
             }
             return;
         }
         let manifest = is_manifest(relative);
         match kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) if manifest => {
+            CLOSED if manifest => {
                 self.writing.remove(relative);
                 self.read_at(relative, now + SETTLE);
             }
@@ -213,7 +216,6 @@ mod tests {
     }
 
     const WRITE: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
-    const CLOSE: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
     const FROM: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::From));
     const TO: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::To));
 
@@ -241,7 +243,7 @@ mod tests {
             None,
             "still open"
         );
-        pending.note(Path::new(ROOT), &event(CLOSE, "a.yaml"), now);
+        pending.note(Path::new(ROOT), &event(CLOSED, "a.yaml"), now);
         assert_eq!(
             pending.take(now),
             None,
@@ -284,7 +286,7 @@ mod tests {
         for (kind, name, all, why) in [
             (TO, "..data", true, "a ConfigMap mount was swapped"),
             (
-                CLOSE,
+                CLOSED,
                 "..2026/a.yaml",
                 true,
                 "its files are read through their links",

@@ -251,7 +251,8 @@ impl Folder {
                 .map(|problem| FileProblem::new(path, problem))
                 .collect(),
         };
-        for (object, line) in parsed.objects.into_iter().map(|object| (object, None)) {
+        for (object, line) in parsed.objects.into_iter().zip(parsed.lines) {
+            let line = Some(line);
             let reference = object.reference();
             if file.objects.contains_key(&reference) {
                 file.problems.push(FileProblem {

@@ -88,15 +88,14 @@ fn object(node: &Node, kind: &str, version: Option<&str>, sink: &mut Sink<'_>) {
                 for (key, text) in secret.string_data.take().into_iter().flatten() {
                     data.insert(key, ByteString(text.into_bytes()));
                 }
-                sink.parsed.objects.push(secret.into());
+                sink.object(node.line, secret.into());
             }
         }
         _ => {
             if let Some(endpoints) = typed::<Endpoints>(node, kind, sink) {
-                let slices = endpoints::slices(&endpoints);
-                sink.parsed
-                    .objects
-                    .extend(slices.into_iter().map(Into::into));
+                for slice in endpoints::slices(&endpoints) {
+                    sink.object(node.line, slice.into());
+                }
             }
         }
     }
@@ -107,7 +106,7 @@ where
     T: DeserializeOwned + Serialize + Metadata<Ty = ObjectMeta> + Into<Object>,
 {
     if let Some(object) = typed::<T>(node, kind, sink) {
-        sink.parsed.objects.push(object.into());
+        sink.object(node.line, object.into());
     }
 }
 

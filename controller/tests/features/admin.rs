@@ -1,0 +1,208 @@
+//! What operators see.
+
+use http::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::client::{self, PATIENCE};
+use crate::manifest::{Authority, ingress_tls, secret, service};
+use crate::origin::Origin;
+use crate::world::World;
+
+#[tokio::test]
+async fn health_and_readiness_follow_the_process() {
+    let world = World::start_with(Authority::new(), &[], |settings| {
+        settings.shutdown_delay = PATIENCE;
+    })
+    .await;
+    assert_eq!(world.admin("/healthz").await.status, 200);
+    assert_eq!(world.admin("/readyz").await.status, 200);
+    let (admin, http) = (world.app.admin_address(), world.app.http_addresses()[0]);
+    let mut phase = world.app.phase();
+    let (hurry, hurried) = tokio::sync::oneshot::channel::<()>();
+    let ending = tokio::spawn(world.app.shutdown(async move {
+        let _ = hurried.await;
+    }));
+    phase
+        .wait_for(|phase| *phase == controller::Phase::Leaving)
+        .await
+        .unwrap();
+    let answer = client::get(admin, "admin", "/readyz").await.unwrap();
+    assert_eq!(
+        (answer.status.as_u16(), answer.body.as_str()),
+        (503, "shutting down\n")
+    );
+    assert_eq!(
+        client::get(admin, "admin", "/healthz")
+            .await
+            .unwrap()
+            .status,
+        200
+    );
+    let answer = client::get(http, "a.test", "/").await.unwrap();
+    assert_eq!(answer.status, 404, "it still accepts");
+    hurry.send(()).unwrap();
+    let ended = timeout(PATIENCE, ending).await.unwrap().unwrap();
+    assert_eq!(ended, controller::app::Ended::Hurried);
+}
+
+#[tokio::test]
+async fn the_debug_page_shows_what_is_served_and_no_key() {
+    let origin = Origin::start("web").await;
+    let authority = Authority::new();
+    let pair = authority.sign("shop.test");
+    let files = [
+        (
+            "shop.yaml",
+            ingress_tls("shop", "shop.test", "web", "shop-tls"),
+        ),
+        ("web.yaml", service("web", &[origin.port])),
+        ("secret.yaml", secret("shop-tls", &pair)),
+        (
+            "bad.yaml",
+            ingress_tls("bad", "bad.test", "missing", "missing-tls"),
+        ),
+    ];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let world = World::start_with(authority, &files, |_| {}).await;
+    world.get_tls("shop.test", "/").await.unwrap();
+
+    let json = world.admin("/debug/routes").await;
+    assert_eq!(json.header("content-type"), "application/json");
+    let page: serde_json::Value = serde_json::from_str(&json.body).unwrap();
+    assert_eq!(page["generation"], world.generation());
+    assert_eq!(
+        page["hosts"]["shop.test"][0]["action"]["forward"][0][0],
+        "test/web:80"
+    );
+    let endpoint = format!("127.0.0.1:{}", origin.port);
+    assert_eq!(
+        page["backends"]["test/web:80"]["endpoints"]["addresses"][0]["address"],
+        endpoint
+    );
+    assert!(page["certificates"]["test/shop-tls"]["not_after"].is_i64());
+    assert_eq!(page["live"][0]["address"], endpoint);
+    assert_eq!(page["live"][0]["in_flight"], 0);
+    assert!(!page["problems"].as_array().unwrap().is_empty());
+
+    let table = world.admin("/debug/routes?format=table").await;
+    assert!(table.header("content-type").starts_with("text/plain"));
+    for want in [
+        "shop.test",
+        "test/web:80",
+        &endpoint,
+        "test/shop-tls",
+        "Service test/missing",
+    ] {
+        assert!(table.body.contains(want), "{want} in:\n{}", table.body);
+    }
+    for body in [&json.body, &table.body] {
+        assert!(!body.contains("PRIVATE KEY"));
+        let secret_line = pair.key.lines().nth(1).unwrap();
+        assert!(!body.contains(secret_line));
+    }
+}
+
+#[tokio::test]
+async fn metrics_follow_what_happens() {
+    let origin = Origin::start("web").await;
+    let authority = Authority::new();
+    let files = [
+        (
+            "shop.yaml",
+            ingress_tls("metered", "metered.test", "web", "metered-tls"),
+        ),
+        ("web.yaml", service("web", &[origin.port])),
+        (
+            "secret.yaml",
+            secret("metered-tls", &authority.sign("metered.test")),
+        ),
+    ];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let mut world = World::start_with(authority, &files, |_| {}).await;
+    world.get_tls("metered.test", "/").await.unwrap();
+    let metrics = world.admin("/metrics").await;
+    assert!(
+        metrics
+            .header("content-type")
+            .starts_with("text/plain; version=0.0.4")
+    );
+    for want in [
+        "lockgate_table_generation ",
+        "lockgate_publish_seconds_bucket{",
+        "lockgate_build_info{version=",
+        "lockgate_certificate_expiry_timestamp_seconds{certificate=\"test/metered-tls\"} ",
+        "lockgate_problems{severity=\"error\"} ",
+        "lockgate_requests_total{",
+        "lockgate_tls_handshakes_total{",
+    ] {
+        assert!(
+            metrics.body.lines().any(|line| line.starts_with(want)),
+            "{want} in:\n{}",
+            metrics.body
+        );
+    }
+    let requests = |text: &str| {
+        let lines = text.lines().filter(|line| {
+            line.starts_with("lockgate_requests_total{") && line.contains("metered.test")
+        });
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum::<u64>()
+    };
+    let before = requests(&metrics.body);
+    assert!(before >= 1, "{}", metrics.body);
+    world.get_tls("metered.test", "/").await.unwrap();
+    assert_eq!(requests(&world.admin("/metrics").await.body), before + 1);
+
+    // A certificate that is gone must not raise an alarm one day.
+    world
+        .changed(|folder| std::fs::remove_file(folder.join("shop.yaml")).unwrap())
+        .await;
+    assert!(
+        !world
+            .admin("/metrics")
+            .await
+            .body
+            .contains("test/metered-tls")
+    );
+}
+
+#[tokio::test]
+async fn the_pages_are_not_reachable_through_the_gateway() {
+    let world = World::start(&[]).await;
+    for path in ["/healthz", "/readyz", "/metrics", "/debug/routes"] {
+        assert_eq!(world.get("127.0.0.1", path).await.status, 404, "{path}");
+    }
+    assert_eq!(world.admin("/elsewhere").await.status, 404);
+}
+
+#[tokio::test]
+async fn only_reading_is_allowed_and_large_headers_are_refused() {
+    let world = World::start(&[]).await;
+    for (request, want) in [
+        (
+            format!("{} /healthz HTTP/1.1\r\nhost: a\r\n\r\n", Method::POST),
+            "HTTP/1.1 405",
+        ),
+        (
+            format!(
+                "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+                "x".repeat(70_000)
+            ),
+            "HTTP/1.1 431",
+        ),
+        ("nonsense\r\n\r\n".to_owned(), "HTTP/1.1 400"),
+    ] {
+        let mut stream = TcpStream::connect(world.app.admin_address()).await.unwrap();
+        // It may refuse before everything is sent.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut head = [0; 12];
+        timeout(PATIENCE, stream.read_exact(&mut head))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&head), want);
+    }
+}

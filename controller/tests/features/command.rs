@@ -1,0 +1,174 @@
+//! `lockgate render`, `check`, `version`, `completion`.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use crate::manifest::{ingress, service};
+use crate::world::put;
+
+fn lockgate(arguments: &[&str], folder: &Path, stdin: &str) -> (Option<i32>, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lockgate"))
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(stdin.as_bytes())
+        .unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    put(
+        folder.path(),
+        "shop.yaml",
+        &ingress("shop", "shop.test", &[("/", "web"), ("/cart", "missing")]),
+    );
+    put(folder.path(), "web.yaml", &service("web", &[9001]));
+    folder
+}
+
+#[test]
+fn render_shows_routes_and_problems_in_three_forms() {
+    let folder = folder();
+    let render = |format| {
+        let arguments = ["render", "--manifests", ".", "-o", format];
+        let (code, out, error) = lockgate(&arguments, folder.path(), "");
+        assert_eq!(code, Some(0), "{error}");
+        out
+    };
+    let table = render("table");
+    for want in [
+        "shop.test",
+        "/cart",
+        "test/web:80",
+        "127.0.0.1:9001",
+        "Service test/missing does not exist",
+    ] {
+        assert!(table.contains(want), "{want} in:\n{table}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&render("json")).unwrap();
+    let yaml: serde_json::Value = serde_saphyr::from_str(&render("yaml")).unwrap();
+    assert_eq!(json, yaml);
+    assert_eq!(json["hosts"]["shop.test"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn render_of_a_missing_folder_fails() {
+    let folder = folder();
+    let (code, _, error) = lockgate(&["render", "--manifests", "nowhere"], folder.path(), "");
+    assert_eq!(code, Some(1));
+    assert!(
+        error.starts_with("lockgate: cannot read the manifests folder `nowhere`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn check_names_file_line_and_consequence() {
+    let folder = folder();
+    let (code, out, _) = lockgate(&["check", "shop.yaml", "web.yaml"], folder.path(), "");
+    assert_eq!(code, Some(0), "a Service may be made by others: {out}");
+    assert!(out.contains("shop.yaml:1: warning: "), "{out}");
+    assert!(out.contains("Service test/missing does not exist"), "{out}");
+    assert!(
+        out.ends_with("3 objects checked: 0 errors, 1 warning\n"),
+        "{out}"
+    );
+
+    let bad = format!(
+        "{}---\n{}",
+        service("x", &[]),
+        ingress("bad", "-bad-.test", &[("/", "x")])
+    );
+    put(folder.path(), "more/bad.yaml", &bad);
+    let (code, out, _) = lockgate(&["check", "."], folder.path(), "");
+    assert_eq!(code, Some(1), "{out}");
+    assert!(
+        out.contains("more/bad.yaml:6: error: Ingress test/bad: spec.rules[0].host: "),
+        "{out}"
+    );
+}
+
+#[test]
+fn check_reads_the_standard_input_and_reports_what_is_not_yaml() {
+    let folder = folder();
+    let (code, out, _) = lockgate(&["check", "-"], folder.path(), "a: [1\nb: 2\n");
+    assert_eq!(code, Some(1));
+    assert!(out.starts_with("<stdin>:"), "{out}");
+    assert!(
+        out.ends_with("0 objects checked: 1 error, 0 warnings\n"),
+        "{out}"
+    );
+    let (code, out, _) = lockgate(&["check", "-"], folder.path(), &service("web", &[1]));
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "2 objects checked: 0 errors, 0 warnings\n")
+    );
+}
+
+#[test]
+fn check_tells_which_ingresses_are_left_to_others() {
+    let folder = folder();
+    let other = ingress("other", "o.test", &[("/", "web")]).replace(": lockgate", ": nginx");
+    let (code, out, _) = lockgate(&["check", "-", "web.yaml"], folder.path(), &other);
+    assert_eq!(code, Some(0));
+    assert!(
+        out.contains("<stdin>:1: warning: Ingress test/other: Lockgate does not serve it: "),
+        "{out}"
+    );
+}
+
+#[test]
+fn check_of_a_file_that_is_not_there_fails() {
+    let folder = folder();
+    let (code, _, error) = lockgate(&["check", "nowhere.yaml"], folder.path(), "");
+    assert_eq!(code, Some(1));
+    assert!(
+        error.starts_with("lockgate: cannot read `nowhere.yaml`: No such file"),
+        "{error}"
+    );
+}
+
+#[test]
+fn version_and_completion_are_printed() {
+    let folder = folder();
+    let (code, out, _) = lockgate(&["version"], folder.path(), "");
+    assert_eq!(
+        (code, out.as_str()),
+        (
+            Some(0),
+            concat!("lockgate ", env!("CARGO_PKG_VERSION"), "\n")
+        )
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = lockgate(&["completion", shell], folder.path(), "");
+        assert_eq!(code, Some(0));
+        assert!(
+            out.contains("--manifests") || out.contains("manifests"),
+            "{shell}"
+        );
+    }
+    let (code, _, error) = lockgate(&["run", "--http-listen", "nowhere"], folder.path(), "");
+    assert_eq!(code, Some(2));
+    assert!(
+        error.contains("an IP address and a port are needed"),
+        "{error}"
+    );
+}

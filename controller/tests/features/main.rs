@@ -1,0 +1,20 @@
+//! Objects in, HTTP answers out: the whole process on a folder of manifests, without a cluster.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking, as the tests do"
+)]
+
+mod admin;
+mod client;
+mod command;
+mod folder;
+mod manifest;
+mod origin;
+mod process;
+mod routes;
+mod tls;
+mod world;

@@ -1,0 +1,125 @@
+//! Manifests as text, and certificates for them.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::RootCertStore;
+
+/// The class that all Ingresses here name comes with the folder source.
+pub(crate) fn ingress(name: &str, host: &str, paths: &[(&str, &str)]) -> String {
+    let mut text = format!(
+        "apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: {name}, namespace: test}}
+spec:
+  ingressClassName: lockgate
+  rules:
+  - host: {host}
+    http:
+      paths:
+"
+    );
+    for (path, service) in paths {
+        text += &format!(
+            "      - {{path: {path}, pathType: Prefix, backend: {{service: {{name: {service}, port: {{number: 80}}}}}}}}\n"
+        );
+    }
+    text
+}
+
+/// The same with TLS from the Secret `secret`.
+pub(crate) fn ingress_tls(name: &str, host: &str, service: &str, secret: &str) -> String {
+    let text = ingress(name, host, &[("/", service)]);
+    format!("{text}  tls:\n  - {{hosts: [{host}], secretName: {secret}}}\n")
+}
+
+/// A Service with endpoints on this machine.
+pub(crate) fn service(name: &str, ports: &[u16]) -> String {
+    let mut text = format!(
+        "apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: test}}
+spec: {{ports: [{{name: web, port: 80}}]}}
+"
+    );
+    for (number, port) in ports.iter().enumerate() {
+        text += &format!(
+            "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}-{number}, namespace: test, labels: {{kubernetes.io/service-name: {name}}}}}
+addressType: IPv4
+ports: [{{name: web, port: {port}}}]
+endpoints: [{{addresses: [127.0.0.1], conditions: {{ready: true}}}}]
+"
+        );
+    }
+    text
+}
+
+/// A Secret with certificate and key.
+pub(crate) fn secret(name: &str, pair: &Pair) -> String {
+    let indented = |pem: &str| pem.trim().replace('\n', "\n    ");
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: {name}, namespace: test}}
+type: kubernetes.io/tls
+stringData:
+  tls.crt: |
+    {}
+  tls.key: |
+    {}
+",
+        indented(&pair.certificate),
+        indented(&pair.key)
+    )
+}
+
+/// Certificate and key in PEM.
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+    /// The certificate in DER.
+    pub(crate) der: Vec<u8>,
+}
+
+/// Signs certificates that the clients here trust.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: rcgen::Certificate,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Feature tests");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+        }
+    }
+
+    /// A new certificate for a host.
+    pub(crate) fn sign(&self, host: &str) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Pair {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            der: certificate.der().to_vec(),
+        }
+    }
+
+    /// What a client needs to trust it.
+    pub(crate) fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).unwrap();
+        roots
+    }
+}
