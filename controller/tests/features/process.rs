@@ -174,6 +174,7 @@ async fn sigterm_lets_requests_in_flight_finish() {
         (answer.status.as_u16(), answer.body.as_str()),
         (200, "web /held")
     );
+    assert_eq!(answer.header("connection"), "close");
     let (status, log) = process.ended().await;
     assert_eq!(status.code(), Some(0));
     let line: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();

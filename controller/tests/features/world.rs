@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use controller::app::{App, Settings, Source};
 use controller::{Phase, Progress};
@@ -120,6 +120,25 @@ impl World {
         client::get(self.app.admin_address(), "admin", path)
             .await
             .unwrap()
+    }
+
+    /// Gets a page of the admin listener until it shows something. A request is counted after its client has got the
+    /// answer.
+    pub(crate) async fn admin_until(
+        &self,
+        path: &str,
+        what: &str,
+        shows: impl Fn(&str) -> bool,
+    ) -> Answer {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.admin(path).await;
+            if shows(&answer.body) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{what} in:\n{}", answer.body);
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The messages of all problems.

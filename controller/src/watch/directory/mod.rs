@@ -120,10 +120,12 @@ impl Thread {
             let now = Instant::now();
             if now >= compare {
                 compared = now;
-                self.watch.establish();
                 self.pending.all_at(now);
             }
             if let Some(work) = self.pending.take(now) {
+                if work.all {
+                    self.watch.establish();
+                }
                 let changes = self.folder.refresh(&work);
                 self.report(now, changes)?;
             }
