@@ -18,6 +18,9 @@ const LOOSE: usize = 20;
 /// Objects in one of the other files.
 const IN_ONE_FILE: usize = 300;
 
+/// Time between two changes.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// How long a change may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -68,6 +71,8 @@ pub async fn run_process(binary: &Path, size: Size, changes: usize) -> Result<Pr
     let before = Publishes::read(&lockgate).await?;
     let mut last = before;
     for step in 0..changes {
+        // Changes that follow each other closely are collected, which is not what is measured here.
+        tokio::time::sleep(QUIET).await;
         let number = step % LOOSE.min(size.ingresses);
         write_loose(&objects, &manifests, number, step / LOOSE % 250 + 1)?;
         let written = Instant::now();
