@@ -35,7 +35,7 @@ const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// No scraper keeps a connection for longer than this without being able to open another.
-const CONNECTION_LIFE: Duration = Duration::from_secs(600);
+const CONNECTION_LIFE: Duration = Duration::from_mins(10);
 
 /// Enough for any probe; a larger header is refused.
 const MAX_HEADER_BYTES: usize = 16 * 1024;

@@ -4,11 +4,11 @@
 //! to run a gateway inside another program.
 
 mod cluster;
+mod settings;
+mod signals;
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,14 +16,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gateway::{Gateway, Running};
+use metrics_exporter_prometheus::PrometheusHandle;
 use model::RoutingModel;
+use table::TableReader;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{error, info, warn};
-use translate::{NamespacedName, Translator};
+use translate::Translator;
 
 use crate::admin::{self, Admin};
 use crate::certificate;
@@ -34,6 +35,9 @@ use crate::reconcile::{PassObserver, Progress, Reconciler, Shared};
 use crate::telemetry::{self, LogFormat};
 use crate::watch as source;
 use crate::watch::directory::{self, Directory, Folder};
+use signals::Signals;
+
+pub use settings::{ClusterSettings, Listen, Serve, Settings, Source};
 
 /// Threads of the control plane. The gateway has its own.
 const CONTROL_THREADS: usize = 2;
@@ -43,55 +47,6 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What tasks get to put their affairs in order (a Lease to give back) after the last request.
 const FAREWELL: Duration = Duration::from_secs(3);
-
-/// Everything that the process is started with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where objects come from.
-    pub source: Source,
-    /// Which objects count.
-    pub translation: translate::Settings,
-    /// Where plain HTTP is accepted.
-    pub http: Vec<SocketAddr>,
-    /// Where TLS is accepted.
-    pub https: Vec<SocketAddr>,
-    /// Where operators look.
-    pub admin: SocketAddr,
-    /// Threads that serve; `None` is one per processor.
-    pub workers: Option<usize>,
-    /// Client connections at once.
-    pub max_connections: usize,
-    /// Combinations of label values of one metric.
-    pub max_series: usize,
-    /// How the access log is written; `None` writes none.
-    pub access_log: Option<LogFormat>,
-    /// From the signal to the end of accepting.
-    pub shutdown_delay: Duration,
-    /// For requests in flight after that.
-    pub drain_timeout: Duration,
-}
-
-/// Where objects come from.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// A folder of manifests.
-    Manifests(PathBuf),
-    /// The Kubernetes API.
-    Cluster(ClusterSettings),
-}
-
-/// How the Kubernetes API is reached and what is written to it.
-#[derive(Clone, Debug)]
-pub struct ClusterSettings {
-    /// The file that says how to reach the API; `None` is the cluster in which this process runs.
-    pub kubeconfig: Option<PathBuf>,
-    /// The Service whose addresses go into the status of Ingresses.
-    pub publish_service: Option<NamespacedName>,
-    /// Addresses and names that go there instead.
-    pub publish_status_address: Vec<String>,
-    /// The Lease of the replica that writes.
-    pub election_id: String,
-}
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -140,29 +95,6 @@ pub fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The signals that end the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Waits for one and returns its name.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
 /// A running control plane with its gateway. Dropping it ends everything at once.
 #[derive(Debug)]
 pub struct App {
@@ -170,9 +102,7 @@ pub struct App {
     progress: watch::Receiver<Progress>,
     running: Arc<OnceLock<Running>>,
     failures: mpsc::Receiver<anyhow::Error>,
-    http: Vec<SocketAddr>,
-    https: Vec<SocketAddr>,
-    admin: SocketAddr,
+    listen: Listen,
     shutdown_delay: Duration,
     drain_timeout: Duration,
     /// Ends the source when it is dropped.
@@ -185,56 +115,29 @@ pub struct App {
 
 impl App {
     /// Binds all sockets and starts to read the source. Connections are accepted after the first full sync.
-    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+    pub async fn start(mut settings: Settings) -> anyhow::Result<Self> {
         let metrics = telemetry::metrics()?;
         gateway::describe_metrics();
-        let mut translation = settings.translation;
-        if translation.fake_certificate.is_none() {
+        if settings.translation.fake_certificate.is_none() {
             let (name, host) = (certificate::COMMON_NAME, certificate::DNS_NAME);
             let made = certificate::self_signed(name, host, &jiff::Zoned::now())?;
-            translation.fake_certificate = Some(Arc::new(made));
+            settings.translation.fake_certificate = Some(Arc::new(made));
         }
+        let (writer, tables) = table::channel(table::compile(&RoutingModel::default()).table);
         let (events, received) = source::channel();
         let shared = Shared::default();
         let lifecycle = Arc::new(Lifecycle::new());
-        let mut parts = Parts::default();
         // A folder that cannot be read is told before sockets are bound.
-        let folder = match &settings.source {
-            Source::Manifests(path) => Some(Folder::open(
-                path,
-                vec![directory::implied_class(&translation)],
-            )?),
-            Source::Cluster(_) => None,
-        };
-
-        let (writer, tables) = table::channel(table::compile(&RoutingModel::default()).table);
-        let gateway = Gateway::bind(
-            gateway::Settings {
-                http: settings.http,
-                https: settings.https,
-                access_log: settings.access_log.map(gateway_format),
-                max_series: settings.max_series,
-                ..gateway_settings(settings.workers, settings.max_connections)
-            },
-            tables.clone(),
-        )?;
-        let (http, https) = (
-            gateway.http_addresses().to_vec(),
-            gateway.https_addresses().to_vec(),
-        );
-        let listener = TcpListener::bind(settings.admin)
-            .await
-            .with_context(|| format!("cannot listen on {} (--admin-listen)", settings.admin))?;
-        let admin_address = listener.local_addr()?;
-
-        match (folder, settings.source) {
-            (Some(folder), _) => {
-                parts.directory = Some(directory::spawn(folder, events)?);
-            }
-            (None, Source::Cluster(settings)) => {
+        let opened = Opened::open(settings.source, &settings.translation)?;
+        let sockets = Sockets::bind(settings.listen, &settings.serve, tables.clone()).await?;
+        let mut parts = Parts::default();
+        match opened {
+            Opened::Folder(folder) => parts.directory = Some(directory::spawn(folder, events)?),
+            Opened::Cluster(cluster) => {
+                let translation = &settings.translation;
                 cluster::start(
-                    settings,
-                    &translation,
+                    cluster,
+                    translation,
                     &shared,
                     &lifecycle,
                     events,
@@ -242,19 +145,18 @@ impl App {
                 )
                 .await?;
             }
-            (None, Source::Manifests(_)) => {} // opened above
         }
 
-        let mut tasks = parts.tasks;
         let alive = Arc::new(AtomicBool::new(true));
         let reconciler = Reconciler::new(
-            Translator::new(translation),
+            Translator::new(settings.translation),
             Publisher::new(writer),
             parts.observer,
             shared.clone(),
             parts.directory.is_some(),
         );
         let end = Alive(Arc::clone(&alive), lifecycle.subscribe());
+        let mut tasks = parts.tasks;
         tasks.spawn(async move {
             let _end = end;
             reconciler.run(received).await;
@@ -262,46 +164,30 @@ impl App {
         let running = Arc::new(OnceLock::new());
         let (fail, failures) = mpsc::channel(1);
         tasks.spawn(serve_when_synced(
-            gateway,
+            sockets.gateway,
             shared.progress.subscribe(),
             Arc::clone(&lifecycle),
             Arc::clone(&running),
             fail,
         ));
-        let live = Arc::downgrade(&running);
-        tasks.spawn(admin::serve(
-            listener,
-            Arc::new(Admin {
-                phase: lifecycle.subscribe(),
-                alive,
-                tables,
-                problems: Arc::clone(&shared.problems),
-                expiry: Arc::clone(&shared.expiry),
-                metrics: metrics.clone(),
-                max_series: settings.max_series,
-                endpoints: Box::new(move || {
-                    let running = live.upgrade();
-                    let running = running.as_ref().and_then(|running| running.get());
-                    running.map(endpoints).unwrap_or_default()
-                }),
-            }),
-        ));
-        tasks.spawn(async move {
-            let mut tick = interval(UPKEEP);
-            loop {
-                tick.tick().await;
-                metrics.run_upkeep();
-            }
-        });
-        info!(?http, ?https, admin = %admin_address, version = telemetry::VERSION, "Lockgate has its sockets; waiting for the first full sync");
+        let admin = Admin {
+            phase: lifecycle.subscribe(),
+            alive,
+            tables,
+            problems: Arc::clone(&shared.problems),
+            expiry: Arc::clone(&shared.expiry),
+            metrics: metrics.clone(),
+            max_series: settings.serve.max_series,
+            endpoints: live_endpoints(&running),
+        };
+        tasks.spawn(admin::serve(sockets.listener, Arc::new(admin)));
+        tasks.spawn(keep_up(metrics));
         Ok(Self {
             lifecycle,
             progress: shared.progress.subscribe(),
             running,
             failures,
-            http,
-            https,
-            admin: admin_address,
+            listen: sockets.bound,
             shutdown_delay: settings.shutdown_delay,
             drain_timeout: settings.drain_timeout,
             _directory: parts.directory,
@@ -312,17 +198,17 @@ impl App {
 
     /// Where plain HTTP is accepted; port 0 has become a real one.
     pub fn http_addresses(&self) -> &[SocketAddr] {
-        &self.http
+        &self.listen.http
     }
 
     /// Where TLS is accepted; port 0 has become a real one.
     pub fn https_addresses(&self) -> &[SocketAddr] {
-        &self.https
+        &self.listen.https
     }
 
     /// Where operators look; port 0 has become a real one.
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin
+        self.listen.admin
     }
 
     /// How far the reconcile loop has come.
@@ -415,6 +301,59 @@ impl Drop for App {
     }
 }
 
+/// A source of which it is known that it can be used.
+enum Opened {
+    Folder(Folder),
+    Cluster(ClusterSettings),
+}
+
+impl Opened {
+    fn open(source: Source, translation: &translate::Settings) -> anyhow::Result<Self> {
+        Ok(match source {
+            Source::Manifests(path) => {
+                let class = directory::implied_class(translation);
+                Self::Folder(Folder::open(&path, vec![class])?)
+            }
+            Source::Cluster(settings) => Self::Cluster(settings),
+        })
+    }
+}
+
+/// All sockets of the process.
+struct Sockets {
+    gateway: Gateway,
+    listener: TcpListener,
+    /// Where they are; port 0 has become a real one.
+    bound: Listen,
+}
+
+impl Sockets {
+    async fn bind(listen: Listen, serve: &Serve, tables: TableReader) -> anyhow::Result<Self> {
+        let Listen { http, https, admin } = listen;
+        let gateway = Gateway::bind(gateway_settings(http, https, serve), tables)?;
+        let listener = TcpListener::bind(admin)
+            .await
+            .with_context(|| format!("cannot listen on {admin} (--admin-listen)"))?;
+        let bound = Listen {
+            http: gateway.http_addresses().to_vec(),
+            https: gateway.https_addresses().to_vec(),
+            admin: listener.local_addr()?,
+        };
+        info!(
+            http = ?bound.http,
+            https = ?bound.https,
+            admin = %bound.admin,
+            version = telemetry::VERSION,
+            "Lockgate has its sockets; waiting for the first full sync"
+        );
+        Ok(Self {
+            gateway,
+            listener,
+            bound,
+        })
+    }
+}
+
 /// What a source adds to the process.
 #[derive(Default)]
 struct Parts {
@@ -444,7 +383,7 @@ async fn serve_when_synced(
     fail: mpsc::Sender<anyhow::Error>,
 ) {
     if progress
-        .wait_for(|progress| progress.passes > 0)
+        .wait_for(|progress| progress.generation > 0)
         .await
         .is_err()
     {
@@ -465,14 +404,22 @@ async fn serve_when_synced(
     }
 }
 
-fn gateway_settings(workers: Option<usize>, max_connections: usize) -> gateway::Settings {
+fn gateway_settings(
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
+    serve: &Serve,
+) -> gateway::Settings {
     let defaults = gateway::Settings::default();
     gateway::Settings {
-        workers: workers.unwrap_or(defaults.workers),
+        http,
+        https,
+        workers: serve.workers.unwrap_or(defaults.workers),
         limits: gateway::Limits {
-            max_connections,
+            max_connections: serve.max_connections,
             ..defaults.limits
         },
+        access_log: serve.access_log.map(gateway_format),
+        max_series: serve.max_series,
         ..defaults
     }
 }
@@ -484,14 +431,31 @@ fn gateway_format(format: LogFormat) -> gateway::LogFormat {
     }
 }
 
-fn endpoints(running: &Running) -> Vec<Endpoint> {
-    running
-        .endpoint_state()
-        .into_iter()
-        .map(|state| Endpoint {
-            backend: state.backend,
-            address: state.address,
-            in_flight: state.in_flight,
-        })
-        .collect()
+/// Reads the live state of endpoints, without keeping the gateway alive.
+fn live_endpoints(
+    running: &Arc<OnceLock<Running>>,
+) -> Box<dyn Fn() -> Vec<Endpoint> + Send + Sync> {
+    let running = Arc::downgrade(running);
+    Box::new(move || {
+        let running = running.upgrade();
+        let states = running.as_ref().and_then(|running| running.get());
+        let states = states.map(Running::endpoint_state).unwrap_or_default();
+        states
+            .into_iter()
+            .map(|state| Endpoint {
+                backend: state.backend,
+                address: state.address,
+                in_flight: state.in_flight,
+            })
+            .collect()
+    })
+}
+
+/// Puts the samples of the metrics in order from time to time.
+async fn keep_up(metrics: PrometheusHandle) {
+    let mut tick = interval(UPKEEP);
+    loop {
+        tick.tick().await;
+        metrics.run_upkeep();
+    }
 }

@@ -204,7 +204,7 @@ pub struct ObserveArgs {
     pub log_format: Option<LogFormat>,
     /// error, warn, info, debug or trace; also by module, as in `info,controller::watch=debug`
     ///
-    /// The variable RUST_LOG prevails over it.
+    /// The variable `RUST_LOG` prevails over it.
     #[arg(
         long,
         value_name = "LEVEL",
@@ -308,15 +308,19 @@ impl RunArgs {
                     election_id: status.election_id,
                 }),
             },
-            http: listen.http_listen,
-            https: listen.https_listen,
-            admin: listen
-                .admin_listen
-                .unwrap_or(SocketAddr::new(IpAddr::V4(everywhere), ADMIN_PORT)),
-            workers: listen.workers,
-            max_connections: listen.max_connections,
-            max_series: observe.max_metric_series,
-            access_log: (observe.access_log == Switch::On).then_some(log_format),
+            listen: app::Listen {
+                http: listen.http_listen,
+                https: listen.https_listen,
+                admin: listen
+                    .admin_listen
+                    .unwrap_or_else(|| SocketAddr::new(IpAddr::V4(everywhere), ADMIN_PORT)),
+            },
+            serve: app::Serve {
+                workers: listen.workers,
+                max_connections: listen.max_connections,
+                max_series: observe.max_metric_series,
+                access_log: (observe.access_log == Switch::On).then_some(log_format),
+            },
             shutdown_delay: shutdown.shutdown_delay.unwrap_or(if local {
                 Duration::ZERO
             } else {
@@ -364,10 +368,10 @@ mod tests {
 
     fn run(arguments: &[&str]) -> Result<app::Settings, clap::Error> {
         let all = ["lockgate", "run"].iter().chain(arguments);
-        match Cli::try_parse_from(all)?.command {
-            Command::Run(run) => Ok(run.settings()),
-            other => panic!("{other:?}"),
-        }
+        let Command::Run(run) = Cli::try_parse_from(all)?.command else {
+            panic!("another command");
+        };
+        Ok(run.settings())
     }
 
     #[test]
@@ -401,14 +405,14 @@ mod tests {
     #[test]
     fn the_defaults_depend_on_the_source() {
         let cluster = run(&[]).unwrap();
-        assert_eq!(cluster.admin.to_string(), "0.0.0.0:10254");
+        assert_eq!(cluster.listen.admin.to_string(), "0.0.0.0:10254");
         assert_eq!(cluster.shutdown_delay, Duration::from_secs(10));
-        assert_eq!(cluster.access_log, Some(LogFormat::Json));
+        assert_eq!(cluster.serve.access_log, Some(LogFormat::Json));
         assert!(!cluster.translation.allow_loopback_endpoints);
         let folder = run(&["--manifests", "x"]).unwrap();
-        assert_eq!(folder.admin.to_string(), "127.0.0.1:10254");
+        assert_eq!(folder.listen.admin.to_string(), "127.0.0.1:10254");
         assert_eq!(folder.shutdown_delay, Duration::ZERO);
-        assert_eq!(folder.access_log, Some(LogFormat::Text));
+        assert_eq!(folder.serve.access_log, Some(LogFormat::Text));
         assert!(folder.translation.allow_loopback_endpoints);
     }
 
@@ -422,6 +426,7 @@ mod tests {
         ];
         let ports = run(&flags)
             .unwrap()
+            .listen
             .http
             .iter()
             .map(SocketAddr::port)

@@ -1,6 +1,6 @@
 //! Text in columns.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Rows of cells under headings, each column as wide as its widest cell.
 #[derive(Debug)]
@@ -29,11 +29,10 @@ impl<const N: usize> fmt::Display for Columns<N> {
             }
         }
         for row in &self.rows {
-            let line: String = row
-                .iter()
-                .zip(widths)
-                .map(|(cell, width)| format!("{cell:width$}  "))
-                .collect();
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(widths) {
+                write!(line, "{cell:width$}  ")?;
+            }
             writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())

@@ -79,17 +79,11 @@ impl Display for Overview {
                 ]);
             }
         }
-        let rest = ["(any other)".to_owned(), String::new()];
-        match fallback {
-            Some(route) => {
-                let [host, matches] = rest;
-                rows.push([host, matches, answer(route), route.origin.to_string()]);
-            }
-            None => {
-                let [host, matches] = rest;
-                rows.push([host, matches, "404".to_owned(), String::new()]);
-            }
-        }
+        let (answered, origin) = match fallback {
+            Some(route) => (answer(route), route.origin.to_string()),
+            None => ("404".to_owned(), String::new()),
+        };
+        rows.push(["(any other)".to_owned(), String::new(), answered, origin]);
         writeln!(f, "{rows}")?;
 
         let live: BTreeMap<(&BackendId, SocketAddr), u32> = live

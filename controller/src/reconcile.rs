@@ -157,7 +157,9 @@ impl Reconciler {
         match event {
             SourceEvent::Changes(changes) => {
                 if let Some(shelf) = &mut self.shelf {
-                    changes.iter().for_each(|change| put(shelf, change));
+                    for change in &changes {
+                        put(shelf, change);
+                    }
                 }
                 self.state.objects.extend(changes);
                 let first = self.state.span.map_or(at, |(first, _)| first);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use controller::app::{App, Settings, Source};
+use controller::app::{App, Listen, Serve, Settings, Source};
 use controller::{Phase, Progress};
 use rustls::ClientConfig;
 use tempfile::TempDir;
@@ -172,13 +172,17 @@ pub(crate) fn settings(folder: &Path) -> Settings {
             configmap: Some("test/settings".parse().unwrap()),
             ..translate::Settings::default()
         },
-        http: vec![free],
-        https: vec![free],
-        admin: free,
-        workers: Some(1),
-        max_connections: 1000,
-        max_series: 1000,
-        access_log: None,
+        listen: Listen {
+            http: vec![free],
+            https: vec![free],
+            admin: free,
+        },
+        serve: Serve {
+            workers: Some(1),
+            max_connections: 1000,
+            max_series: 1000,
+            access_log: None,
+        },
         shutdown_delay: Duration::ZERO,
         drain_timeout: Duration::from_secs(10),
     }

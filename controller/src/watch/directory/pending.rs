@@ -98,7 +98,6 @@ impl Pending {
                 self.writing.remove(relative);
                 self.read_at(relative, now + SETTLE);
             }
-            EventKind::Access(_) => {}
             EventKind::Create(CreateKind::Folder) => {
                 self.all_at(now + SETTLE);
                 self.again = Some(now + NEW_FOLDER);
@@ -109,7 +108,7 @@ impl Pending {
             EventKind::Modify(ModifyKind::Data(_)) if manifest => {
                 self.writing.insert(relative.to_owned(), now);
             }
-            EventKind::Modify(ModifyKind::Data(_)) => {}
+            EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)) => {}
             EventKind::Modify(ModifyKind::Metadata(_)) if self.writing.contains_key(relative) => {}
             EventKind::Remove(RemoveKind::File)
             | EventKind::Modify(ModifyKind::Name(RenameMode::From))
