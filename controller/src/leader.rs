@@ -296,3 +296,6 @@ fn announce(leading: &watch::Sender<bool>, now: bool) {
         (false, _) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

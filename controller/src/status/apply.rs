@@ -84,11 +84,14 @@ pub(crate) async fn run(
             next_event: Instant::now(),
             running: FuturesUnordered::new(),
         };
-        tokio::select! {
+        let lost = tokio::select! {
             // Who no longer leads stops in the middle of a request.
             biased;
-            _ = leading.wait_for(|leads| !*leads) => {}
-            () = writer.write() => {}
+            lost = leading.wait_for(|leads| !*leads) => lost.is_ok(),
+            () = writer.write() => true,
+        };
+        if !lost {
+            return;
         }
     }
 }
@@ -357,3 +360,6 @@ async fn send_event(
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

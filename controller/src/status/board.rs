@@ -62,7 +62,8 @@ struct Subject {
     /// Is a status write under way?
     writing: bool,
     /// Writes that failed since the last one that did not.
-    failures: u32,
+    status_failures: u32,
+    note_failures: u32,
 }
 
 #[derive(Default)]
@@ -199,7 +200,7 @@ impl Board {
             if let Some(ingress) = seen {
                 subject.see(ingress);
             }
-            failures = subject.ended(ok);
+            failures = count(&mut subject.status_failures, ok);
         }
         // The same object may have become due meanwhile.
         self.news.notify_one();
@@ -260,7 +261,7 @@ impl Board {
         if let Some(told) = subject.told.get_mut(&work.note) {
             told.times = told.times.saturating_add(i32::from(ok));
         }
-        subject.ended(ok)
+        count(&mut subject.note_failures, ok)
     }
 
     /// An Event has to be tried again.
@@ -392,13 +393,6 @@ impl Subject {
         told.times
     }
 
-    /// Counts the end of a write; returns how many failed before it.
-    fn ended(&mut self, ok: bool) -> u32 {
-        let before = self.failures;
-        self.failures = if ok { 0 } else { before.saturating_add(1) };
-        before
-    }
-
     /// Takes the state of an Ingress, unless a newer one is known from a write of our own.
     fn see(&mut self, ingress: &Ingress) {
         let number = |version: &Option<String>| version.as_ref()?.parse::<u64>().ok();
@@ -416,6 +410,13 @@ impl Subject {
         self.version = version;
         self.current = plan::current(ingress);
     }
+}
+
+/// Counts the end of a write; returns how many failed before it.
+fn count(failures: &mut u32, ok: bool) -> u32 {
+    let before = *failures;
+    *failures = if ok { 0 } else { before.saturating_add(1) };
+    before
 }
 
 fn uid_of(object: &ObjectRef, pass: &Pass<'_>) -> Option<String> {
