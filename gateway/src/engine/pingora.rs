@@ -5,6 +5,8 @@
 
 mod fields;
 mod peer;
+mod refusals;
+mod session;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT};
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::apps::{HttpServerApp as _, HttpServerOptions};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::protocols::{Digest, Stream};
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
@@ -48,6 +49,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Serves connections with Pingora; one per worker.
 pub(crate) struct PingoraEngine {
     proxy: Arc<HttpProxy<Proxy>>,
+    worker: Arc<Worker>,
 }
 
 impl fmt::Debug for PingoraEngine {
@@ -68,12 +70,16 @@ impl PingoraEngine {
         };
         let server_options = server_options(limits);
         let h2_options = h2_options(limits);
-        let worker = Worker::new(shared);
-        let mut proxy = http_proxy(&Arc::new(conf), Proxy { worker });
+        let worker = Arc::new(Worker::new(shared));
+        let inner = Proxy {
+            worker: Arc::clone(&worker),
+        };
+        let mut proxy = http_proxy(&Arc::new(conf), inner);
         proxy.server_options = Some(server_options);
         proxy.h2_options = Some(h2_options);
         Self {
             proxy: Arc::new(proxy),
+            worker,
         }
     }
 
@@ -84,11 +90,7 @@ impl PingoraEngine {
         connection: Arc<Connection>,
         shutdown: &ShutdownWatch,
     ) {
-        let app = Arc::new(ConnectionApp {
-            proxy: Arc::clone(&self.proxy),
-            connection,
-        });
-        ServerApp::process_new(&app, stream, shutdown).await;
+        session::serve(&self.proxy, &self.worker, stream, connection, shutdown).await;
     }
 
     /// Wakes connections that wait for a request.
@@ -117,44 +119,9 @@ fn h2_options(limits: &Limits) -> H2Options {
     options
 }
 
-tokio::task_local! {
-    /// The connection of the request whose context is being made: Pingora has no other way to pass it on.
-    static CONNECTION: Arc<Connection>;
-}
-
-/// Serves one connection. Streams of HTTP/2 run in tasks of their own, hence the scope around each request.
-struct ConnectionApp {
-    proxy: Arc<HttpProxy<Proxy>>,
-    connection: Arc<Connection>,
-}
-
-#[async_trait]
-impl HttpServerApp for ConnectionApp {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        CONNECTION
-            .scope(
-                Arc::clone(&self.connection),
-                self.proxy.process_new_http(session, shutdown),
-            )
-            .await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.proxy.h2_options.clone()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.proxy.server_options.as_ref()
-    }
-}
-
 /// What Pingora calls back.
 struct Proxy {
-    worker: Worker,
+    worker: Arc<Worker>,
 }
 
 /// The context of a request; there is none when a request came without a connection, which is refused.
@@ -171,8 +138,7 @@ impl ProxyHttp for Proxy {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        let connection = CONNECTION.try_with(Arc::clone).ok()?;
-        connection.request_started();
+        let connection = session::begin_request()?;
         let table = self.worker.shared.tables.pin();
         Some(Box::new(RequestContext::new(table, connection)))
     }

@@ -1,8 +1,11 @@
 //! The end of a request: counted and logged.
 
-use http::StatusCode;
-use http::request::Parts;
+use std::sync::Arc;
 
+use http::request::Parts;
+use http::{Method, Request, StatusCode};
+
+use crate::connection::Connection;
 use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::error::Reason;
@@ -42,4 +45,22 @@ pub(crate) fn finish(context: &mut RequestContext, worker: &Worker, outcome: &Ou
         writer.write(context, outcome, status, elapsed);
     }
     worker.tidy(&context.table);
+}
+
+/// Counts and logs what was answered with 400 because it is not a request. There is nothing in it to show.
+pub(crate) fn refused(connection: &Arc<Connection>, worker: &Worker, sent: usize) {
+    let table = worker.shared.tables.pin();
+    let mut context = RequestContext::new(table, Arc::clone(connection));
+    let status = context.fail(Reason::BadRequest).status();
+    let (mut request, ()) = Request::new(()).into_parts();
+    request.method = Method::from_bytes(b"-").unwrap_or_default();
+    let outcome = Outcome {
+        request: &request,
+        target: b"",
+        status: Some(status),
+        received: 0,
+        sent,
+        upstream_received: 0,
+    };
+    finish(&mut context, worker, &outcome);
 }

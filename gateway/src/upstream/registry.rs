@@ -105,7 +105,7 @@ pub(crate) struct EndpointRegistry {
 #[derive(Debug, Default)]
 struct Known {
     backends: BTreeMap<BackendId, BTreeMap<SocketAddr, Weak<Endpoint>>>,
-    visits: usize,
+    visits_left: usize,
 }
 
 impl EndpointRegistry {
@@ -166,14 +166,16 @@ impl EndpointRegistry {
 }
 
 impl Known {
-    /// Looks for backends that nobody uses once in as many visits as there are backends: constant work per visit.
+    /// Looks for backends that nobody uses, then not again for as many visits as backends were left: constant work
+    /// per visit.
     fn forget_unused(&mut self) {
-        self.visits += 1;
-        if self.visits > self.backends.len().max(1024) {
-            self.visits = 0;
-            self.backends
-                .retain(|_, endpoints| endpoints.values().any(|e| e.strong_count() > 0));
+        if self.visits_left > 0 {
+            self.visits_left -= 1;
+            return;
         }
+        self.backends
+            .retain(|_, endpoints| endpoints.values().any(|e| e.strong_count() > 0));
+        self.visits_left = self.backends.len().max(1024);
     }
 }
 

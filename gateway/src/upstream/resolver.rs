@@ -1,6 +1,7 @@
 //! Names of endpoints that are resolved at run time.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,10 +41,16 @@ pub(crate) struct Resolver {
 }
 
 /// Where answers come from and which are taken.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Source {
-    build: fn() -> Option<TokioResolver>,
+    build: Arc<dyn Fn() -> Option<TokioResolver> + Send + Sync>,
     permitted: fn(IpAddr) -> bool,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
 }
 
 /// One name.
@@ -74,7 +81,7 @@ impl Resolver {
     /// up.
     pub(crate) fn new() -> Self {
         Self::with(Source {
-            build: system,
+            build: Arc::new(system),
             permitted: is_permitted,
         })
     }
@@ -280,5 +287,194 @@ fn is_permitted(address: IpAddr) -> bool {
                 || v6.is_unspecified()
                 || v6.is_multicast())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+    use hickory_resolver::net::runtime::TokioRuntimeProvider;
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::rdata::{A, AAAA};
+    use hickory_resolver::proto::rr::{RData, Record, RecordType};
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    /// What the name server knows, and how often it was asked for addresses of IPv4.
+    #[derive(Default)]
+    struct Zone {
+        addresses: Vec<IpAddr>,
+        broken: bool,
+        asked: usize,
+    }
+
+    async fn name_server(zone: Arc<Mutex<Zone>>) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 1024];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+                let query = Message::from_vec(&buffer[..length]).unwrap();
+                let question = query.queries[0].clone();
+                let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+                answer.add_query(question.clone());
+                {
+                    let mut zone = zone.lock().unwrap();
+                    zone.asked += usize::from(question.query_type() == RecordType::A);
+                    if zone.broken {
+                        answer.metadata.response_code = ResponseCode::ServFail;
+                    }
+                    for ip in zone.addresses.iter().filter(|_| !zone.broken) {
+                        let data = match (ip, question.query_type()) {
+                            (IpAddr::V4(v4), RecordType::A) => RData::A(A(*v4)),
+                            (IpAddr::V6(v6), RecordType::AAAA) => RData::AAAA(AAAA(*v6)),
+                            _ => continue,
+                        };
+                        answer.add_answer(Record::from_rdata(question.name().clone(), 1, data));
+                    }
+                }
+                let bytes = answer.to_vec().unwrap();
+                socket.send_to(&bytes, peer).await.unwrap();
+            }
+        });
+        address
+    }
+
+    async fn resolver(zone: &Arc<Mutex<Zone>>) -> Resolver {
+        let server = name_server(Arc::clone(zone)).await;
+        let build = move || {
+            let mut connection = ConnectionConfig::udp();
+            connection.port = server.port();
+            let server = NameServerConfig::new(server.ip(), true, vec![connection]);
+            let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+            let mut builder =
+                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+            builder.options_mut().cache_size = 0;
+            builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+            builder.build().ok()
+        };
+        Resolver::with(Source {
+            build: Arc::new(build),
+            permitted: is_permitted,
+        })
+    }
+
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn host() -> HostName {
+        HostName::parse("db.example").unwrap()
+    }
+
+    #[tokio::test]
+    async fn both_families_are_found_and_kept() {
+        let zone = Arc::new(Mutex::new(Zone {
+            addresses: ips(&["10.0.0.2", "10.0.0.1", "2001:db8::1", "127.0.0.1"]),
+            ..Zone::default()
+        }));
+        let resolver = resolver(&zone).await;
+        let name = resolver.name(&host());
+        let first = resolver.addresses(&name).await.unwrap();
+        assert_eq!(*first, ips(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]));
+        for _ in 0..10 {
+            let second = resolver.name(&host());
+            let again = resolver.addresses(&second).await.unwrap();
+            assert!(Arc::ptr_eq(&first, &again));
+        }
+        assert_eq!(zone.lock().unwrap().asked, 1);
+    }
+
+    #[tokio::test]
+    async fn a_new_answer_replaces_the_old_one_and_a_failure_does_not() {
+        let zone = Arc::new(Mutex::new(Zone {
+            addresses: ips(&["10.0.0.1"]),
+            ..Zone::default()
+        }));
+        let resolver = resolver(&zone).await;
+        let name = resolver.name(&host());
+        resolver.addresses(&name).await.unwrap();
+        zone.lock().unwrap().addresses = ips(&["10.0.0.2"]);
+        soon_is(&resolver, &name, &["10.0.0.2"]).await;
+
+        zone.lock().unwrap().broken = true;
+        let asked = zone.lock().unwrap().asked;
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while zone.lock().unwrap().asked == asked {
+            ticks.tick().await;
+            assert_eq!(
+                *resolver.addresses(&name).await.unwrap(),
+                ips(&["10.0.0.2"])
+            );
+        }
+        zone.lock().unwrap().broken = false;
+        zone.lock().unwrap().addresses = ips(&["10.0.0.3"]);
+        soon_is(&resolver, &name, &["10.0.0.3"]).await;
+    }
+
+    /// Asks until the answer is this one.
+    async fn soon_is(resolver: &Resolver, name: &Arc<Name>, want: &[&str]) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        let asking = async {
+            while *resolver.addresses(name).await.unwrap() != ips(want) {
+                ticks.tick().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), asking)
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn names_without_usable_addresses_fail() {
+        for (addresses, want) in [
+            (&[][..], Unresolved::Failed),
+            (
+                &["127.0.0.1", "169.254.169.254", "::1"],
+                Unresolved::Refused,
+            ),
+        ] {
+            let zone = Arc::new(Mutex::new(Zone {
+                addresses: ips(addresses),
+                ..Zone::default()
+            }));
+            let resolver = resolver(&zone).await;
+            let name = resolver.name(&host());
+            assert_eq!(resolver.addresses(&name).await, Err(want), "{addresses:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_this_machine_and_its_link_are_refused() {
+        for (address, permitted) in [
+            ("10.0.0.1", true),
+            ("192.168.1.1", true),
+            ("8.8.8.8", true),
+            ("2001:db8::1", true),
+            ("fd00::1", true),
+            ("127.0.0.1", false),
+            ("127.9.9.9", false),
+            ("0.0.0.0", false),
+            ("0.1.2.3", false),
+            ("169.254.169.254", false),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("::1", false),
+            ("::", false),
+            ("fe80::1", false),
+            ("ff02::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:169.254.169.254", false),
+        ] {
+            assert_eq!(
+                is_permitted(address.parse().unwrap()),
+                permitted,
+                "{address}"
+            );
+        }
+        assert!(is_permitted(Ipv4Addr::new(172, 16, 0, 1).into()));
     }
 }

@@ -1,5 +1,7 @@
 //! The access log.
 
+use std::fmt::Write as _;
+
 use gateway::LogFormat;
 
 use crate::support::{Site, echo, model, to};
@@ -17,7 +19,7 @@ async fn a_line_has_everything_about_a_request() {
     let mut request =
         "GET /p?q='1' HTTP/1.1\r\nHost: A.test:80\r\nConnection: close\r\n".to_owned();
     for (name, value) in fields {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        write!(request, "{name}: {value}\r\n").unwrap();
     }
     site.raw(request + "\r\n").await;
     let line = site.log.of("/p").await;

@@ -286,11 +286,42 @@ async fn requests_that_two_servers_could_read_differently_are_refused() {
             ))
             .await;
         assert!(all.starts_with("HTTP/1.1 400 "), "{why}: {all}");
+        assert!(all.ends_with("\r\n\r\n400 Bad Request\n"), "{why}: {all}");
+        assert!(!all.to_lowercase().contains("pingora"), "{why}: {all}");
     }
+    let line = site.log.line(|line| line["reason"] == "bad-request").await;
+    assert_eq!(
+        (&line["status"], &line["method"]),
+        (&400.into(), &"-".into())
+    );
     let old = site
         .raw("POST / HTTP/1.0\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
         .await;
     assert!(old.contains(" 400 "), "chunks in HTTP/1.0: {old}");
+}
+
+#[tokio::test]
+async fn nonsense_after_a_request_is_refused_as_well() {
+    let site = Site::start(to(echo("web").await));
+    let mut stream = TcpStream::connect(site.http).await.unwrap();
+    let request = b"GET /first HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let head = soon(read_head(&mut stream)).await.unwrap().to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    soon(stream.read_exact(&mut body)).await.unwrap();
+    stream
+        .write_all(b"\x16\x03\x01 nonsense\r\n\r\n")
+        .await
+        .unwrap();
+    let mut rest = String::new();
+    soon(stream.read_to_string(&mut rest)).await.unwrap();
+    assert!(rest.starts_with("HTTP/1.1 400 "), "{rest}");
+    assert!(rest.ends_with("\r\n\r\n400 Bad Request\n"), "{rest}");
+    site.log.line(|line| line["reason"] == "bad-request").await;
 }
 
 #[tokio::test]

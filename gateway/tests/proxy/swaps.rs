@@ -9,6 +9,7 @@ use hyper::Request;
 use hyper_util::rt::TokioIo;
 use model::{Filter, HeaderChange, HostPattern};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::streams::Held;
 use crate::support::{Answer, Site, add_backend, add_route, echo, forward, model, soon, to};
@@ -62,7 +63,7 @@ async fn nothing_fails_while_tables_are_published() {
         });
         let before = served.load(Ordering::Relaxed);
         crate::support::eventually("requests go on", || {
-            served.load(Ordering::Relaxed) > before || clients.iter().any(|c| c.is_finished())
+            served.load(Ordering::Relaxed) > before || clients.iter().any(JoinHandle::is_finished)
         })
         .await;
     }

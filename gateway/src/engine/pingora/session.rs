@@ -1,0 +1,104 @@
+//! One connection, request by request.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+
+use super::Proxy;
+use super::refusals::{self, Progress, Refusals};
+use crate::connection::Connection;
+use crate::engine::Worker;
+use crate::phases::log;
+
+tokio::task_local! {
+    /// The session of the request whose context is being made: Pingora has no other way to pass it on.
+    static SESSION: Session;
+}
+
+/// What requests of a connection share.
+#[derive(Clone)]
+struct Session {
+    connection: Arc<Connection>,
+    progress: Arc<Progress>,
+}
+
+/// The connection of the request that begins now.
+pub(super) fn begin_request() -> Option<Arc<Connection>> {
+    let session = SESSION.try_with(Session::clone).ok()?;
+    session.progress.begin();
+    session.connection.request_started();
+    Some(session.connection)
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(
+    proxy: &Arc<HttpProxy<Proxy>>,
+    worker: &Arc<Worker>,
+    stream: Stream,
+    connection: Arc<Connection>,
+    shutdown: &ShutdownWatch,
+) {
+    let progress = Arc::new(Progress::default());
+    let stream: Stream = if connection.http2 {
+        stream
+    } else {
+        Box::new(Refusals::new(stream, Arc::clone(&progress)))
+    };
+    let app = Arc::new(App {
+        proxy: Arc::clone(proxy),
+        worker: Arc::clone(worker),
+        session: Session {
+            connection,
+            progress,
+        },
+    });
+    ServerApp::process_new(&app, stream, shutdown).await;
+}
+
+/// Serves the requests of one connection. Streams of HTTP/2 run in tasks of their own, hence the scope around each
+/// request.
+struct App {
+    proxy: Arc<HttpProxy<Proxy>>,
+    worker: Arc<Worker>,
+    session: Session,
+}
+
+#[async_trait]
+impl HttpServerApp for App {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let Session {
+            connection,
+            progress,
+        } = &self.session;
+        if !connection.http2 {
+            progress.wait();
+        }
+        let served = SESSION.scope(
+            self.session.clone(),
+            self.proxy.process_new_http(session, shutdown),
+        );
+        let reused = served.await;
+        if progress.is_refused() {
+            log::refused(connection, &self.worker, refusals::PAGE_BODY);
+        }
+        reused
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.proxy.h2_options.clone()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options.as_ref()
+    }
+}
