@@ -427,7 +427,7 @@ pub(crate) async fn seen(name: &'static str, request: Request<Incoming>) -> Resp
         .collect();
     let seen = json!({
         "method": parts.method.as_str(),
-        "target": parts.uri.path_and_query().map(hyper::http::uri::PathAndQuery::as_str),
+        "target": parts.uri.path_and_query().map(http::uri::PathAndQuery::as_str),
         "version": format!("{:?}", parts.version),
         "headers": headers,
         "length": body.len(),
