@@ -200,11 +200,9 @@ async fn respond(reply: Reply) -> Result<Response<Answer>, tower::BoxError> {
 
 fn lines(events: impl futures::Stream<Item = Value> + Send + 'static) -> Answer {
     let frames = events.map(|event| {
-        let text = match event {
-            // A part of an answer, as it is.
-            Value::String(text) => text,
-            event => format!("{event}\n"),
-        };
+        // A text is a part of an answer, as it is.
+        let part = event.as_str().map(str::to_owned);
+        let text = part.unwrap_or_else(|| format!("{event}\n"));
         Ok(Frame::data(Bytes::from(text)))
     });
     StreamBody::new(frames).boxed_unsync()

@@ -280,7 +280,7 @@ impl Candidate {
         match released {
             Ok(Ok(())) => info!("Gave the leadership back"),
             Ok(Err(error)) => {
-                debug!(reason = %describe(&error), "Could not give the Lease back; it expires")
+                debug!(reason = %describe(&error), "Could not give the Lease back; it expires");
             }
             Err(_elapsed) => debug!("Could not give the Lease back in time; it expires"),
         }

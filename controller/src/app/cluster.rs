@@ -76,10 +76,10 @@ pub(super) async fn start(
     let mut phase = lifecycle.subscribe();
     parts.reporters.spawn(async move {
         // A replica that takes leave lets another one write.
-        let leaving = async {
+        let farewell = async {
             let _ = phase.wait_for(|phase| *phase >= Phase::Leaving).await;
         };
-        leader::run(client, election, leading, leaving).await;
+        leader::run(client, election, leading, farewell).await;
     });
     Ok(())
 }

@@ -47,7 +47,7 @@ impl Replica {
     async fn until(&mut self, leads: bool) -> Duration {
         let start = Instant::now();
         let waited = timeout(
-            Duration::from_secs(120),
+            Duration::from_mins(2),
             self.leading.wait_for(|now| *now == leads),
         );
         waited.await.expect("it happens").unwrap();
@@ -60,7 +60,7 @@ impl Replica {
 
     async fn stop(self) {
         self.end.send(()).unwrap();
-        timeout(Duration::from_secs(60), self.task)
+        timeout(Duration::from_mins(1), self.task)
             .await
             .expect("it ends")
             .unwrap();
@@ -77,7 +77,7 @@ async fn one_of_two_leads_and_renews() {
     let mut one = Replica::start(&store, "one");
     one.until(true).await;
     let two = Replica::start(&store, "two");
-    sleep(Duration::from_secs(300)).await;
+    sleep(Duration::from_mins(5)).await;
     assert!(one.leads() && !two.leads());
     let spec = lease(&store);
     assert_eq!(spec["holderIdentity"], "one");
@@ -93,7 +93,7 @@ async fn a_leader_that_ends_hands_over() {
     let mut one = Replica::start(&store, "one");
     one.until(true).await;
     let mut two = Replica::start(&store, "two");
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     one.stop().await;
     assert_eq!(lease(&store)["holderIdentity"], "");
     assert!(two.until(true).await <= Duration::from_secs(5));
@@ -106,7 +106,7 @@ async fn a_leader_that_dies_is_followed_after_its_time() {
     let mut one = Replica::start(&store, "one");
     one.until(true).await;
     let mut two = Replica::start(&store, "two");
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     one.task.abort();
     let waited = two.until(true).await;
     assert!(
@@ -126,14 +126,14 @@ async fn a_leader_without_a_server_gives_up_before_another_may_lead() {
         let store = Store::default();
         let mut one = Replica::start(&store, "one");
         one.until(true).await;
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         for _ in 0..20 {
             store.fault("get", "leases", reply());
         }
         let waited = one.until(false).await;
         assert!(waited <= Duration::from_secs(10), "{waited:?}");
         // The server is back: the Lease still names it.
-        assert!(one.until(true).await <= Duration::from_secs(120));
+        assert!(one.until(true).await <= Duration::from_mins(2));
     }
 }
 
@@ -165,7 +165,7 @@ async fn a_lease_that_somebody_else_took_is_not_fought_for() {
         json!({"spec": spec}),
     );
     assert!(one.until(false).await <= Duration::from_secs(5));
-    sleep(Duration::from_secs(600)).await;
+    sleep(Duration::from_mins(10)).await;
     assert_eq!(lease(&store)["holderIdentity"], "somebody");
 }
 

@@ -56,9 +56,9 @@ impl Default for Pace {
             limit: Duration::from_secs(15),
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
             refused: Duration::from_secs(5),
-            refused_limit: Duration::from_secs(600),
+            refused_limit: Duration::from_mins(10),
             between_events: Duration::from_millis(20),
-            certificates: Duration::from_secs(3600),
+            certificates: Duration::from_hours(1),
         }
     }
 }
@@ -240,7 +240,14 @@ impl Writer<'_> {
                 let delay = self.pace.refused.saturating_mul(factor);
                 Some(delay.min(self.pace.refused_limit))
             }
-            _ => {
+            Cause::Unauthorized
+            | Cause::Gone
+            | Cause::Busy
+            | Cause::ServerError
+            | Cause::Timeout
+            | Cause::Connection
+            | Cause::Closed
+            | Cause::Unreadable => {
                 // Several writes fail at once when the server does; that is one reason to pause, not eight.
                 if self.paused.is_none_or(|until| until <= now) {
                     self.paused = Some(now + self.backoff.delay());

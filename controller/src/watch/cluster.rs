@@ -206,7 +206,7 @@ impl Source {
         let (batches, received) = mpsc::channel(4);
         let of_type = watcher::Config::default().fields(&format!("type={TLS_SECRET}"));
         let mut places: Vec<(String, watcher::Config)> = if scope.namespaces.is_empty() {
-            vec![(String::new(), of_type.clone())]
+            vec![(String::new(), of_type)]
         } else {
             let place = |namespace: &String| (namespace.clone(), of_type.clone());
             scope.namespaces.iter().map(place).collect()

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// A failure that lasts is repeated in the log this often.
-const REMINDER: Duration = Duration::from_secs(60);
+const REMINDER: Duration = Duration::from_mins(1);
 
 /// The family a failure belongs to; decides the metric label and the advice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -118,6 +118,10 @@ impl fmt::Display for Failure {
 
 /// Puts an error of the client into words. Nothing of an answer's body gets in, because it may hold a key, except the
 /// message of a refusal.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else the library meets concerns the way to the server"
+)]
 pub(crate) fn describe(error: &kube::Error) -> Failure {
     let (cause, detail) = match error {
         kube::Error::Api(status) => return refusal(status),

@@ -178,10 +178,10 @@ fn strip_metadata(metadata: &mut ObjectMeta) {
 
 /// What watching these kinds asks the API server for.
 pub(crate) fn permissions() -> Vec<Permission> {
-    fn watched<K: Kind>(verbs: &'static [&'static str], reach: Reach) -> Permission
-    where
-        K: k8s_openapi::Resource,
-    {
+    fn watched<K: Kind + k8s_openapi::Resource>(
+        verbs: &'static [&'static str],
+        reach: Reach,
+    ) -> Permission {
         Permission {
             group: K::GROUP,
             resource: K::URL_PATH_SEGMENT,

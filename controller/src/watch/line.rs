@@ -35,9 +35,9 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             headers: Duration::from_secs(30),
-            list: Duration::from_secs(60),
+            list: Duration::from_mins(1),
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
-            forbidden: Duration::from_secs(300),
+            forbidden: Duration::from_mins(5),
             lifetime: Duration::from_secs(280),
         }
     }

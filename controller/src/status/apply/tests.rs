@@ -111,7 +111,7 @@ impl Scene {
 
     /// Time enough for everything that is due.
     async fn settle() {
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
     }
 
     fn writes(&self) -> usize {
