@@ -1,6 +1,7 @@
 //! An etcd and a Kubernetes API server. Nothing else of Kubernetes runs: no controller fills in anything, no pod starts.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +39,20 @@ rules:
   userGroups: [\"system:serviceaccounts\"]
 - level: None
 ";
+
+/// Where notes are kept, in the folder of the shared cluster.
+const NOTES: &str = "notes";
+
+/// Keeps a line for the summary at the end of the run.
+pub fn note(line: &str) -> Result<()> {
+    let folder: PathBuf = std::env::var_os(STATE).context(ALONE)?.into();
+    let mut notes = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join(NOTES))?;
+    writeln!(notes, "{line}")?;
+    Ok(())
+}
 
 /// The programs that a run uses.
 #[derive(Clone, Debug)]
@@ -118,6 +133,11 @@ impl Access {
             folder,
             url: format!("https://{address}:6443"),
         }
+    }
+
+    /// The lines that tests have noted for the summary.
+    pub fn notes(&self) -> String {
+        fs::read_to_string(self.folder.join(NOTES)).unwrap_or_default()
     }
 
     /// What service accounts have asked the API server for.

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, Connection, Version};
+use crate::cluster::note;
 use crate::wait::eventually;
 
 /// Leaves room on the machine for what is tested.
@@ -95,8 +96,12 @@ impl Load {
 }
 
 impl Tally {
-    /// Fails unless every request was answered as it should be.
-    pub fn check(&self) -> Result<()> {
+    /// Fails unless every request was answered as it should be; notes how many there were.
+    pub fn check(&self, while_what: &str) -> Result<()> {
+        let (requests, failed) = (self.requests, self.failures.len());
+        note(&format!(
+            "{while_what}: {requests} requests, {failed} failed"
+        ))?;
         ensure!(self.requests > 0, "no request was sent");
         if let Some(first) = self.failures.first() {
             bail!(

@@ -84,6 +84,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
             .status()
             .await
             .with_context(|| program.clone())?;
+        write!(std::io::stderr(), "{}", cluster.access().notes())?;
         anyhow::Ok(status.success())
     };
     // Whatever comes first: leaving this function drops, and so ends, everything that was started.

@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::wait::eventually;
 
-/// A running program in a process group of its own, its output in a file. Dropping it kills the group.
+/// A running program in a process group of its own, its log (standard error) in a file and its standard output in
+/// another one beside it. Dropping it kills the group.
 #[derive(Debug)]
 pub struct Program {
     name: String,
@@ -30,14 +31,14 @@ impl Program {
         environment: &[(&str, &str)],
         log: PathBuf,
     ) -> Result<Self> {
-        let output = File::options().create(true).append(true).open(&log)?;
+        let append = |path: &Path| File::options().create(true).append(true).open(path);
         let child = Command::new(program)
             .args(arguments)
             .env_clear()
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
+            .stdout(append(&log.with_extension("out"))?)
+            .stderr(append(&log)?)
             .process_group(0)
             .spawn()
             .with_context(|| format!("{} does not start", program.display()))?;
@@ -76,7 +77,7 @@ impl Program {
         .await
     }
 
-    /// Fails, with the end of its output, when the program has ended.
+    /// Fails, with the end of its log, when the program has ended.
     pub fn check_running(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} has ended with {status}:\n{}", self.name, self.tail(20));
@@ -84,18 +85,18 @@ impl Program {
         Ok(())
     }
 
-    /// Everything that the program has written so far.
-    pub fn output(&self) -> String {
+    /// Everything that the program has logged so far.
+    pub fn log(&self) -> String {
         std::fs::read(&self.log).map_or_else(
             |error| format!("{}: {error}", self.log.display()),
             |bytes| String::from_utf8_lossy(&bytes).into_owned(),
         )
     }
 
-    /// The last lines that the program has written.
+    /// The last lines that the program has logged.
     pub fn tail(&self, lines: usize) -> String {
-        let output = self.output();
-        let lines: Vec<&str> = output.lines().rev().take(lines).collect();
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().rev().take(lines).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 }

@@ -32,6 +32,8 @@ pub struct Event {
     pub reason: String,
     /// For people.
     pub message: String,
+    /// How often it was told.
+    pub count: u64,
 }
 
 impl Scene {
@@ -187,6 +189,10 @@ impl Scene {
                 kind: text(event, "type"),
                 reason: text(event, "reason"),
                 message: text(event, "message"),
+                count: event
+                    .pointer("/series/count")
+                    .and_then(Value::as_u64)
+                    .unwrap_or(1),
             })
             .collect())
     }

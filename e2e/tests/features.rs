@@ -3,6 +3,7 @@
 //! Started by `e2e/cluster/run.sh`, with `--test-threads=1`.
 
 mod features {
+    mod admin;
     mod api_server;
     mod certificates;
     mod class;

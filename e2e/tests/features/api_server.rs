@@ -1,10 +1,10 @@
 //! The API server goes away and comes back while requests flow.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::client::Client;
-use e2e::cluster::{Cluster, PRIVATE, Programs};
+use e2e::cluster::{Access, Cluster, PRIVATE, Programs, note};
 use e2e::load::Load;
 use e2e::lockgate::{Installation, Lockgate};
 use e2e::origin::Origin;
@@ -17,8 +17,8 @@ const RETURN: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_lost_api_server_never_stops_serving() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let mut cluster = Cluster::start(Programs::from_environment()?, folder.path(), PRIVATE).await?;
+    let folder = Access::shared()?.folder.join("private");
+    let mut cluster = Cluster::start(Programs::from_environment()?, &folder, PRIVATE).await?;
     let installation = Installation::apply(cluster.access()).await?;
     let scene = Scene::within(cluster.access().clone(), installation, "loss").await?;
     let origin = Origin::start("web").await?;
@@ -92,7 +92,7 @@ async fn a_lost_api_server_never_stops_serving() -> Result<()> {
     assert_eq!(reply.status, 200);
 
     let tally = load.stop().await?;
-    tally.check()?;
+    tally.check("API server hangs, dies and comes back")?;
     gateway.stop().await?;
     late.stop().await
 }
@@ -110,6 +110,7 @@ async fn stays_ready(gateway: &mut Lockgate, duration: Duration) -> Result<()> {
 /// An Ingress that is made now is served, and gets its status.
 async fn picks_up(scene: &Scene, client: &Client, name: &str) -> Result<()> {
     let host = format!("{name}.example.com");
+    let start = Instant::now();
     scene.ingress(name, &host, "web", "").await?;
     eventually("a new Ingress is served", RETURN, async || {
         let status = client.get(&format!("http://{host}/")).await?.status;
@@ -117,10 +118,15 @@ async fn picks_up(scene: &Scene, client: &Client, name: &str) -> Result<()> {
         Ok(())
     })
     .await?;
+    let served = start.elapsed();
     eventually("a new Ingress has its address", RETURN, async || {
         let addresses = scene.addresses(name).await?;
         ensure!(addresses == ["198.51.100.7"], "{addresses:?}");
         Ok(())
     })
-    .await
+    .await?;
+    let written = start.elapsed();
+    note(&format!(
+        "API server {name}: a change is served {served:.1?} after, its status written {written:.1?}"
+    ))
 }

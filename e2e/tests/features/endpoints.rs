@@ -116,6 +116,6 @@ async fn a_rollout_under_requests_loses_none() -> Result<()> {
     .await?;
     origins.drain(..5);
     load.proceed(100).await?;
-    load.stop().await?.check()?;
+    load.stop().await?.check("a rollout of endpoints")?;
     scene.finish([gateway]).await
 }

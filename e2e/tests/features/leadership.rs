@@ -1,8 +1,9 @@
 //! Two replicas: both serve, one writes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::cluster::note;
 use e2e::load::Load;
 use e2e::lockgate::Lockgate;
 use e2e::origin::Origin;
@@ -32,6 +33,7 @@ async fn when_the_leader_dies_the_other_takes_over() -> Result<()> {
         &[("http://first.example.com/", "web")],
     )?;
     leader.kill()?;
+    let killed = Instant::now();
     scene
         .ingress("second", "second.example.com", "web", "")
         .await?;
@@ -48,8 +50,12 @@ async fn when_the_leader_dies_the_other_takes_over() -> Result<()> {
     .await?;
     // Not before the dead leader's time has run out.
     has_status(&scene, "second", Duration::from_mins(1)).await?;
+    note(&format!(
+        "leader killed: the other writes {:.1?} after",
+        killed.elapsed()
+    ))?;
     assert_eq!(holder(&scene).await?, other.pod);
-    load.stop().await?.check()?;
+    load.stop().await?.check("the leader dies")?;
     scene.finish([other]).await
 }
 
