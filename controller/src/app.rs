@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 use translate::Translator;
 
 use crate::admin::{self, Admin};
-use crate::certificate;
+use crate::certificate::default_certificate;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::overview::Endpoint;
 use crate::publish::Publisher;
@@ -119,8 +119,7 @@ impl App {
         let metrics = telemetry::metrics()?;
         gateway::describe_metrics();
         if settings.translation.fake_certificate.is_none() {
-            let (name, host) = (certificate::COMMON_NAME, certificate::DNS_NAME);
-            let made = certificate::self_signed(name, host, &jiff::Zoned::now())?;
+            let made = default_certificate(&jiff::Zoned::now())?;
             settings.translation.fake_certificate = Some(Arc::new(made));
         }
         let (writer, tables) = table::channel(table::compile(&RoutingModel::default()).table);
@@ -394,7 +393,7 @@ async fn serve_when_synced(
             // Nobody else fills it.
             let _ = running.set(started);
             lifecycle.advance(Phase::Serving);
-            info!("Serving");
+            info!("Accepting connections");
         }
         Err(error) => {
             let error = anyhow::Error::new(error).context("cannot start the threads that serve");

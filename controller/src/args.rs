@@ -200,7 +200,7 @@ pub struct ShutdownArgs {
 #[command(next_help_heading = "Log and metrics")]
 pub struct ObserveArgs {
     /// How log lines and the access log are written [default: json; with --manifests text]
-    #[arg(long, value_enum, env = "LOCKGATE_LOG_FORMAT")]
+    #[arg(long, value_enum, value_name = "FORMAT", env = "LOCKGATE_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
     /// error, warn, info, debug or trace; also by module, as in `info,controller::watch=debug`
     ///
@@ -213,7 +213,7 @@ pub struct ObserveArgs {
     )]
     pub log_level: String,
     /// Write a line to standard output for each request
-    #[arg(long, value_enum, env = "LOCKGATE_ACCESS_LOG", default_value_t = Switch::On)]
+    #[arg(long, value_enum, value_name = "SWITCH", env = "LOCKGATE_ACCESS_LOG", default_value_t = Switch::On)]
     pub access_log: Switch,
     /// Combinations of label values that one metric may have; what goes beyond is counted as `other`
     #[arg(long, value_name = "N", env = "LOCKGATE_MAX_METRIC_SERIES", value_parser = count, default_value = "10000")]

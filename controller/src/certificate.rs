@@ -10,23 +10,28 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, date_time_ymd
 use sha2::{Digest, Sha256};
 
 /// Subject of the certificate that is made at the start.
-pub(crate) const COMMON_NAME: &str = "Lockgate Default Certificate";
+const COMMON_NAME: &str = "Lockgate Default Certificate";
 
 /// Its DNS name, one that nobody can have (RFC 2606).
-pub(crate) const DNS_NAME: &str = "default.lockgate.invalid";
+const DNS_NAME: &str = "default.lockgate.invalid";
 
 /// Longer than any process runs.
 const VALID_YEARS: i16 = 5;
 
 /// Why there is no such certificate.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CertificateError {
+pub enum CertificateError {
     /// The library refused.
     #[error("cannot make the default certificate: {0}")]
     Library(#[from] rcgen::Error),
     /// The clock of this machine is not in a year that a certificate can name.
     #[error("cannot make the default certificate: the clock says {0}")]
     Clock(Box<Zoned>),
+}
+
+/// The certificate for the time in which no Secret has one.
+pub(crate) fn default_certificate(now: &Zoned) -> Result<Certificate, CertificateError> {
+    self_signed(COMMON_NAME, DNS_NAME, now)
 }
 
 /// A self-signed P-256 certificate for one DNS name, valid from the day before `now` on.

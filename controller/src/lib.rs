@@ -26,6 +26,7 @@ mod status;
 pub mod telemetry;
 mod watch;
 
+pub use certificate::CertificateError;
 pub use lifecycle::Phase;
 pub use permissions::{Permission, Reach, permissions};
 pub use reconcile::Progress;

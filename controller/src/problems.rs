@@ -26,6 +26,7 @@ struct Book {
     objects: BTreeMap<ObjectRef, Vec<Entry>>,
     rejects: BTreeMap<ObjectRef, Vec<Entry>>,
     files: Vec<FileProblem>,
+    unclaimed: Vec<Entry>,
 }
 
 /// One problem as the debug page shows it.
@@ -103,6 +104,23 @@ impl ProblemBook {
         book.finish(&fresh);
     }
 
+    /// Replaces the Ingresses that are left to others and logs those that are new. Whoever puts one into a folder
+    /// means it to be served.
+    pub(crate) fn update_unclaimed(&self, report: &Report) {
+        let mut book = self.lock();
+        let entries: Vec<Entry> = report
+            .unclaimed()
+            .map(|(object, why)| Entry::of_unclaimed(object, why))
+            .collect();
+        let fresh: Vec<Entry> = entries
+            .iter()
+            .filter(|entry| !book.unclaimed.contains(entry))
+            .cloned()
+            .collect();
+        book.unclaimed = entries;
+        book.finish(&fresh);
+    }
+
     /// Replaces what the table could not take, logs what is new and returns the objects for which that differs.
     pub(crate) fn update_rejects(&self, rejects: &[Reject]) -> BTreeSet<ObjectRef> {
         let mut by_object: BTreeMap<ObjectRef, Vec<Entry>> = BTreeMap::new();
@@ -149,8 +167,7 @@ impl ProblemBook {
     pub(crate) fn all(&self) -> Vec<Entry> {
         let book = self.lock();
         let files = book.files.iter().map(Entry::of_file);
-        let others = book.objects.values().chain(book.rejects.values()).flatten();
-        files.chain(others.cloned()).collect()
+        files.chain(book.others().cloned()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -178,6 +195,12 @@ fn replace(
 }
 
 impl Book {
+    /// All but those of files.
+    fn others(&self) -> impl Iterator<Item = &Entry> {
+        let objects = self.objects.values().chain(self.rejects.values());
+        objects.flatten().chain(&self.unclaimed)
+    }
+
     /// Logs the new problems and counts those that are left.
     fn finish(&self, fresh: &[Entry]) {
         for Entry {
@@ -197,8 +220,8 @@ impl Book {
         }
         let mut errors = 0_u32;
         let mut warnings = 0_u32;
-        let objects = self.objects.values().chain(self.rejects.values()).flatten();
-        let severities = objects
+        let severities = self
+            .others()
             .map(|entry| entry.severity)
             .chain(self.files.iter().map(|file| file.severity));
         for severity in severities {

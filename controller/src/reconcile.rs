@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use metrics::{gauge, histogram};
-use model::{Changes, ObjectRef};
+use model::{Changes, ObjectRef, RoutingModel};
 use table::Reject;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
@@ -58,7 +58,7 @@ pub(crate) struct Reconciler {
     shared: Shared,
     debounce: Debounce,
     rejects: Vec<Reject>,
-    /// All Secrets of a source that does not deliver one again when it is wanted later.
+    /// All Secrets of a folder: it does not deliver one again when it is wanted later.
     shelf: Option<Shelf>,
     state: State,
 }
@@ -110,7 +110,7 @@ impl Reconciler {
         publisher: Publisher,
         observer: Option<Box<dyn PassObserver>>,
         shared: Shared,
-        keep_secrets: bool,
+        from_folder: bool,
     ) -> Self {
         Self {
             translator,
@@ -119,7 +119,7 @@ impl Reconciler {
             shared,
             debounce: Debounce::default(),
             rejects: Vec::new(),
-            shelf: keep_secrets.then(Shelf::new),
+            shelf: from_folder.then(Shelf::new),
             state: State::default(),
         }
     }
@@ -237,6 +237,9 @@ impl Reconciler {
         }
         let report = self.translator.report();
         self.shared.problems.update_objects(&touched, report);
+        if self.shelf.is_some() {
+            self.shared.problems.update_unclaimed(report);
+        }
         if let Some(observer) = &mut self.observer {
             observer.observe(&Pass {
                 snapshot: self.translator.snapshot(),
@@ -274,11 +277,20 @@ impl Reconciler {
         self.shared.expiry.update(model, &changes.certificates);
         let what = describe(changes);
         let hosts = model.hosts.len();
-        if only_endpoints(changes) {
-            // Pods come and go by themselves: nobody has asked for this change.
-            debug!(generation, hosts, ?elapsed, "Serving {what}");
+        if generation == 1 {
+            let (routes, certificates) = (count_routes(model), model.certificates.len());
+            info!(
+                hosts,
+                routes,
+                certificates,
+                ?elapsed,
+                "Published the first table"
+            );
+        } else if only_endpoints(changes) && self.shelf.is_none() {
+            // Pods of a cluster come and go by themselves: nobody has asked for this change.
+            debug!(generation, hosts, ?elapsed, "Published {what}");
         } else {
-            info!(generation, hosts, ?elapsed, "Serving {what}");
+            info!(generation, hosts, ?elapsed, "Published {what}");
         }
         let differing = self.shared.problems.update_rejects(&rejects);
         self.rejects = rejects;
@@ -318,6 +330,10 @@ fn put(shelf: &mut Shelf, change: &Change) {
             }
         }
     }
+}
+
+fn count_routes(model: &RoutingModel) -> usize {
+    model.hosts.values().map(|host| host.routes.len()).sum()
 }
 
 fn only_endpoints(changes: &Changes) -> bool {
@@ -383,9 +399,162 @@ fn named<T: Display>(what: &str, items: &BTreeSet<T>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use model::{BackendId, HostPattern};
+    use table::TableReader;
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+    use translate::manifests;
 
     use super::*;
+    use crate::watch::{self as source, EventSender};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Loop {
+        events: EventSender,
+        shared: Shared,
+        tables: TableReader,
+        task: JoinHandle<()>,
+    }
+
+    fn start(from_folder: bool) -> Loop {
+        let (events, received) = source::channel();
+        let (writer, tables) = table::channel(table::compile(&RoutingModel::default()).table);
+        let shared = Shared::default();
+        let settings = translate::Settings {
+            watch_without_class: true,
+            ..translate::Settings::default()
+        };
+        let reconciler = Reconciler::new(
+            Translator::new(settings),
+            Publisher::new(writer),
+            None,
+            shared.clone(),
+            from_folder,
+        );
+        Loop {
+            events,
+            shared,
+            tables,
+            task: tokio::spawn(reconciler.run(received)),
+        }
+    }
+
+    impl Loop {
+        async fn send(&self, text: &str) {
+            let objects = manifests::parse(text).objects;
+            let changes = objects.into_iter().map(Change::Apply).collect();
+            self.events
+                .send(SourceEvent::Changes(changes))
+                .await
+                .unwrap();
+        }
+
+        async fn reached(&self, condition: impl FnMut(&Progress) -> bool) -> Progress {
+            let mut progress = self.shared.progress.subscribe();
+            let reached = timeout(PATIENCE, progress.wait_for(condition)).await;
+            *reached.unwrap().unwrap()
+        }
+
+        fn serves(&self, host: &str) -> bool {
+            self.tables.pin().knows_host(host)
+        }
+    }
+
+    fn ingress(host: &str) -> String {
+        format!(
+            "apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: {host}}}
+spec:
+  rules: [{{host: {host}, http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}}}]
+  tls: [{{hosts: [{host}], secretName: tls}}]
+"
+        )
+    }
+
+    const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: tls}\ntype: kubernetes.io/tls\n\
+        stringData: {tls.crt: broken, tls.key: broken}\n";
+
+    #[tokio::test]
+    async fn nothing_is_published_before_everything_has_been_reported_once() {
+        let running = start(false);
+        running.send(&ingress("a.test")).await;
+        running.events.send(SourceEvent::Listed).await.unwrap();
+        let mut wanted = running.shared.wanted.subscribe();
+        let known = timeout(PATIENCE, wanted.wait_for(|wanted| !wanted.is_empty())).await;
+        let names: Vec<String> = known
+            .unwrap()
+            .unwrap()
+            .keys()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            names,
+            ["default/tls"],
+            "the source learns which Secrets to deliver"
+        );
+        assert!(!running.serves("a.test"));
+        running.events.send(SourceEvent::Synced).await.unwrap();
+        running.reached(|progress| progress.generation == 1).await;
+        assert!(running.serves("a.test"));
+    }
+
+    #[tokio::test]
+    async fn an_empty_source_leads_to_a_table_too() {
+        let running = start(false);
+        running.events.send(SourceEvent::Synced).await.unwrap();
+        let progress = running.reached(|progress| progress.passes > 0).await;
+        assert_eq!(progress.generation, 1);
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_changes_takes_few_passes_and_the_last_one_counts() {
+        let running = start(false);
+        running.events.send(SourceEvent::Synced).await.unwrap();
+        running.reached(|progress| progress.generation == 1).await;
+        for number in 0..500 {
+            running.send(&ingress(&format!("h{number}.test"))).await;
+        }
+        let (tables, mut progress) = (running.tables.clone(), running.shared.progress.subscribe());
+        let last = progress.wait_for(|_| tables.pin().knows_host("h499.test"));
+        let passes = timeout(PATIENCE, last).await.unwrap().unwrap().passes;
+        assert!(passes < 100, "{passes} passes for 500 changes");
+        assert!(running.serves("h0.test"));
+    }
+
+    #[tokio::test]
+    async fn a_folder_delivers_a_secret_once_and_it_is_there_when_it_is_wanted() {
+        let running = start(true);
+        running.send(SECRET).await;
+        running.events.send(SourceEvent::Synced).await.unwrap();
+        running.reached(|progress| progress.generation == 1).await;
+        running.send(&ingress("a.test")).await;
+        running.reached(|progress| progress.generation == 2).await;
+        let problems: Vec<String> = running
+            .shared
+            .problems
+            .all()
+            .into_iter()
+            .map(|entry| entry.message)
+            .collect();
+        assert!(
+            problems
+                .iter()
+                .any(|text| text.contains("`tls.crt` is not PEM")
+                    || text.contains("has no certificate")),
+            "the Secret is known: {problems:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_its_source() {
+        let running = start(false);
+        drop(running.events);
+        timeout(PATIENCE, running.task).await.unwrap().unwrap();
+    }
 
     #[test]
     fn changes_are_told_in_words() {

@@ -5,12 +5,15 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use jiff::Zoned;
 use model::ObjectRef;
 use table::{Reject, Table};
 use translate::{Change, Problem, Reason, Severity, Translator, manifests};
 
 use crate::args::{CheckArgs, RenderArgs, RenderFormat, ScopeArgs};
+use crate::certificate::{CertificateError, default_certificate};
 use crate::overview::Overview;
 use crate::problems::Entry;
 use crate::watch::FileProblem;
@@ -22,6 +25,9 @@ pub enum RenderError {
     /// The folder cannot be read.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The default certificate cannot be made.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A file cannot be read.
     #[error("cannot read `{}`: {source}", .file.display())]
     File {
@@ -43,7 +49,10 @@ pub enum RenderError {
 
 /// Prints the routes that a folder leads to, and all problems.
 pub fn render(args: RenderArgs, out: &mut impl Write) -> Result<(), RenderError> {
-    let settings = folder_settings(args.scope);
+    let settings = translate::Settings {
+        fake_certificate: Some(Arc::new(default_certificate(&Zoned::now())?)),
+        ..folder_settings(args.scope)
+    };
     let mut folder = Folder::open(&args.manifests, vec![implied_class(&settings)])?;
     let changes = folder.load();
     let files = folder.problems();

@@ -1,6 +1,6 @@
 //! Metric names of the control plane, and where log lines go.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
@@ -107,13 +107,10 @@ pub fn log(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
         .ok()
         .filter(|given| !given.is_empty());
     let level = variable.as_deref().unwrap_or(level);
-    let filter = EnvFilter::try_new(format!("info,{QUIET},{level}")).map_err(|error| {
-        TelemetryError::Filter {
-            given: level.to_owned(),
-            reason: error.to_string(),
-        }
-    })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let filter = filter(level)?;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         LogFormat::Json => registry
@@ -128,6 +125,13 @@ pub fn log(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
         LogFormat::Text => registry.with(lines.with_target(false)).try_init()?,
     }
     Ok(())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(format!("info,{QUIET},{level}")).map_err(|error| TelemetryError::Filter {
+        given: level.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// Starts to keep metrics, once per process, and hands out where they are read.
@@ -180,4 +184,32 @@ fn describe() {
         gauge!(PROBLEMS, "severity" => severity).set(0);
     }
     gauge!(STALE_FILES).set(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::filter::LevelFilter;
+
+    use super::*;
+
+    #[test]
+    fn a_level_or_directives_are_taken() {
+        for (given, most) in [
+            ("info", LevelFilter::INFO),
+            ("debug", LevelFilter::DEBUG),
+            ("info,controller::watch=trace", LevelFilter::TRACE),
+            ("pingora_proxy=debug", LevelFilter::DEBUG),
+        ] {
+            assert_eq!(
+                filter(given).unwrap().max_level_hint(),
+                Some(most),
+                "{given}"
+            );
+        }
+        let error = filter("loud=very=much").unwrap_err().to_string();
+        assert!(
+            error.starts_with("the log level `loud=very=much` cannot be read: "),
+            "{error}"
+        );
+    }
 }

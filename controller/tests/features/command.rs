@@ -65,7 +65,10 @@ fn render_shows_routes_and_problems_in_three_forms() {
     }
     let json: serde_json::Value = serde_json::from_str(&render("json")).unwrap();
     let yaml: serde_json::Value = serde_saphyr::from_str(&render("yaml")).unwrap();
-    assert_eq!(json, yaml);
+    // The default certificate is made anew each time.
+    for key in ["generation", "hosts", "backends", "problems"] {
+        assert_eq!(json[key], yaml[key], "{key}");
+    }
     assert_eq!(json["hosts"]["shop.test"].as_array().unwrap().len(), 2);
 }
 

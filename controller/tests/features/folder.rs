@@ -221,6 +221,30 @@ async fn unknown_kinds_and_fields_are_told_and_harm_nothing() {
 }
 
 #[tokio::test]
+async fn an_ingress_of_another_class_is_named_and_served_once_it_is_ours() {
+    let (mut world, _origin) = shop().await;
+    let ours = ingress("other", "other.test", &[("/", "web")]);
+    let others = ours.replace("ingressClassName: lockgate", "ingressClassName: nginx");
+    world
+        .looked_at(|folder| put(folder, "other.yaml", &others))
+        .await;
+    assert_eq!(world.get("other.test", "/").await.status, 404);
+    let problems = world.problems().await.join("\n");
+    assert!(
+        problems.starts_with("Ingress test/other: Lockgate does not serve it: "),
+        "{problems}"
+    );
+    let class = "apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: nginx}
+spec: {controller: lockgate.dev/ingress-controller}
+";
+    world.write("class.yaml", class).await;
+    assert_eq!(world.get("other.test", "/").await.body, "web /");
+    assert!(world.problems().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_folder_that_vanishes_is_served_on_and_picked_up_again() {
     let (mut world, _origin) = shop().await;
     let folder = world.folder.path().to_owned();

@@ -85,7 +85,7 @@ impl Process {
         };
         process.http = address("http").unwrap();
         process.admin = address("admin").unwrap();
-        process.logged("\"Serving\"").await;
+        process.logged("Accepting connections").await;
         process
     }
 

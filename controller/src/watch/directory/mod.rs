@@ -127,7 +127,7 @@ impl Thread {
                     self.watch.establish();
                 }
                 let changes = self.folder.refresh(&work);
-                self.report(now, changes)?;
+                self.report(work.noticed.unwrap_or(now), changes)?;
             }
         }
     }

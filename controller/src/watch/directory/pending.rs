@@ -45,6 +45,8 @@ pub(super) struct Pending {
     writing: BTreeMap<PathBuf, Instant>,
     /// When to act on `all` and `files`.
     due: Option<Instant>,
+    /// When the first of them was noticed.
+    noticed: Option<Instant>,
     /// How far `due` may move.
     latest: Option<Instant>,
     /// When to compare everything once more.
@@ -54,6 +56,8 @@ pub(super) struct Pending {
 /// What [`Pending::take`] hands out.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Work {
+    /// When the first reason for it was noticed.
+    pub(super) noticed: Option<Instant>,
     /// Compare everything.
     pub(super) all: bool,
     /// Read these whatever they look like.
@@ -79,6 +83,9 @@ impl Pending {
                 Ok(relative) => self.note_path(path, relative, event.kind, now),
                 Err(_) => self.all_at(now + SETTLE),
             }
+        }
+        if self.due.is_some() {
+            self.noticed.get_or_insert(now);
         }
     }
 
@@ -170,6 +177,7 @@ impl Pending {
         let mut files = std::mem::take(&mut self.files);
         files.retain(|path| !self.writing.contains_key(path));
         Some(Work {
+            noticed: self.noticed.take(),
             all: std::mem::take(&mut self.all),
             files,
             writing: self.writing.keys().cloned().collect(),
@@ -227,8 +235,9 @@ mod tests {
         (pending, now)
     }
 
-    fn files(names: &[&str]) -> Work {
+    fn files(noticed: Option<Instant>, names: &[&str]) -> Work {
         Work {
+            noticed,
             files: names.iter().map(PathBuf::from).collect(),
             ..Work::default()
         }
@@ -248,7 +257,10 @@ mod tests {
             None,
             "further events of the same save are awaited"
         );
-        assert_eq!(pending.take(now + SETTLE), Some(files(&["a.yaml"])));
+        assert_eq!(
+            pending.take(now + SETTLE),
+            Some(files(Some(now), &["a.yaml"]))
+        );
         assert_eq!(pending.next(), None);
     }
 
@@ -256,7 +268,10 @@ mod tests {
     fn a_writer_that_never_closes_is_not_waited_for_forever() {
         let (mut pending, now) = after(&[(WRITE, "a.yaml")]);
         assert_eq!(pending.next(), Some(now + WRITING));
-        assert_eq!(pending.take(now + WRITING), Some(files(&["a.yaml"])));
+        assert_eq!(
+            pending.take(now + WRITING),
+            Some(files(Some(now), &["a.yaml"]))
+        );
     }
 
     #[test]
@@ -267,7 +282,10 @@ mod tests {
             None,
             "what vanished may come back"
         );
-        assert_eq!(pending.take(now + VANISHED), Some(files(&["a.yaml"])));
+        assert_eq!(
+            pending.take(now + VANISHED),
+            Some(files(Some(now), &["a.yaml"]))
+        );
     }
 
     #[test]

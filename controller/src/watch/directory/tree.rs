@@ -34,6 +34,8 @@ pub(crate) struct Folder {
     files: BTreeMap<PathBuf, File>,
     /// The files that hold an object; the first one by name counts.
     holders: BTreeMap<ObjectRef, BTreeSet<PathBuf>>,
+    /// Objects that more than one file holds.
+    contested: BTreeSet<ObjectRef>,
     /// What was handed out last.
     served: BTreeMap<ObjectRef, Object>,
     /// Objects that are there unless a file holds them.
@@ -102,6 +104,7 @@ impl Folder {
             root: std::path::absolute(root).map_err(failed)?,
             files: BTreeMap::new(),
             holders: BTreeMap::new(),
+            contested: BTreeSet::new(),
             served: BTreeMap::new(),
             implied: implied
                 .into_iter()
@@ -133,12 +136,12 @@ impl Folder {
     /// All faults, by file and line.
     pub(crate) fn problems(&self) -> Vec<FileProblem> {
         let of_files = self.files.values().flat_map(|file| file.problems.clone());
-        let doubles = self.holders.iter().flat_map(|(object, holders)| {
-            let first = holders.first();
+        let doubles = self.contested.iter().flat_map(|object| {
+            let holders = self.holders.get(object).into_iter().flatten();
+            let first = holders.clone().next();
             holders
-                .iter()
                 .skip(1)
-                .filter_map(move |file| first.map(|first| (object, first, file)))
+                .filter_map(move |file| Some((object, first?, file)))
         });
         let doubles = doubles.map(|(object, first, file)| FileProblem {
             line: self.line_of(file, object),
@@ -271,6 +274,9 @@ impl Folder {
         for reference in file.objects.keys() {
             let holders = self.holders.entry(reference.clone()).or_default();
             holders.insert(path.to_owned());
+            if holders.len() > 1 {
+                self.contested.insert(reference.clone());
+            }
             affected.insert(reference.clone());
         }
         let held: BTreeSet<ObjectRef> = file.objects.keys().cloned().collect();
@@ -317,6 +323,9 @@ impl Folder {
         for object in objects {
             if let Some(holders) = self.holders.get_mut(&object) {
                 holders.remove(path);
+                if holders.len() < 2 {
+                    self.contested.remove(&object);
+                }
                 if holders.is_empty() {
                     self.holders.remove(&object);
                 }
@@ -420,5 +429,139 @@ impl Found {
         });
         above.pop();
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const SERVICE: &str =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {ports: [{port: 80}]}\n";
+
+    fn service(name: &str) -> String {
+        SERVICE.replace("NAME", name)
+    }
+
+    fn write(root: &TempDir, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn names(changes: &[Change]) -> Vec<String> {
+        let name = |change: &Change| match change {
+            Change::Apply(object) => format!("+{}", object.reference().name),
+            Change::Delete(object) => format!("-{}", object.name),
+        };
+        changes.iter().map(name).collect()
+    }
+
+    fn everything() -> Work {
+        Work {
+            all: true,
+            ..Work::default()
+        }
+    }
+
+    #[test]
+    fn only_what_differs_is_handed_out() {
+        let root = TempDir::new().unwrap();
+        write(
+            &root,
+            "a.yaml",
+            format!("{}---\n{}", service("one"), service("two")),
+        );
+        write(&root, "notes.txt", "not a manifest");
+        write(&root, ".hidden.yaml", service("hidden"));
+        let mut folder = Folder::open(root.path(), Vec::new()).unwrap();
+        assert_eq!(names(&folder.load()), ["+one", "+two"]);
+        assert!(folder.refresh(&everything()).is_empty());
+        write(
+            &root,
+            "a.yaml",
+            format!("# moved\n{}---\n{}", service("two"), service("three")),
+        );
+        assert_eq!(names(&folder.refresh(&everything())), ["-one", "+three"]);
+        fs::remove_file(root.path().join("a.yaml")).unwrap();
+        assert_eq!(names(&folder.refresh(&everything())), ["-three", "-two"]);
+    }
+
+    #[test]
+    fn an_implied_object_gives_way_to_a_file_and_comes_back() {
+        let root = TempDir::new().unwrap();
+        let implied = manifests::parse(&service("web")).objects;
+        let mut folder = Folder::open(root.path(), implied).unwrap();
+        assert_eq!(names(&folder.load()), ["+web"]);
+        write(&root, "a.yaml", service("web").replace("80", "81"));
+        assert_eq!(names(&folder.refresh(&everything())), ["+web"]);
+        fs::remove_file(root.path().join("a.yaml")).unwrap();
+        assert_eq!(
+            names(&folder.refresh(&everything())),
+            ["+web"],
+            "the implied one again"
+        );
+        assert!(folder.problems().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_and_nothing_is_lost() {
+        let root = TempDir::new().unwrap();
+        write(&root, "a.yaml", service("one"));
+        write(&root, "deep/b.yaml", service("two"));
+        let mut folder = Folder::open(root.path(), Vec::new()).unwrap();
+        folder.load();
+        write(&root, "a.yaml", [0xff, 0xfe]);
+        symlink("..", root.path().join("deep/circle")).unwrap();
+        symlink("nowhere.yaml", root.path().join("dangling.yaml")).unwrap();
+        assert!(folder.refresh(&everything()).is_empty());
+        let told: Vec<String> = folder
+            .problems()
+            .iter()
+            .map(|problem| format!("{}: {}", problem.file.display(), problem.message))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "a.yaml: stream did not contain valid UTF-8; the last good version of this file is still served",
+                "deep/circle: this folder cannot be read: it leads back to a folder above it; what was read from it before is still served",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_first_error_in_a_file_spares_its_other_documents_and_a_later_one_spares_all() {
+        let root = TempDir::new().unwrap();
+        let bad = "kind: Service\napiVersion: v1\nmetadata: {name: bad}\nspec: {ports: 7}\n";
+        write(&root, "a.yaml", format!("{bad}---\n{}", service("good")));
+        let mut folder = Folder::open(root.path(), Vec::new()).unwrap();
+        assert_eq!(names(&folder.load()), ["+good"]);
+        write(
+            &root,
+            "a.yaml",
+            format!("{}---\n{}", service("bad"), service("good")),
+        );
+        assert_eq!(names(&folder.refresh(&everything())), ["+bad"], "mended");
+        write(&root, "a.yaml", bad);
+        assert!(folder.refresh(&everything()).is_empty(), "broken again");
+        assert!(folder.problems().iter().all(|problem| problem.stale));
+    }
+
+    #[test]
+    fn files_that_are_being_written_are_left_alone() {
+        let root = TempDir::new().unwrap();
+        let mut folder = Folder::open(root.path(), Vec::new()).unwrap();
+        folder.load();
+        write(&root, "a.yaml", service("half"));
+        let work = Work {
+            writing: BTreeSet::from([PathBuf::from("a.yaml")]),
+            ..everything()
+        };
+        assert!(folder.refresh(&work).is_empty());
+        assert_eq!(names(&folder.refresh(&everything())), ["+half"]);
     }
 }
