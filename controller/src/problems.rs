@@ -264,7 +264,7 @@ mod tests {
                 .collect()
         };
         assert_eq!(named(&[one.clone(), two.clone()]), ["one", "two"]);
-        assert!(named(&[one.clone(), two.clone()]).is_empty());
+        assert!(named(&[one.clone(), two]).is_empty());
         assert_eq!(named(&[one, reject("two", "worse")]), ["two"]);
         assert_eq!(named(&[]), ["one", "two"], "they are solved");
         assert!(book.all().is_empty());

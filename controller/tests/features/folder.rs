@@ -146,7 +146,7 @@ async fn folders_come_and_go_with_what_is_in_them() {
                 folder,
                 "team/a/deep.yaml",
                 &ingress("deep", "deep.test", &[("/", "web")]),
-            )
+            );
         })
         .await;
     assert_eq!(world.get("deep.test", "/").await.body, "web /");

@@ -1,5 +1,7 @@
 //! Manifests as text, and certificates for them.
 
+use std::fmt::Write;
+
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::RootCertStore;
 
@@ -18,8 +20,9 @@ spec:
 "
     );
     for (path, service) in paths {
-        text += &format!(
-            "      - {{path: {path}, pathType: Prefix, backend: {{service: {{name: {service}, port: {{number: 80}}}}}}}}\n"
+        let _ = writeln!(
+            text,
+            "      - {{path: {path}, pathType: Prefix, backend: {{service: {{name: {service}, port: {{number: 80}}}}}}}}"
         );
     }
     text
@@ -41,7 +44,8 @@ spec: {{ports: [{{name: web, port: 80}}]}}
 "
     );
     for (number, port) in ports.iter().enumerate() {
-        text += &format!(
+        let _ = write!(
+            text,
             "---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice

@@ -140,7 +140,7 @@ fn command(folder: &Path) -> Command {
     command
 }
 
-async fn shop(origin: &Origin) -> TempDir {
+fn shop(origin: &Origin) -> TempDir {
     let folder = TempDir::new().unwrap();
     put(
         folder.path(),
@@ -154,7 +154,7 @@ async fn shop(origin: &Origin) -> TempDir {
 #[tokio::test]
 async fn sigterm_lets_requests_in_flight_finish() {
     let origin = Origin::start("web").await;
-    let folder = shop(&origin).await;
+    let folder = shop(&origin);
     let mut process = Process::start(folder.path(), &[]).await;
     let slow = tokio::spawn(client::get(process.http, "shop.test", "/held"));
     timeout(PATIENCE, origin.held.acquire())
@@ -187,7 +187,7 @@ async fn sigterm_lets_requests_in_flight_finish() {
 #[tokio::test]
 async fn it_accepts_for_the_shutdown_delay_and_the_drain_has_an_end() {
     let origin = Origin::start("web").await;
-    let folder = shop(&origin).await;
+    let folder = shop(&origin);
     let flags = ["--shutdown-delay", "1s", "--drain-timeout", "200ms"];
     let mut process = Process::start(folder.path(), &flags).await;
     let slow = tokio::spawn(client::get(process.http, "shop.test", "/held"));
@@ -220,7 +220,7 @@ async fn it_accepts_for_the_shutdown_delay_and_the_drain_has_an_end() {
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let origin = Origin::start("web").await;
-    let folder = shop(&origin).await;
+    let folder = shop(&origin);
     let mut process = Process::start(folder.path(), &["--shutdown-delay", "10m"]).await;
     process.signal("TERM");
     process.logged("still accepting").await;
@@ -231,7 +231,7 @@ async fn a_second_signal_ends_it_at_once() {
 #[tokio::test]
 async fn each_request_is_a_line_of_json() {
     let origin = Origin::start("web").await;
-    let folder = shop(&origin).await;
+    let folder = shop(&origin);
     let mut process = Process::start(folder.path(), &[]).await;
     for (host, path) in [("shop.test", "/a?b=c"), ("other.test", "/")] {
         client::get(process.http, host, path).await.unwrap();
@@ -258,7 +258,7 @@ async fn each_request_is_a_line_of_json() {
 #[tokio::test]
 async fn the_access_log_can_be_switched_off() {
     let origin = Origin::start("web").await;
-    let folder = shop(&origin).await;
+    let folder = shop(&origin);
     let mut process = Process::start(folder.path(), &["--access-log", "off"]).await;
     client::get(process.http, "shop.test", "/").await.unwrap();
     process.signal("TERM");

@@ -1,5 +1,7 @@
 //! Which backend answers.
 
+use std::fmt::Write;
+
 use crate::manifest::{ingress, service};
 use crate::origin::Origin;
 use crate::world::World;
@@ -147,8 +149,9 @@ async fn ten_thousand_hosts_in_one_ingress_and_hostile_paths_harm_nobody_else() 
     let origin = Origin::start("web").await;
     let mut many = ingress("many", "h0.test", &[("/", "web")]);
     for number in 1..10_000 {
-        many += &format!(
-            "  - host: h{number}.test\n    http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}\n"
+        let _ = writeln!(
+            many,
+            "  - host: h{number}.test\n    http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}"
         );
     }
     let long = format!("/{}", "x".repeat(64 * 1024));
