@@ -46,8 +46,6 @@ pub(crate) struct RequestContext {
     pub(crate) reason: Option<Reason>,
     /// The status that Lockgate decided on without a backend.
     pub(crate) own_status: Option<StatusCode>,
-    /// Is this a request to switch protocols (WebSocket)?
-    pub(crate) upgrade: bool,
 }
 
 /// Who a request is from.
@@ -122,7 +120,6 @@ impl RequestContext {
             tries: SmallVec::new(),
             reason: None,
             own_status: None,
-            upgrade: false,
         }
     }
 

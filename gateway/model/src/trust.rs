@@ -10,7 +10,8 @@ pub struct ClientTrust {
     /// Peers whose `X-Forwarded-*` headers are read and passed on.
     #[serde(default)]
     pub forwarded_headers_from: Vec<IpNet>,
-    /// A trusted peer's `X-Forwarded-For` is extended by its address instead of passed on as it is.
+    /// A trusted peer's `X-Forwarded-For` is extended by its address and passed on. Otherwise only the address that it
+    /// gives for the client is passed on, so that what the client itself wrote there is not taken for our word.
     #[serde(default)]
     pub append_forwarded_for: bool,
     /// Is a PROXY protocol header (version 1 or 2) expected at the start of each connection?

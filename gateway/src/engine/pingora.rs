@@ -149,7 +149,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let context = context(ctx)?;
-        set_limits(session, context, &self.worker.shared.settings.limits);
+        set_limits(session, &self.worker.shared.settings.limits);
         let answer = self.decide(session, context).await;
         match answer {
             None => Ok(false),
@@ -163,7 +163,7 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_peer(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
         let context = context(ctx)?;
@@ -174,10 +174,6 @@ impl ProxyHttp for Proxy {
                 .map_err(|reason| failed(context, reason))?;
         }
         let upstream = upstream::upstream(context).map_err(|reason| failed(context, reason))?;
-        if context.upgrade {
-            // From now on the endpoint's silence is what counts, as for every other response.
-            session.set_read_timeout(None);
-        }
         Ok(Box::new(peer::peer(upstream)))
     }
 
@@ -228,6 +224,10 @@ impl ProxyHttp for Proxy {
         if context.connection.draining() {
             // The drain began while the backend was working: the client is to know that this was the last response.
             session.set_keepalive(None);
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // From now on the endpoint's silence is what counts: a client may listen for hours.
+            session.set_read_timeout(None);
         }
         headers::to_client(context, &mut ResponseFields(response));
         Ok(())
@@ -350,7 +350,7 @@ impl Proxy {
 }
 
 /// Bounds on what the client may take its time for.
-fn set_limits(session: &mut Session, context: &mut RequestContext, limits: &Limits) {
+fn set_limits(session: &mut Session, limits: &Limits) {
     // Pingora makes the idle time endless after the first request. It is only ever shortened here: setting it where
     // it is off would keep connections open that were to be closed, as after a request with both Content-Length and
     // Transfer-Encoding (RFC 9112, 6.1).
@@ -363,7 +363,6 @@ fn set_limits(session: &mut Session, context: &mut RequestContext, limits: &Limi
     session.set_read_timeout(Some(limits.body_timeout));
     session.set_write_timeout(Some(limits.write_timeout));
     session.set_total_drain_timeout(Some(DRAIN));
-    context.upgrade = session.is_upgrade_req();
 }
 
 /// Lets the connection live on after an answer although the request has a body, if that is small. A client that waits
