@@ -5,20 +5,22 @@ use std::sync::Arc;
 use model::{Changes, HostPattern, PathMatch, Route, RoutingModel, VirtualHost};
 
 use crate::backends::{BackendSlot, Backends};
-use crate::hosts::{HostMap, Patterned};
+use crate::hosts::{self, HostMap, Patterned};
 use crate::listeners::Listeners;
-use crate::paths::{Paths, Rule};
+use crate::paths::{Paths, Rule, Specificity};
 use crate::pattern::Patterns;
 use crate::reject::{Part, Reject, Rejects};
 use crate::route::{CompiledRoute, compile_route};
+use crate::text::Text;
 use crate::tls::Tls;
 use crate::{Compiled, Table};
 
-/// A virtual host, compiled.
+/// A virtual host, compiled. A lookup reads `key` and `paths`, which lie in it as far as possible.
 pub(crate) struct CompiledHost {
+    key: Text,
+    pub(crate) paths: Paths,
     pattern: HostPattern,
     pub(crate) source: Arc<VirtualHost>,
-    pub(crate) paths: Paths,
     /// One for each target of its routes.
     acquired: Vec<BackendSlot>,
 }
@@ -26,6 +28,10 @@ pub(crate) struct CompiledHost {
 impl Patterned for CompiledHost {
     fn pattern(&self) -> &HostPattern {
         &self.pattern
+    }
+
+    fn key(&self) -> &Text {
+        &self.key
     }
 }
 
@@ -167,7 +173,7 @@ fn compile_host(
         );
         rejects.append(&mut faults);
         match rule {
-            Ok(rule) => rules.push(rule),
+            Ok(rule) => rules.push((Specificity::of(&route.matches, position), rule)),
             Err(fault) => rejects.push(Reject {
                 origin: route.origin.clone(),
                 reason: format!("{fault}; this route is not served"),
@@ -175,6 +181,7 @@ fn compile_host(
         }
     }
     CompiledHost {
+        key: hosts::key(pattern),
         pattern: pattern.clone(),
         source: Arc::clone(source),
         paths: Paths::new(rules),

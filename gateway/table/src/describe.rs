@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::Table;
 use crate::hosts::Patterned;
 use crate::listeners::ListenerMask;
+use crate::paths::Specificity;
 use crate::route::{CompiledAction, CompiledRoute};
 use crate::tls::TlsState;
 
@@ -119,12 +120,16 @@ impl Table {
     /// Everything that the table holds. Takes time in proportion to it.
     pub fn describe(&self) -> Description {
         let hosts = self.hosts.iter().map(|host| {
-            let rules = host.paths.rules();
-            let routes = rules.into_iter().filter_map(|rule| {
-                let source = host.source.routes.get(rule.rank.position())?;
-                Some(self.describe_route(source, rule.listeners, &rule.route))
-            });
-            (host.pattern().clone(), routes.collect())
+            let rules = host.paths.rules().into_iter();
+            let ranked: BTreeMap<_, _> = rules
+                .filter_map(|rule| {
+                    let source = host.source.routes.get(rule.position)?;
+                    let rank = Specificity::of(&source.matches, rule.position);
+                    let route = self.describe_route(source, rule.listeners, &rule.route);
+                    Some((rank, route))
+                })
+                .collect();
+            (host.pattern().clone(), ranked.into_values().collect())
         });
         let backends = self.backends.iter().map(|(id, backend)| {
             let description = backend.map(|backend| BackendDescription {

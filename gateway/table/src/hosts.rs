@@ -5,23 +5,31 @@ use std::sync::Arc;
 use model::{HostPattern, WildcardDepth};
 
 use crate::shards::{Keyed, Sharded};
+use crate::text::Text;
 
 /// A value that stands for the hosts of one pattern.
 pub(crate) trait Patterned {
     /// That pattern.
     fn pattern(&self) -> &HostPattern;
+
+    /// What [`key`] makes of it, kept with the value.
+    fn key(&self) -> &Text;
 }
 
 impl<T: Patterned> Keyed for Arc<T> {
-    type Key = str;
+    type Key = [u8];
 
-    fn key(&self) -> &str {
-        key_of(self.pattern())
+    fn key(&self) -> &[u8] {
+        T::key(self).as_bytes()
     }
 }
 
-/// The text that an entry is filed under.
-fn key_of(pattern: &HostPattern) -> &str {
+/// The text that the entry of a pattern is filed under.
+pub(crate) fn key(pattern: &HostPattern) -> Text {
+    Text::new(key_text(pattern))
+}
+
+fn key_text(pattern: &HostPattern) -> &str {
     match pattern {
         HostPattern::Exact(name) => name.as_str(),
         HostPattern::Wildcard { suffix, .. } => suffix.as_str(),
@@ -70,7 +78,7 @@ impl<T: Patterned> HostMap<T> {
     }
 
     pub(crate) fn remove(&mut self, pattern: &HostPattern) -> Option<Arc<T>> {
-        let key = key_of(pattern);
+        let key = key_text(pattern).as_bytes();
         match shelf(pattern) {
             Shelf::Exact => self.exact.remove(key),
             Shelf::OneLabel => self.one_label.remove(key),
@@ -82,7 +90,7 @@ impl<T: Patterned> HostMap<T> {
     /// The most specific entry for `host`, which is in normal form.
     pub(crate) fn find(&self, host: &str) -> Option<&Arc<T>> {
         self.exact
-            .get(host)
+            .get(host.as_bytes())
             .or_else(|| self.find_wildcard(host))
             .or(self.any.as_ref())
     }
@@ -100,8 +108,8 @@ impl<T: Patterned> HostMap<T> {
         if !label.is_empty() {
             let found = self
                 .one_label
-                .get(suffix)
-                .or_else(|| self.labels.get(suffix));
+                .get(suffix.as_bytes())
+                .or_else(|| self.labels.get(suffix.as_bytes()));
             if found.is_some() {
                 return found;
             }
@@ -111,7 +119,7 @@ impl<T: Patterned> HostMap<T> {
         }
         while let Some((_, shorter)) = suffix.split_once('.') {
             suffix = shorter;
-            let found = self.labels.get(suffix);
+            let found = self.labels.get(suffix.as_bytes());
             if found.is_some() {
                 return found;
             }

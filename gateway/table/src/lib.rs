@@ -64,6 +64,7 @@ mod reject;
 mod route;
 mod shards;
 mod swap;
+mod text;
 mod tls;
 
 use std::fmt;

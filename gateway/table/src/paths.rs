@@ -6,12 +6,14 @@ use std::sync::Arc;
 use ahash::RandomState;
 use hashbrown::HashTable;
 use model::{NormalPath, PathMatch, RouteMatch};
+use smallvec::SmallVec;
 
 use crate::Lookup;
 use crate::conditions::Conditions;
 use crate::listeners::ListenerMask;
 use crate::pattern::{Anchor, Pattern, Patterns};
 use crate::route::CompiledRoute;
+use crate::text::Text;
 
 /// Up to this many routes, trying one after the other is faster than hashing.
 const FEW: usize = 8;
@@ -61,16 +63,12 @@ impl Specificity {
             position,
         }
     }
-
-    /// The place of the route in its host's list.
-    pub(crate) fn position(&self) -> usize {
-        self.position
-    }
 }
 
 /// One route with what it demands of a request.
 pub(crate) struct Rule {
-    pub(crate) rank: Specificity,
+    /// Where the route is in its host's list.
+    pub(crate) position: usize,
     pub(crate) listeners: ListenerMask,
     pub(crate) route: Arc<CompiledRoute>,
     path: RulePath,
@@ -78,9 +76,9 @@ pub(crate) struct Rule {
 }
 
 enum RulePath {
-    Exact(Box<str>),
+    Exact(Text),
     /// Without its trailing slash; the root is empty.
-    Prefix(Box<str>),
+    Prefix(Text),
     Regex(Arc<Pattern>),
 }
 
@@ -94,8 +92,8 @@ impl Rule {
         route: impl FnOnce() -> CompiledRoute,
     ) -> Result<Self, String> {
         let path = match &matches.path {
-            PathMatch::Exact(path) => RulePath::Exact(path.as_str().into()),
-            PathMatch::Prefix(path) => RulePath::Prefix(without_slash(path).into()),
+            PathMatch::Exact(path) => RulePath::Exact(Text::new(path.as_str())),
+            PathMatch::Prefix(path) => RulePath::Prefix(Text::new(without_slash(path))),
             PathMatch::Regex(text) => patterns
                 .compile(Anchor::Start, text)
                 .map(RulePath::Regex)
@@ -103,7 +101,7 @@ impl Rule {
         };
         let conditions = Conditions::compile(matches, patterns)?;
         Ok(Self {
-            rank: Specificity::of(matches, position),
+            position,
             listeners,
             route: Arc::new(route()),
             path,
@@ -112,12 +110,13 @@ impl Rule {
     }
 
     fn path_holds(&self, path: &str) -> bool {
+        let path = path.as_bytes();
         match &self.path {
-            RulePath::Exact(exact) => **exact == *path,
+            RulePath::Exact(exact) => exact.as_bytes() == path,
             RulePath::Prefix(prefix) => path
-                .strip_prefix(&**prefix)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
-            RulePath::Regex(pattern) => pattern.matches(path.as_bytes()),
+                .strip_prefix(prefix.as_bytes())
+                .is_some_and(|rest| matches!(rest.first(), None | Some(b'/'))),
+            RulePath::Regex(pattern) => pattern.matches(path),
         }
     }
 
@@ -137,8 +136,8 @@ fn without_slash(path: &NormalPath) -> &str {
 
 /// The rules of a host, arranged for lookup.
 pub(crate) enum Paths {
-    /// In the order of their rank.
-    Few(Box<[Rule]>),
+    /// In the order of their rank. Most hosts have one or two.
+    Few(SmallVec<[Rule; 2]>),
     Many(Box<Index>),
 }
 
@@ -155,15 +154,18 @@ pub(crate) struct Index {
 
 /// Rules that are filed under one text.
 struct Group {
-    text: Box<str>,
-    rules: Vec<Rule>,
+    text: Text,
+    rules: SmallVec<[Rule; 1]>,
 }
 
 impl Paths {
-    pub(crate) fn new(mut rules: Vec<Rule>) -> Self {
-        rules.sort_unstable_by_key(|rule| rule.rank);
-        if rules.len() <= FEW {
-            Self::Few(rules.into())
+    /// Arranges `rules`, which come with their ranks.
+    pub(crate) fn new(mut rules: Vec<(Specificity, Rule)>) -> Self {
+        rules.sort_unstable_by_key(|(rank, _)| *rank);
+        let few = rules.len() <= FEW;
+        let rules = rules.into_iter().map(|(_, rule)| rule);
+        if few {
+            Self::Few(rules.collect())
         } else {
             Self::Many(Box::new(Index::new(rules)))
         }
@@ -179,18 +181,16 @@ impl Paths {
         }
     }
 
-    /// All rules in the order of their rank.
+    /// All rules in no particular order.
     pub(crate) fn rules(&self) -> Vec<&Rule> {
         match self {
             Self::Few(rules) => rules.iter().collect(),
             Self::Many(index) => {
                 let groups = index.exact.iter().chain(index.prefixes.iter());
-                let mut rules: Vec<_> = groups
+                groups
                     .flat_map(|group| &group.rules)
                     .chain(&index.regexes)
-                    .collect();
-                rules.sort_unstable_by_key(|rule| rule.rank);
-                rules
+                    .collect()
             }
         }
     }
@@ -198,7 +198,7 @@ impl Paths {
 
 impl Index {
     /// Files `rules`, which are in the order of their ranks.
-    fn new(rules: Vec<Rule>) -> Self {
+    fn new(rules: impl Iterator<Item = Rule>) -> Self {
         let mut index = Self {
             hasher: RandomState::new(),
             exact: HashTable::new(),
@@ -210,14 +210,10 @@ impl Index {
         let mut regexes = Vec::new();
         for rule in rules {
             match &rule.path {
-                RulePath::Exact(text) => {
-                    let text = text.clone();
-                    file(&index.hasher, &mut index.exact, text, rule);
-                }
+                RulePath::Exact(_) => file(&index.hasher, &mut index.exact, rule),
                 RulePath::Prefix(text) => {
-                    let text = text.clone();
-                    lengths.push(text.len());
-                    file(&index.hasher, &mut index.prefixes, text, rule);
+                    lengths.push(text.as_bytes().len());
+                    file(&index.hasher, &mut index.prefixes, rule);
                 }
                 RulePath::Regex(_) => regexes.push(rule),
             }
@@ -230,7 +226,7 @@ impl Index {
     }
 
     fn find(&self, request: &Lookup<'_>) -> Option<&Rule> {
-        self.filed(&self.exact, request.path, request)
+        self.filed(&self.exact, request.path.as_bytes(), request)
             .or_else(|| self.find_prefix(request))
             .or_else(|| {
                 self.regexes
@@ -242,10 +238,10 @@ impl Index {
     /// A group holds `/a/` before `/a`: both are filed under the text without the slash, and the longer comes first.
     /// So one look per length suffices.
     fn find_prefix(&self, request: &Lookup<'_>) -> Option<&Rule> {
-        let path = request.path;
+        let path = request.path.as_bytes();
         self.lengths.iter().find_map(|&length| {
             let (prefix, rest) = path.split_at_checked(length)?;
-            let whole_elements = rest.is_empty() || rest.starts_with('/');
+            let whole_elements = matches!(rest.first(), None | Some(b'/'));
             whole_elements
                 .then(|| self.filed(&self.prefixes, prefix, request))
                 .flatten()
@@ -255,30 +251,32 @@ impl Index {
     fn filed<'a>(
         &self,
         groups: &'a HashTable<Group>,
-        text: &str,
+        text: &[u8],
         request: &Lookup<'_>,
     ) -> Option<&'a Rule> {
         groups
-            .find(self.hasher.hash_one(text), |group| *group.text == *text)?
+            .find(self.hasher.hash_one(text), |group| {
+                group.text.as_bytes() == text
+            })?
             .rules
             .iter()
             .find(|rule| rule.rest_holds(request))
     }
 }
 
-fn file(hasher: &RandomState, groups: &mut HashTable<Group>, text: Box<str>, rule: Rule) {
-    let hash = hasher.hash_one(&*text);
-    groups
-        .entry(
-            hash,
-            |group| group.text == text,
-            |group| hasher.hash_one(&*group.text),
-        )
-        .or_insert_with(|| Group {
-            text,
-            rules: Vec::new(),
-        })
-        .into_mut()
-        .rules
-        .push(rule);
+fn file(hasher: &RandomState, groups: &mut HashTable<Group>, rule: Rule) {
+    let (RulePath::Exact(text) | RulePath::Prefix(text)) = &rule.path else {
+        return;
+    };
+    let text = text.as_bytes();
+    let entry = groups.entry(
+        hasher.hash_one(text),
+        |group| group.text.as_bytes() == text,
+        |group| hasher.hash_one(group.text.as_bytes()),
+    );
+    let group = entry.or_insert_with(|| Group {
+        text: Text::from(text),
+        rules: SmallVec::new(),
+    });
+    group.into_mut().rules.push(rule);
 }

@@ -9,10 +9,11 @@ use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 use crate::certificates::{self, HostCertificates, LoadedCertificate};
-use crate::hosts::{HostMap, Patterned};
+use crate::hosts::{self, HostMap, Patterned};
 use crate::policies::{Base, Policies, PolicyId};
 use crate::reject::{Part, Reject, Rejects};
 use crate::shards::{Keyed, Sharded};
+use crate::text::Text;
 
 /// How TLS is spoken with the clients that ask for the names of one pattern.
 pub struct TlsEntry {
@@ -35,6 +36,7 @@ impl fmt::Debug for TlsEntry {
 
 /// A compiled entry with what it was made from.
 pub(crate) struct TlsState {
+    key: Text,
     pattern: Arc<HostPattern>,
     pub(crate) source: Arc<TlsHost>,
     /// `None` refuses handshakes.
@@ -50,6 +52,10 @@ pub(crate) struct TlsState {
 impl Patterned for TlsState {
     fn pattern(&self) -> &HostPattern {
         &self.pattern
+    }
+
+    fn key(&self) -> &Text {
+        &self.key
     }
 }
 
@@ -268,6 +274,7 @@ impl Tls {
             })
         });
         TlsState {
+            key: hosts::key(pattern),
             pattern: Arc::clone(pattern),
             source: Arc::clone(source),
             entry,
