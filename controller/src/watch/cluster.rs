@@ -332,7 +332,7 @@ impl<K: Kind> Watch<K> {
                 backoff.reset();
             }
             if let Some(error) = error {
-                listing = true;
+                listing = lists_next(&error);
                 if self.failed(&error, sink, &mut backoff).await {
                     return Left::Anew;
                 }
@@ -371,6 +371,15 @@ impl<K: Kind> Watch<K> {
             .increment(1);
         self.journal.failed(failure, Instant::now());
         sleep(backoff.delay()).await;
+    }
+}
+
+/// Does the watcher go on with a list after this error? Otherwise it starts the watch again, and then it may be quiet.
+fn lists_next(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => true,
+        watcher::Error::WatchError(status) => status.code == 410,
+        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_) => false,
     }
 }
 

@@ -289,6 +289,23 @@ async fn a_quiet_watch_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_failed_and_is_quiet_afterwards_does_not_list_again() {
+    for fault in [
+        Reply::Refuse(500),
+        Reply::Hang,
+        Reply::Events(vec![json!({"type": "ERROR", "object": status(500)})]),
+    ] {
+        let store = Store::default();
+        store.fault("watch", "ingresses", fault);
+        let scene = Scene::synced(store, &[]).await;
+        sleep(Duration::from_mins(4)).await;
+        assert!(!scene.store.has_faults());
+        assert_eq!(scene.log.count("watch", "ingresses"), 2);
+        assert_eq!(scene.log.count("list", "ingresses"), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_died_silently_is_noticed() {
     let store = Store::default();
     let (keep_open, events) = mpsc::unbounded_channel();
