@@ -94,6 +94,7 @@ pub(crate) fn host<'a>(
             }
         }
     }
+    merged.routes.shrink_to_fit();
     (merged, losers)
 }
 
@@ -151,6 +152,7 @@ pub(crate) fn filters(
     if let Some(hsts) = &globals.hsts {
         filters.push(Filter::Hsts(hsts.clone()));
     }
+    filters.shrink_to_fit();
     filters
 }
 

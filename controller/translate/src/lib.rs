@@ -32,6 +32,7 @@
 mod class;
 mod configmap;
 mod conflict;
+mod few;
 pub mod ingress;
 pub mod manifests;
 mod names;

@@ -1,6 +1,6 @@
 //! Every object that a translation may see.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
@@ -9,6 +9,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use model::Certificate;
 
 use crate::NamespacedName;
+use crate::few::Few;
 use crate::object::name_of;
 use crate::secret::{self, SecretFault};
 
@@ -22,7 +23,7 @@ pub struct Snapshot {
     classes: BTreeMap<Box<str>, Arc<IngressClass>>,
     services: BTreeMap<NamespacedName, Arc<Service>>,
     slices: BTreeMap<NamespacedName, Arc<EndpointSlice>>,
-    slices_of: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
+    slices_of: BTreeMap<NamespacedName, Few<NamespacedName>>,
     secrets: BTreeMap<NamespacedName, SecretState>,
     configmap: Option<Arc<ConfigMap>>,
 }
@@ -64,7 +65,7 @@ impl Snapshot {
         self.slices_of
             .get(service)
             .into_iter()
-            .flatten()
+            .flat_map(Few::iter)
             .filter_map(|name| self.slices.get(name))
     }
 

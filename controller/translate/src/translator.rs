@@ -29,6 +29,7 @@ use self::index::Index;
 use crate::class::{self, NamedClass};
 use crate::configmap::Globals;
 use crate::conflict::{self, Losers};
+use crate::few::Few;
 use crate::ingress::{self, Entry};
 use crate::object::name_of;
 use crate::report::Problem;
@@ -405,7 +406,7 @@ impl Translator {
 
     fn entries_of<'a>(
         &'a self,
-        ranks: &'a BTreeSet<ingress::Rank>,
+        ranks: &'a Few<ingress::Rank>,
     ) -> impl Iterator<Item = &'a Entry> + Clone {
         ranks.iter().filter_map(|rank| self.entries.get(&rank.name))
     }

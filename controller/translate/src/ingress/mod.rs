@@ -17,6 +17,7 @@ use self::annotations::Annotations;
 use self::tls::TlsEntry;
 use crate::NamespacedName;
 use crate::Problem;
+use crate::few::Fixed;
 use crate::object::name_of;
 use crate::report::{Reason, quoted};
 use crate::service;
@@ -54,10 +55,10 @@ enum Age {
 pub(crate) struct Entry {
     pub(crate) rank: Rank,
     pub(crate) annotations: Annotations,
-    pub(crate) hosts: BTreeMap<HostPattern, HostPart>,
+    pub(crate) hosts: Fixed<HostPattern, HostPart>,
     pub(crate) tls: Vec<TlsEntry>,
     /// Backends and the fields that name them.
-    pub(crate) backends: BTreeMap<BackendId, Vec<Box<str>>>,
+    pub(crate) backends: Fixed<BackendId, Vec<Box<str>>>,
     /// What is wrong with the Ingress whatever the other objects are.
     pub(crate) problems: Vec<Problem>,
 }
@@ -162,6 +163,10 @@ pub(crate) fn translate(ingress: &Ingress) -> Entry {
     if annotations.closed {
         backends.clear();
     }
+    for part in hosts.values_mut() {
+        part.paths.shrink_to_fit();
+    }
+    tls.shrink_to_fit();
     Entry {
         rank: Rank {
             age: ingress
@@ -172,9 +177,9 @@ pub(crate) fn translate(ingress: &Ingress) -> Entry {
             name,
         },
         annotations,
-        hosts,
+        hosts: hosts.into(),
         tls,
-        backends,
+        backends: backends.into(),
         problems,
     }
 }

@@ -1,23 +1,24 @@
 //! Which Ingresses have a part in what.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use model::{BackendId, HostPattern, WildcardDepth};
 
 use crate::NamespacedName;
+use crate::few::Few;
 use crate::ingress::{Entry, Rank};
 
-static NOBODY: BTreeSet<Rank> = BTreeSet::new();
+static NOBODY: Few<Rank> = Few::new();
 
 /// Which Ingresses have a part in what. Hosts list them in the order of their rank.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    hosts: BTreeMap<HostPattern, BTreeSet<Rank>>,
-    tls_hosts: BTreeMap<HostPattern, BTreeSet<Rank>>,
+    hosts: BTreeMap<HostPattern, Few<Rank>>,
+    tls_hosts: BTreeMap<HostPattern, Few<Rank>>,
     /// Exact hosts by the name behind their first label, which is what a wildcard covers.
-    below: BTreeMap<Box<str>, BTreeSet<HostPattern>>,
-    backends: BTreeMap<BackendId, BTreeSet<NamespacedName>>,
-    secrets: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
+    below: BTreeMap<Box<str>, Few<HostPattern>>,
+    backends: BTreeMap<BackendId, Few<NamespacedName>>,
+    secrets: BTreeMap<NamespacedName, Few<NamespacedName>>,
 }
 
 impl Index {
@@ -73,12 +74,12 @@ impl Index {
     }
 
     /// The Ingresses with routes for a host.
-    pub(super) fn ranks(&self, pattern: &HostPattern) -> &BTreeSet<Rank> {
+    pub(super) fn ranks(&self, pattern: &HostPattern) -> &Few<Rank> {
         self.hosts.get(pattern).unwrap_or(&NOBODY)
     }
 
     /// The Ingresses with TLS settings for a host.
-    pub(super) fn tls_ranks(&self, pattern: &HostPattern) -> &BTreeSet<Rank> {
+    pub(super) fn tls_ranks(&self, pattern: &HostPattern) -> &Few<Rank> {
         self.tls_hosts.get(pattern).unwrap_or(&NOBODY)
     }
 
@@ -106,7 +107,7 @@ impl Index {
                 .below
                 .get(suffix.as_str())
                 .into_iter()
-                .flatten()
+                .flat_map(Few::iter)
                 .cloned()
                 .collect(),
             HostPattern::Exact(_) | HostPattern::Wildcard { .. } | HostPattern::Any => Vec::new(),
@@ -122,7 +123,7 @@ impl Index {
     }
 
     pub(super) fn users_of_backend(&self, id: &BackendId) -> impl Iterator<Item = &NamespacedName> {
-        self.backends.get(id).into_iter().flatten()
+        self.backends.get(id).into_iter().flat_map(Few::iter)
     }
 
     pub(super) fn uses_secret(&self, name: &NamespacedName) -> bool {
@@ -133,7 +134,7 @@ impl Index {
         &self,
         name: &NamespacedName,
     ) -> impl Iterator<Item = &NamespacedName> {
-        self.secrets.get(name).into_iter().flatten()
+        self.secrets.get(name).into_iter().flat_map(Few::iter)
     }
 }
 
@@ -144,18 +145,17 @@ fn parent(pattern: &HostPattern) -> Option<&str> {
     }
 }
 
-fn put<K: Clone + Ord, V: Clone + Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
-    match map.get_mut(key) {
-        Some(values) => {
-            values.insert(value.clone());
-        }
-        None => {
-            map.insert(key.clone(), BTreeSet::from([value.clone()]));
-        }
+fn put<K: Clone + Ord, V: Clone + Ord>(map: &mut BTreeMap<K, Few<V>>, key: &K, value: &V) {
+    if let Some(values) = map.get_mut(key) {
+        values.insert(value.clone());
+        return;
     }
+    let mut values = Few::new();
+    values.insert(value.clone());
+    map.insert(key.clone(), values);
 }
 
-fn take<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+fn take<K: Ord, V: Ord>(map: &mut BTreeMap<K, Few<V>>, key: &K, value: &V) {
     if let Some(values) = map.get_mut(key) {
         values.remove(value);
         if values.is_empty() {

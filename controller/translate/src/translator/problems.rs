@@ -43,7 +43,7 @@ impl Translator {
         for pattern in entry.tls_hosts() {
             problems.extend(lost(self.tls_losers.get(pattern)));
         }
-        for (id, fields) in &entry.backends {
+        for (id, fields) in entry.backends.iter() {
             let remark = self
                 .backends
                 .get(id)
