@@ -1,3 +1,4 @@
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use translate::Object;
@@ -239,6 +240,47 @@ async fn a_source_recovers_from_every_answer_to_a_watch() {
         scene.store.put("ingresses", "shop", "new", ingress());
         assert_eq!(scene.next().await, ["+ Ingress shop/new"], "fault {index}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn restarts_are_counted_by_kind_and_reason() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let store = Store::default();
+    for reply in [
+        Reply::Refuse(401),
+        Reply::Refuse(403),
+        Reply::Refuse(500),
+        Reply::Hang,
+        Reply::Disconnect,
+        Reply::Events(vec![]),
+        Reply::Events(vec![json!({"type": "ERROR", "object": status(410)})]),
+    ] {
+        store.fault("watch", "services", reply);
+    }
+    let scene = Scene::synced(store, &[]).await;
+    while scene.store.has_faults() {
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_mins(1)).await;
+    let text = recorder.handle().render();
+    let mut counted: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("lockgate_watch_restarts_total{kind=\"Service\","))
+        .collect();
+    counted.sort_unstable();
+    assert_eq!(
+        counted,
+        [
+            "reason=\"closed\"} 1",
+            "reason=\"connection\"} 1",
+            "reason=\"forbidden\"} 1",
+            "reason=\"gone\"} 1",
+            "reason=\"server-error\"} 1",
+            "reason=\"timeout\"} 1",
+            "reason=\"unauthorized\"} 1",
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
