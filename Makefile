@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 LOCKGATE := $(TARGET)/release/lockgate
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools/bin
 
-.PHONY: help demo test lint fmt golden docs bench bench-peers soak e2e cluster-programs image advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e cluster-programs image advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -19,7 +19,7 @@ demo: release ## run Lockgate on a folder of manifests and show what it does (KE
 test: ## unit, table, property, golden and feature tests, and a short soak
 	@.ci/setup build
 	cargo test
-	cargo build -p controller -p bench
+	cargo build --bins --tests
 	$(TARGET)/debug/soak --lockgate $(TARGET)/debug/lockgate --short
 
 lint: ## formatting, clippy, layering, licences, documents
@@ -35,11 +35,16 @@ advisories: ## known vulnerabilities in dependencies (needs the advisory databas
 fmt: ## format the code
 	cargo fmt --all
 
+property: ## the property tests with 10,000 random edit sequences each
+	@.ci/setup build
+	LOCKGATE_PROPTEST_CASES=10000 cargo test --release -p table -p translate --test properties --test incremental
+
 golden: ## rewrite golden outputs; review the difference
 	INSTA_UPDATE=always cargo test -p translate -p table
 
 docs: ## rustdoc without warnings, generated documents
 	@.ci/setup build
+	LOCKGATE_WRITE_DOCS=1 cargo test -p controller --test documents
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 bench: ## micro benchmarks: lookup, compile, memory
@@ -68,6 +73,6 @@ release:
 	@.ci/setup build
 	cargo build --release -p controller -p bench
 
-image: ## the container image, with buildah or docker
+image: ## the container image, with buildah, podman or docker
 	@.ci/setup build
 	config/image.sh

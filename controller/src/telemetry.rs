@@ -145,12 +145,13 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, TelemetryError> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES)?
         .install_recorder()?;
-    describe();
+    describe_metrics();
     *installed = Some(handle.clone());
     Ok(handle)
 }
 
-fn describe() {
+/// Registers names, units and help texts with the `metrics` facade.
+pub fn describe_metrics() {
     describe_gauge!(
         GENERATION,
         "The number of the routing table that is served."
