@@ -218,11 +218,12 @@ impl Installation {
             address,
             program,
             admin: Client::new(address)?,
+            ended: false,
         })
     }
 }
 
-/// A running `lockgate`.
+/// A running `lockgate`. Dropped before it has ended, which is what a failing test does, it shows the end of its log.
 pub struct Lockgate {
     /// The name of the pod that it is.
     pub pod: String,
@@ -230,6 +231,15 @@ pub struct Lockgate {
     pub address: IpAddr,
     program: Program,
     admin: Client,
+    ended: bool,
+}
+
+impl Drop for Lockgate {
+    fn drop(&mut self) {
+        if !self.ended {
+            eprintln!("{}", self.log_tail());
+        }
+    }
 }
 
 impl Lockgate {
@@ -281,7 +291,7 @@ impl Lockgate {
         .await;
         match ended {
             Some(error) => Err(error),
-            None => waited.with_context(|| self.log_tail()).map(|()| self),
+            None => waited.map(|()| self),
         }
     }
 
@@ -292,19 +302,15 @@ impl Lockgate {
 
     /// Ends it without a chance to say good-bye.
     pub fn kill(&mut self) -> Result<()> {
+        self.ended = true;
         self.program.kill()
     }
 
     /// Waits until it has ended, which has to be with exit code 0.
     pub async fn ended(&mut self) -> Result<()> {
-        let status = self.program.ended(Duration::from_secs(30)).await;
-        let status = status.with_context(|| self.log_tail())?;
-        ensure!(
-            status.success(),
-            "{} has ended with {status}:\n{}",
-            self.pod,
-            self.log_tail()
-        );
+        let status = self.program.ended(Duration::from_secs(30)).await?;
+        ensure!(status.success(), "{} has ended with {status}", self.pod);
+        self.ended = true;
         Ok(())
     }
 

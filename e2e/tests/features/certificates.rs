@@ -138,6 +138,55 @@ async fn a_broken_secret_leaves_the_last_good_certificate_in_place_and_tells_its
     scene.finish([gateway]).await
 }
 
+#[tokio::test]
+async fn secrets_and_ingresses_may_come_in_any_order() -> Result<()> {
+    let scene = Scene::new("order").await?;
+    let origin = Origin::start("web").await?;
+    scene.service("web", &[&origin]).await?;
+    let identity = scene
+        .authority
+        .site(&["early.example.com", "late.example.com"])?;
+    scene.certificate("early", &identity).await?;
+    let gateway = scene.lockgate("order-0", &[]).await?;
+    let client = scene.client(&gateway)?;
+    let shows = async |url: &str| {
+        eventually(&format!("{url} has its certificate"), SOON, async || {
+            let connection = client.connect(url).await?;
+            ensure!(connection.certificate() == Some(&identity.der));
+            Ok(())
+        })
+        .await
+    };
+
+    // Nobody referred to the Secret when it was seen first.
+    scene
+        .ingress("early", "early.example.com", "web", "early")
+        .await?;
+    shows("https://early.example.com/").await?;
+    // The Ingress is there before its Secret.
+    scene
+        .ingress("late", "late.example.com", "web", "late")
+        .await?;
+    eventually(
+        "the owner is told that the Secret is not there",
+        SOON,
+        async || {
+            let events = scene.events("Ingress", "late").await?;
+            ensure!(
+                events.iter().any(|event| event.reason == "SecretNotFound"),
+                "{events:#?}"
+            );
+            Ok(())
+        },
+    )
+    .await?;
+    let told = scene.events("Ingress", "early").await?;
+    ensure!(told.is_empty(), "a Secret that was always there: {told:#?}");
+    scene.certificate("late", &identity).await?;
+    shows("https://late.example.com/").await?;
+    scene.finish([gateway]).await
+}
+
 /// The Warnings about the Ingress that name the Secret.
 async fn warnings(scene: &Scene) -> Result<Vec<String>> {
     let events = scene.events("Ingress", "rotating").await?;
