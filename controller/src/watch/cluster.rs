@@ -360,6 +360,10 @@ impl<K: Kind> Watch<K> {
             sleep(self.pace.forbidden).await;
             return false;
         }
+        if failure.cause == Cause::Gone {
+            // The server answers, and a list will do: no reason to wait as long as for one that was away.
+            backoff.reset();
+        }
         self.pause(&failure, backoff).await;
         // The watcher itself starts again from a list if a running watch says so, but not if its start is refused.
         failure.cause == Cause::Gone && matches!(error, watcher::Error::WatchStartFailed(_))

@@ -305,6 +305,28 @@ async fn a_watch_that_is_refused_as_too_old_begins_with_a_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_was_away_for_long_is_asked_for_a_list_at_once_when_it_says_too_old() {
+    let scene = Scene::synced(Store::default(), &[]).await;
+    for _ in 0..8 {
+        scene.store.fault("watch", "ingresses", Reply::Refuse(500));
+    }
+    scene.store.fault("watch", "ingresses", Reply::Refuse(410));
+    scene.store.close_watches("ingresses");
+    while scene.store.has_faults() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let start = Instant::now();
+    while scene.log.count("list", "ingresses") < 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_closes_every_watch_is_not_hammered() {
     let store = Store::default();
     for _ in 0..1000 {
