@@ -143,12 +143,14 @@ cart() { curl_ "https://shop.example.test:$https/cart" | sed -n 's/^backend: //p
 say
 say "\$ sed -i 's/name: green #/name: blue #/' manifests/shop.yaml"
 expect "$(cart)" '^green$'
+sleep 1.5 # so that the load has seen the state before
 sed -i 's/name: green #/name: blue #/' "$manifests/shop.yaml"
 cart_is_blue() { [[ $(cart) == blue ]]; }
 wait_for 5 cart_is_blue || fail "the changed route is not served"
 show "https://shop.example.test:$https/cart"
 say "    backend: $(cart)"
 
+sleep 1
 say
 say "A new certificate for the shop replaces the Secret in manifests/shop-tls.yaml."
 certificate shop "The Shop, renewed"
