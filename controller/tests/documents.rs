@@ -12,17 +12,23 @@ use metrics::{
     with_local_recorder,
 };
 
+/// What is said about a metric.
+struct Described {
+    kind: &'static str,
+    unit: Option<Unit>,
+    text: String,
+}
+
 /// Remembers what is described, by name.
 #[derive(Default)]
-struct Descriptions(Mutex<BTreeMap<String, (&'static str, Option<Unit>, String)>>);
+struct Descriptions(Mutex<BTreeMap<String, Described>>);
 
 impl Descriptions {
     fn add(&self, kind: &'static str, name: &KeyName, unit: Option<Unit>, text: &SharedString) {
-        let before = self
-            .0
-            .lock()
-            .unwrap()
-            .insert(name.as_str().to_owned(), (kind, unit, text.to_string()));
+        let text = text.to_string();
+        let described = Described { kind, unit, text };
+        let name_text = name.as_str().to_owned();
+        let before = self.0.lock().unwrap().insert(name_text, described);
         assert!(before.is_none(), "{} is described twice", name.as_str());
     }
 }
@@ -77,7 +83,8 @@ fn metrics_page() -> String {
          `GET /metrics` on the admin listener, in the Prometheus text format. Generated from the source by `make docs`.\n\n\
          | name | type | unit | what it says |\n| --- | --- | --- | --- |\n",
     );
-    for (name, (kind, unit, text)) in descriptions.0.into_inner().unwrap() {
+    for (name, described) in descriptions.0.into_inner().unwrap() {
+        let Described { kind, unit, text } = described;
         let unit = unit.map_or_else(String::new, |unit| unit.as_str().to_owned());
         writeln!(page, "| `{name}` | {kind} | {unit} | {text} |").unwrap();
     }

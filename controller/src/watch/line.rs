@@ -38,7 +38,7 @@ impl Default for Pace {
             list: Duration::from_mins(1),
             // A gateway that lags behind the cluster is worse than a few requests more on a server that comes back.
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(10)),
-            forbidden: Duration::from_mins(5),
+            forbidden: Duration::from_secs(30),
             lifetime: Duration::from_secs(280),
         }
     }
