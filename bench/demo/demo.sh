@@ -55,6 +55,7 @@ say "Lockgate demo: an ingress controller on a folder of manifests, without a cl
 
 # Two backends. They take ports from the system and print them.
 mkdir "$manifests"
+: >"$home/origins"
 "$bin/origin" --listen blue=127.0.0.1:0 --listen green=127.0.0.1:0 >"$home/origins" &
 children+=($!)
 origins_known() { [[ $(wc -l <"$home/origins") -eq 2 ]]; }
