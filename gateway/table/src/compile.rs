@@ -44,6 +44,8 @@ pub(crate) struct Fallback {
 }
 
 /// Compiles `model` from nothing. There is always a table: what it cannot hold is left out and reported.
+///
+/// From nothing also means with new ticket keys: a process that serves goes on with [`recompile`], which keeps them.
 pub fn compile(model: &RoutingModel) -> Compiled {
     let mut changes = Changes::between(&RoutingModel::default(), model);
     changes.globals = true;
