@@ -433,7 +433,7 @@ async fn namespaces_are_watched_one_by_one() {
             "system services",
         ]
     );
-    sleep(Duration::from_secs(700)).await;
+    sleep(Duration::from_secs(70)).await;
     assert_eq!(
         scene.log.count("list", "ingressclasses"),
         3,
