@@ -27,6 +27,7 @@ lint: ## formatting, clippy, layering, licences, documents
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo deny --log-level error check bans licenses sources
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 advisories: ## known vulnerabilities in dependencies (needs the advisory database)
 	@.ci/setup lint
@@ -42,7 +43,7 @@ property: ## the property tests with 10,000 random edit sequences each
 golden: ## rewrite golden outputs; review the difference
 	INSTA_UPDATE=always cargo test -p translate -p table
 
-docs: ## rustdoc without warnings, generated documents
+docs: ## write the generated pages of docs/, and the rustdoc pages
 	@.ci/setup build
 	LOCKGATE_WRITE_DOCS=1 cargo test -p controller --test documents
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

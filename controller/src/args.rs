@@ -136,7 +136,7 @@ pub struct ScopeArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listeners")]
 pub struct ListenArgs {
-    /// Accept HTTP here; may be repeated or separated by commas ([::]:8080 for IPv6)
+    /// Accept HTTP here; may be repeated or separated by commas (`[::]:8080` for IPv6)
     #[arg(long, value_name = "ADDR", env = "LOCKGATE_HTTP_LISTEN", value_delimiter = ',', value_parser = address, default_value = HTTP_PORT)]
     pub http_listen: Vec<SocketAddr>,
     /// Accept HTTPS here; may be repeated or separated by commas
