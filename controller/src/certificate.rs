@@ -1,13 +1,10 @@
 //! The certificate that serves where there is no other.
 
-use std::fmt::Write;
-
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{ToSpan, Zoned};
 use model::{Certificate, KeyAlgorithm, KeyFormat, ObjectRef, Origin, PrivateKey, Redacted};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, date_time_ymd};
-use sha2::{Digest, Sha256};
 
 /// Subject of the certificate that is made at the start.
 const COMMON_NAME: &str = "Lockgate Default Certificate";
@@ -65,7 +62,7 @@ pub(crate) fn self_signed(
     let certificate = params.self_signed(&key)?;
     let der = certificate.der().to_vec();
     Ok(Certificate {
-        fingerprint: hexadecimal(&Sha256::digest(&der)),
+        fingerprint: translate::fingerprint(&der),
         chain: vec![der],
         key: PrivateKey {
             format: KeyFormat::Pkcs8,
@@ -84,13 +81,6 @@ fn parts(date: Date) -> Option<(i32, u8, u8)> {
     let month = u8::try_from(date.month()).ok()?;
     let day = u8::try_from(date.day()).ok()?;
     Some((date.year().into(), month, day))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // cannot fail
-        text
-    })
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ mod value;
 pub use names::{InvalidName, NamespacedName};
 pub use object::{Change, Object, kinds};
 pub use report::{Problem, Reason, Report, Severity};
-pub use secret::SecretFault;
+pub use secret::{SecretFault, fingerprint};
 pub use settings::Settings;
 pub use snapshot::Snapshot;
 pub use translator::{Outcome, Translation, Translator, translate};

@@ -82,7 +82,7 @@ pub(crate) fn certificate(secret: &Secret) -> Result<Arc<Certificate>, SecretFau
         names: names_of(&leaf),
         not_before: leaf.validity().not_before.timestamp(),
         not_after: leaf.validity().not_after.timestamp(),
-        fingerprint: hexadecimal(&Sha256::digest(first)),
+        fingerprint: fingerprint(first),
         algorithm,
         key: PrivateKey {
             format: match key {
@@ -273,11 +273,14 @@ fn address(bytes: &[u8]) -> Option<String> {
     Some(std::net::Ipv6Addr::from(v6).to_string())
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// The fingerprint of a certificate in DER, as [`Certificate::fingerprint`] holds it.
+pub fn fingerprint(der: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Sha256::digest(der)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing into a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

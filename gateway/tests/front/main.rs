@@ -9,6 +9,9 @@ mod limits;
 #[cfg(test)]
 mod proxy_protocol;
 #[cfg(test)]
+#[path = "../shared/mod.rs"]
+mod shared;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;

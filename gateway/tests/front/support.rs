@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use gateway::{Gateway, Limits, Running, Settings};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use model::{
     Action, Backend, BackendId, BackendProtocol, Certificate, CertificateId, Changes, Endpoint,
     EndpointSet, HostPattern, KeyAlgorithm, KeyFormat, Listener, ListenerName, ListenerProtocol,
@@ -21,46 +19,11 @@ use table::TableWriter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Longer than anything here may take, shorter than anybody wants to wait for a failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-static METRICS: LazyLock<PrometheusHandle> =
-    LazyLock::new(|| PrometheusBuilder::new().install_recorder().unwrap());
-
-/// The sum of a metric's series that have all of `labels` (`name="value"`).
-pub(crate) fn counted(metric: &str, labels: &[&str]) -> f64 {
-    METRICS
-        .render()
-        .lines()
-        .filter(|line| {
-            line.strip_prefix(metric)
-                .is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && labels.iter().all(|label| line.contains(label))
-        })
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum()
-}
-
-/// Waits for a condition.
-pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(PATIENCE, wait)
-        .await
-        .unwrap_or_else(|_| panic!("never happened: {what}"));
-}
-
-/// Fails the test if `future` takes too long.
-pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("it takes too long")
-}
+use crate::shared::METRICS;
+pub(crate) use crate::shared::{counted, eventually, soon};
 
 /// A running gateway.
 pub(crate) struct Site {

@@ -15,6 +15,9 @@ mod protocols;
 #[cfg(test)]
 mod routing;
 #[cfg(test)]
+#[path = "../shared/mod.rs"]
+mod shared;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod support;
