@@ -4,7 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-LOCKGATE := $(TARGET)/release/lockgate
+# Everything is linked statically, so that images hold the binaries that are tested here. With a target of its own, build
+# scripts and macros are built as usual.
+HOST = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+BIN = $(TARGET)/$(HOST)/release
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools/bin
 
 .PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e cluster-programs image advisories release
@@ -14,7 +17,7 @@ help: ## this list
 
 demo: release ## run Lockgate on a folder of manifests and show what it does (KEEP=1 keeps it running)
 	@.ci/setup demo
-	@bench/demo/demo.sh $(TARGET)/release
+	@bench/demo/demo.sh $(BIN)
 
 test: ## unit, table, property, golden and feature tests, and a short soak
 	@.ci/setup build
@@ -48,31 +51,30 @@ docs: ## write the generated pages of docs/, and the rustdoc pages
 	LOCKGATE_WRITE_DOCS=1 cargo test -p controller --test documents
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-bench: ## micro benchmarks: lookup, compile, memory
-	@.ci/setup build
+bench: release ## micro benchmarks: lookup, compile, memory
 	cargo bench -p table
-	cargo run --release -p bench --bin scale
+	$(BIN)/scale
 
-bench-peers: ## requests per CPU second beside HAProxy
+bench-peers: release ## requests per CPU second beside HAProxy
 	@.ci/setup bench
 	cargo build --profile dist -p controller
-	cargo build --release -p bench
-	bench/peers.sh $(TARGET)
+	bench/peers.sh $(BIN) $(TARGET)/dist/lockgate
 
 soak: release ## 1,000,000 requests while tables are swapped and certificates rotate
-	$(TARGET)/release/soak --lockgate $(LOCKGATE)
+	$(BIN)/soak --lockgate $(BIN)/lockgate
 
 e2e: release ## against a real etcd and kube-apiserver
 	@.ci/setup e2e
-	e2e/cluster/run.sh $(LOCKGATE)
+	e2e/cluster/run.sh $(BIN)/lockgate
 
 cluster-programs: ## build etcd, kube-apiserver and kubectl from their Go modules
 	@.ci/setup e2e
 	e2e/cluster/programs.sh
 
-release:
+release: ## the one release build: demo, soak, end-to-end tests and their images use it
 	@.ci/setup build
-	cargo build --release -p controller -p bench
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(HOST) \
+	  -p controller -p bench -p e2e --bins
 
 image: ## the container image, with buildah, podman or docker
 	@.ci/setup build

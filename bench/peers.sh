@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Requests per CPU second of Lockgate beside HAProxy.
 #
-#   bench/peers.sh TARGET-DIRECTORY
+#   bench/peers.sh DIRECTORY-OF-THE-BINARIES [LOCKGATE]
 #
 # Each proxy has core 0 for itself while it is measured, with one worker; the load generator and the backend share
 # core 1. Rounds of all proxies alternate, so that what disturbs the machine disturbs all of them. The figure is CPU time
@@ -10,12 +10,10 @@
 # ROUNDS=7 and SECONDS_PER_ROUND=3 may be set. Writes bench/results/DATE.md.
 set -euo pipefail
 
-target=${1:?target directory, such as target}
+bin=${1:?directory of the binaries}
+lockgate=${2:-$bin/lockgate}
 rounds=${ROUNDS:-7}
 seconds=${SECONDS_PER_ROUND:-3}
-lockgate=$target/dist/lockgate
-[[ -x $lockgate ]] || lockgate=$target/release/lockgate
-bin=$target/release
 results=$(cd "$(dirname "$0")" && pwd)/results
 home=$(mktemp -d "${TMPDIR:-/tmp}/lockgate-peers.XXXXXX")
 children=()

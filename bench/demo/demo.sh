@@ -6,7 +6,7 @@
 # KEEP=1 keeps everything running at the end. Exit code 1 when anything is not as it should be.
 set -euo pipefail
 
-bin=$(cd "${1:?directory of the binaries, such as target/release}" && pwd)
+bin=$(cd "${1:?directory of the binaries}" && pwd)
 source_manifests=$(cd "$(dirname "$0")/manifests" && pwd)
 home=$(mktemp -d "${TMPDIR:-/tmp}/lockgate-demo.XXXXXX")
 manifests=$home/manifests
