@@ -22,8 +22,11 @@ use rustls::pki_types::CertificateDer;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const PROGRESS: Duration = Duration::from_millis(100);
+
 /// Sends requests until their number or the time is reached. Exit code 0 when none has failed, 1 otherwise.
 #[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Arguments {
     /// What to ask for. Several: they take turns; each connection goes to the host of the next one.
     #[arg(required = true)]
@@ -44,7 +47,7 @@ struct Arguments {
     #[arg(long, short, default_value_t = 8)]
     streams: usize,
     /// End after this many requests.
-    #[arg(long, short = 'n', required_unless_present = "duration")]
+    #[arg(long, short = 'n', required_unless_present_any = ["duration", "follow"])]
     requests: Option<u64>,
     /// End after this time, such as `10s`.
     #[arg(long, short, value_parser = humantime::parse_duration)]
@@ -79,6 +82,10 @@ struct Arguments {
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
+    /// End when standard input ends. Meanwhile, print a line of JSON ten times a second: what has been answered and what
+    /// has failed so far.
+    #[arg(long)]
+    follow: bool,
     /// Threads of the generator.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -138,8 +145,24 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     let budget = Arc::new(Budget::new(arguments.requests, arguments.duration));
     let collector = Arc::new(Collector::default());
     let json = arguments.json;
+    let follow = arguments.follow.then(|| Arc::clone(&budget));
     let traffic = Arc::new(Fixed::new(arguments)?);
-    load::run(traffic, connector, shape, budget, Arc::clone(&collector)).await;
+    let work = load::run(traffic, connector, shape, budget, Arc::clone(&collector));
+    match follow {
+        None => work.await,
+        Some(budget) => {
+            // A thread of its own: nothing can interrupt a read of standard input.
+            std::thread::spawn(move || {
+                std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink())
+                    .unwrap_or_default();
+                budget.end();
+            });
+            tokio::select! {
+                () = work => {}
+                told = tell_progress(&collector) => told?,
+            }
+        }
+    }
     let figures = collector.figures();
     if json {
         bench::say(serde_json::to_string(&figures)?)?;
@@ -151,6 +174,15 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Prints how far it is, over and over.
+async fn tell_progress(collector: &Collector) -> Result<()> {
+    let mut tick = tokio::time::interval(PROGRESS);
+    loop {
+        tick.tick().await;
+        bench::say(serde_json::to_string(&collector.progress())?)?;
+    }
 }
 
 /// The same requests over and over.

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 pub use client::{Body, Connection, Connector, Exchange, SendError, Target};
 pub use histogram::Histogram;
-pub use summary::{Collector, Failure, FailureKind, Figures};
+pub use summary::{Collector, Failure, FailureKind, Figures, Progress};
 
 /// The version of HTTP that a connection speaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -185,6 +185,9 @@ pub async fn run<T: Traffic>(
     }
 }
 
+/// How long a connection that cannot be opened is not tried again.
+const AFTER_FAILURE: Duration = Duration::from_millis(10);
+
 struct Worker<T> {
     traffic: Arc<T>,
     connector: Connector,
@@ -232,8 +235,12 @@ impl<T: Traffic> Worker<T> {
                         return;
                     }
                     self.collector.failed(failure);
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    tokio::time::sleep(AFTER_FAILURE).await;
                 }
+            }
+            // Connections that follow each other keep the pace that requests on one would have.
+            if let Some(pace) = self.shape.pace {
+                tokio::time::sleep(pace).await;
             }
         }
     }

@@ -145,6 +145,15 @@ impl Collector {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What has happened so far, in short.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            seconds: self.begun.elapsed().as_secs_f64(),
+            answers: self.answers.load(Ordering::Relaxed),
+            failed: self.failures(),
+        }
+    }
+
     /// The figures so far.
     pub fn figures(&self) -> Figures {
         let seconds = self.begun.elapsed().as_secs_f64();
@@ -171,6 +180,17 @@ impl Collector {
             max_ms: milliseconds(1000),
         }
     }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Progress {
+    /// How long it has been going on.
+    pub seconds: f64,
+    /// Answers read to their end.
+    pub answers: u64,
+    /// Failures of any kind.
+    pub failed: u64,
 }
 
 /// The figures of a run.

@@ -155,3 +155,22 @@ async fn a_budget_ends_when_its_time_is_over() {
     let figures = collector.figures();
     assert!(figures.answers > 0 && figures.failed == 0, "{figures}");
 }
+
+#[tokio::test]
+async fn fresh_connections_keep_the_pace() {
+    let address = origin::start(Site::new("blue", None)).await.unwrap();
+    let traffic = Same {
+        address,
+        path: "/",
+        backend: "blue",
+    };
+    let shape = Shape {
+        connections: 2,
+        renew_after: Some(1),
+        pace: Some(Duration::from_millis(20)),
+        ..SHAPE
+    };
+    let figures = figures(traffic, shape, 20).await;
+    assert_eq!((figures.answers, figures.connections), (20, 20));
+    assert!(figures.seconds >= 0.18, "{figures}");
+}
