@@ -19,8 +19,8 @@ executable() {
 }
 # A failure is told in words.
 export RUST_BACKTRACE=0
-export E2E_FEATURES E2E_PERMISSIONS
-E2E_FEATURES=$(executable features)
+export E2E_API E2E_PERMISSIONS
+E2E_API=$(executable api)
 E2E_PERMISSIONS=$(executable permissions)
 cluster=$(executable e2e-cluster)
 
@@ -38,10 +38,10 @@ if [ "${1:-}" = --shell ]; then
   export PATH=$programs:$PATH
   work='exec bash -i'
 elif [ $# -gt 0 ]; then
-  work='"$E2E_FEATURES" --test-threads=1 "$@"'
+  work='"$E2E_API" --test-threads=1 "$@"'
 else
   # What was granted and never used can be said only after all tests.
-  work='"$E2E_FEATURES" --test-threads=1 && "$E2E_PERMISSIONS" --nocapture'
+  work='"$E2E_API" --test-threads=1 && "$E2E_PERMISSIONS" --nocapture'
 fi
 
 keep=()

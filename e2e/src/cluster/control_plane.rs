@@ -1,33 +1,19 @@
-//! An etcd and a Kubernetes API server. Nothing else of Kubernetes runs: no controller fills in anything, no pod starts.
+//! An etcd and a Kubernetes API server.
 
 use std::fs;
-use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
-use crate::audit::Audit;
-use crate::kubectl::Kubectl;
+use crate::cluster::access::{Access, Programs};
 use crate::pki::{self, Authority};
 use crate::process::Program;
 use crate::wait::eventually;
 
-/// The address of the API server that all tests share.
-pub const SHARED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 240));
-/// The address of the one that a test may take down.
-pub const PRIVATE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 241));
-
-/// Where the programs are: etcd, kube-apiserver, kubectl and lockgate. Set by `e2e/cluster/run.sh`.
-const PROGRAMS: &str = "E2E_PROGRAMS";
-const LOCKGATE: &str = "E2E_LOCKGATE";
-/// The folder of the shared cluster. Set by the `e2e-cluster` program.
-const STATE: &str = "E2E_CLUSTER";
-
 const START: Duration = Duration::from_mins(2);
-const ALONE: &str = "these tests need the cluster that e2e/cluster/run.sh starts: run `make e2e`";
 
 /// Only what service accounts ask for is of interest, and of that everything.
 const AUDIT_POLICY: &str = "\
@@ -39,127 +25,6 @@ rules:
   userGroups: [\"system:serviceaccounts\"]
 - level: None
 ";
-
-/// Where notes are kept, in the folder of the shared cluster.
-const NOTES: &str = "notes";
-
-/// Keeps a line for the summary at the end of the run.
-pub fn note(line: &str) -> Result<()> {
-    let folder: PathBuf = std::env::var_os(STATE).context(ALONE)?.into();
-    let mut notes = fs::File::options()
-        .create(true)
-        .append(true)
-        .open(folder.join(NOTES))?;
-    writeln!(notes, "{line}")?;
-    Ok(())
-}
-
-/// The programs that a run uses.
-#[derive(Clone, Debug)]
-pub struct Programs {
-    folder: PathBuf,
-    /// The binary under test.
-    pub lockgate: PathBuf,
-}
-
-impl Programs {
-    /// Checks that everything is there.
-    pub fn new(folder: PathBuf, lockgate: PathBuf) -> Result<Self> {
-        for name in ["etcd", "kube-apiserver", "kubectl"] {
-            let program = folder.join(name);
-            fs::metadata(&program).with_context(|| {
-                format!(
-                    "{}: build it with `make cluster-programs`",
-                    program.display()
-                )
-            })?;
-        }
-        fs::metadata(&lockgate).with_context(|| {
-            format!(
-                "{}: build it with `cargo build -p controller`",
-                lockgate.display()
-            )
-        })?;
-        Ok(Self { folder, lockgate })
-    }
-
-    /// Those that `e2e/cluster/run.sh` has named.
-    pub fn from_environment() -> Result<Self> {
-        Self::new(
-            std::env::var_os(PROGRAMS).context(ALONE)?.into(),
-            std::env::var_os(LOCKGATE).context(ALONE)?.into(),
-        )
-    }
-
-    /// Tells a child where they are, and where the shared cluster is.
-    pub fn environment(&self, cluster: &Access) -> [(&'static str, PathBuf); 3] {
-        [
-            (PROGRAMS, self.folder.clone()),
-            (LOCKGATE, self.lockgate.clone()),
-            (STATE, cluster.folder.clone()),
-        ]
-    }
-}
-
-/// The administrator's access to a running cluster, and the folder where it keeps its files.
-#[derive(Clone, Debug)]
-pub struct Access {
-    /// `kubectl` as the administrator.
-    pub kubectl: Kubectl,
-    /// The programs that are in use.
-    pub programs: Programs,
-    /// Keys, logs and kubeconfigs.
-    pub folder: PathBuf,
-    /// The API server's URL.
-    pub url: String,
-}
-
-impl Access {
-    /// The cluster that all tests share.
-    pub fn shared() -> Result<Self> {
-        let folder: PathBuf = std::env::var_os(STATE).context(ALONE)?.into();
-        Ok(Self::new(Programs::from_environment()?, folder, SHARED))
-    }
-
-    fn new(programs: Programs, folder: PathBuf, address: IpAddr) -> Self {
-        let kubectl = Kubectl::new(
-            &programs.folder.join("kubectl"),
-            &folder.join("admin.kubeconfig"),
-            &folder,
-        );
-        Self {
-            kubectl,
-            programs,
-            folder,
-            url: format!("https://{address}:6443"),
-        }
-    }
-
-    /// The lines that tests have noted for the summary.
-    pub fn notes(&self) -> String {
-        fs::read_to_string(self.folder.join(NOTES)).unwrap_or_default()
-    }
-
-    /// What service accounts have asked the API server for.
-    pub fn audit(&self) -> Result<Audit> {
-        Audit::read(&self.folder.join("audit.log"))
-    }
-
-    /// Writes a kubeconfig for `user`, a YAML flow mapping, and returns its path.
-    pub fn write_kubeconfig(&self, name: &str, user: &str) -> Result<PathBuf> {
-        let path = self.folder.join(format!("{name}.kubeconfig"));
-        let text = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: e2e\n\
-             clusters: [{{name: e2e, cluster: {{server: \"{url}\", certificate-authority: {ca}}}}}]\n\
-             users: [{{name: user, user: {user}}}]\n\
-             contexts: [{{name: e2e, context: {{cluster: e2e, user: user}}}}]\n",
-            url = self.url,
-            ca = self.folder.join("ca.crt").display(),
-        );
-        fs::write(&path, text)?;
-        Ok(path)
-    }
-}
 
 /// A cluster that ends when this value is dropped.
 pub struct Cluster {

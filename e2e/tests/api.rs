@@ -1,0 +1,19 @@
+//! One module per feature that an API server alone can show: no pod runs, `lockgate` is a process. They share one API
+//! server and run one after another.
+//!
+//! Started by `e2e/cluster/run.sh api`, with `--test-threads=1`.
+
+mod api {
+    mod admin;
+    mod api_server;
+    mod certificates;
+    mod class;
+    mod endpoints;
+    mod events;
+    mod install;
+    mod leadership;
+    mod serving;
+    mod settings;
+    mod shutdown;
+    mod status;
+}
