@@ -20,4 +20,5 @@ pub mod origin;
 pub mod pki;
 pub mod process;
 pub mod scene;
+pub mod traffic;
 pub mod wait;
