@@ -133,9 +133,9 @@ say "(/carts is not below /cart: prefixes match whole elements.)"
 step "4. Changes take effect while requests flow"
 load() { "$bin/load" --ca "$home/ca.pem" --connect "127.0.0.1:$https" --duration 6s "$@"; }
 urls=("https://shop.example.test:$https/" "https://shop.example.test:$https/cart" "https://blog.example.test:$https/")
-load --connections 6 --rate 100 --renew-after 20 --expect-header 'x-backend: blue|green' "${urls[@]}" >"$home/load1" &
+load --connections 6 --rate 600 --renew-after 20 --expect-header 'x-backend: blue|green' "${urls[@]}" >"$home/load1" &
 load1=$!
-load --http2 --connections 3 --streams 4 --rate 50 --expect-header 'x-backend: blue|green' "${urls[@]}" >"$home/load2" &
+load --http2 --connections 3 --streams 4 --rate 600 --expect-header 'x-backend: blue|green' "${urls[@]}" >"$home/load2" &
 load2=$!
 children+=("$load1" "$load2")
 say "Two load generators run for 6 seconds: HTTP/1.1 with ever new connections, and HTTP/2."

@@ -40,6 +40,12 @@ struct Arguments {
     /// Speak HTTP/2: by ALPN with TLS, with prior knowledge without.
     #[arg(long)]
     http2: bool,
+    /// Upgrade the connections and send the body as messages; an answer is the next message.
+    #[arg(long, conflicts_with = "http2")]
+    websocket: bool,
+    /// Call a method of gRPC: the body is the message, and the answer has to end with `grpc-status: 0`.
+    #[arg(long, conflicts_with = "websocket")]
+    grpc: bool,
     /// Connections at the same time.
     #[arg(long, short, default_value_t = 8)]
     connections: usize,
@@ -55,7 +61,8 @@ struct Arguments {
     /// Replace each connection by a fresh one after this many requests; 1 makes one connection per request.
     #[arg(long, value_name = "N")]
     renew_after: Option<u64>,
-    /// Requests per second of each connection (HTTP/2: of each of its streams); without it, as fast as it goes.
+    /// Requests per second of all connections together, due whether or not those before are answered; latency counts
+    /// from when they are due. Without it, each connection sends as soon as it has its answer.
     #[arg(long)]
     rate: Option<f64>,
     /// How long one request may take.
@@ -70,9 +77,9 @@ struct Arguments {
     /// A header field as `name: value`. May be repeated.
     #[arg(long = "header", short = 'H', value_name = "FIELD")]
     headers: Vec<Field>,
-    /// The status that counts as right.
-    #[arg(long, default_value_t = 200)]
-    expect_status: u16,
+    /// The status that counts as right [default: 200; 101 with --websocket]
+    #[arg(long)]
+    expect_status: Option<u16>,
     /// A header field that the answer has to have, as `name: value` or `name: value|other value`. May be repeated.
     #[arg(long, value_name = "FIELD")]
     expect_header: Vec<Field>,
@@ -128,18 +135,17 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     let connector = Connector::new(&roots, arguments.resume)?;
     let shape = Shape {
-        version: if arguments.http2 {
+        version: if arguments.http2 || arguments.grpc {
             Version::Http2
+        } else if arguments.websocket {
+            Version::WebSocket
         } else {
             Version::Http1
         },
         connections: arguments.connections.max(1),
         streams: arguments.streams,
         renew_after: arguments.renew_after,
-        pace: arguments
-            .rate
-            .filter(|rate| *rate > 0.0)
-            .map(|rate| Duration::from_secs_f64(1.0 / rate)),
+        rate: arguments.rate.filter(|rate| *rate > 0.0),
         timeout: arguments.timeout,
     };
     let budget = Arc::new(Budget::new(arguments.requests, arguments.duration));
@@ -204,10 +210,15 @@ impl Fixed {
         if arguments.ca.is_none() && arguments.urls.iter().any(secure) {
             bail!("https needs --ca FILE with the certificates to trust");
         }
+        let usual = if arguments.websocket { 101 } else { 200 };
         Ok(Self {
             targets,
-            body: Bytes::from(vec![b'x'; arguments.body_size]),
-            status: StatusCode::from_u16(arguments.expect_status)?,
+            body: if arguments.grpc {
+                load::grpc_message(arguments.body_size)
+            } else {
+                Bytes::from(vec![b'x'; arguments.body_size])
+            },
+            status: StatusCode::from_u16(arguments.expect_status.unwrap_or(usual))?,
             arguments,
         })
     }
@@ -268,6 +279,9 @@ impl Traffic for Fixed {
         let mut request = Request::new(Body::new(self.body.clone()));
         *request.method_mut() = self.arguments.method.clone();
         *request.uri_mut() = url;
+        if self.arguments.grpc {
+            load::make_grpc(&mut request);
+        }
         for field in &self.arguments.headers {
             request
                 .headers_mut()
@@ -282,6 +296,9 @@ impl Traffic for Fixed {
                 "status {} instead of {}",
                 answer.status, self.status
             ));
+        }
+        if self.arguments.grpc {
+            load::judge_grpc(answer)?;
         }
         for Field { name, value } in &self.arguments.expect_header {
             let wanted = value.to_str().unwrap_or_default();

@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
+use super::websocket::WebSocket;
 use super::{Answer, Failure, FailureKind, Version};
 
 /// The body of a request.
@@ -44,22 +46,30 @@ impl Connector {
     /// Verifies servers with these roots. Without `resumption`, every handshake is a full one and shows the
     /// server's certificate.
     pub fn new(roots: &Arc<RootCertStore>, resumption: bool) -> Result<Self, rustls::Error> {
-        let config = |protocol: &[u8]| {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let mut config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(Arc::clone(roots))
-                .with_no_client_auth();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(Arc::clone(roots))
+            .with_no_client_auth();
+        Ok(Self::with(&config, resumption))
+    }
+
+    /// With a configuration of one's own.
+    pub fn with(config: &ClientConfig, resumption: bool) -> Self {
+        let speaking = |protocol: &[u8]| {
+            let mut config = config.clone();
             config.alpn_protocols = vec![protocol.to_vec()];
-            if !resumption {
-                config.resumption = rustls::client::Resumption::disabled();
-            }
-            Ok::<_, rustls::Error>(TlsConnector::from(Arc::new(config)))
+            config.resumption = if resumption {
+                Resumption::in_memory_sessions(256)
+            } else {
+                Resumption::disabled()
+            };
+            TlsConnector::from(Arc::new(config))
         };
-        Ok(Self {
-            http1: config(b"http/1.1")?,
-            http2: config(b"h2")?,
-        })
+        Self {
+            http1: speaking(b"http/1.1"),
+            http2: speaking(b"h2"),
+        }
     }
 
     /// Opens a connection to `target`.
@@ -71,10 +81,10 @@ impl Connector {
             .set_nodelay(true)
             .map_err(|error| Failure::new(FailureKind::Connect, error))?;
         let Some(name) = &target.server_name else {
-            return Connection::start(stream, version, None).await;
+            return Connection::start(stream, version, None, false).await;
         };
         let connector = match version {
-            Version::Http1 => &self.http1,
+            Version::Http1 | Version::WebSocket => &self.http1,
             Version::Http2 => &self.http2,
         };
         let stream = connector
@@ -90,7 +100,8 @@ impl Connector {
             .peer_certificates()
             .and_then(|chain| chain.first())
             .map(|certificate| certificate.clone().into_owned());
-        Connection::start(stream, version, leaf).await
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        Connection::start(stream, version, leaf, resumed).await
     }
 }
 
@@ -105,7 +116,8 @@ impl fmt::Debug for Connector {
 pub struct Connection {
     sender: Sender,
     leaf: Option<CertificateDer<'static>>,
-    driver: JoinHandle<()>,
+    resumed: bool,
+    driver: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -113,6 +125,8 @@ enum Sender {
     /// Taken by the one exchange that a connection of HTTP/1.1 can have at a time.
     Http1(std::sync::Mutex<Option<http1::SendRequest<Body>>>),
     Http2(http2::SendRequest<Body>),
+    /// Taken by one exchange, too.
+    WebSocket(std::sync::Mutex<Option<WebSocket>>),
 }
 
 impl Connection {
@@ -120,34 +134,40 @@ impl Connection {
         io: Io,
         version: Version,
         leaf: Option<CertificateDer<'static>>,
+        resumed: bool,
     ) -> Result<Self, Failure>
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let io = TokioIo::new(io);
         let refused = |error: hyper::Error| Failure::new(FailureKind::Protocol, describe(&error));
         // Errors of a driver come out of the requests on its connection.
         let (sender, driver) = match version {
             Version::Http1 => {
-                let (sender, connection) = http1::handshake(io).await.map_err(refused)?;
+                let (sender, connection) =
+                    http1::handshake(TokioIo::new(io)).await.map_err(refused)?;
                 let driver = tokio::spawn(async move { connection.await.unwrap_or_default() });
                 let sender = std::sync::Mutex::new(Some(sender));
-                (Sender::Http1(sender), driver)
+                (Sender::Http1(sender), Some(driver))
             }
             Version::Http2 => {
                 let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                     .initial_stream_window_size(1 << 20)
                     .initial_connection_window_size(8 << 20)
-                    .handshake(io)
+                    .handshake(TokioIo::new(io))
                     .await
                     .map_err(refused)?;
                 let driver = tokio::spawn(async move { connection.await.unwrap_or_default() });
-                (Sender::Http2(sender), driver)
+                (Sender::Http2(sender), Some(driver))
+            }
+            Version::WebSocket => {
+                let socket = std::sync::Mutex::new(Some(WebSocket::new(io)));
+                (Sender::WebSocket(socket), None)
             }
         };
         Ok(Self {
             sender,
             leaf,
+            resumed,
             driver,
         })
     }
@@ -155,6 +175,11 @@ impl Connection {
     /// The certificate that the server has shown.
     pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
         self.leaf.as_ref()
+    }
+
+    /// Whether it has resumed a TLS session.
+    pub fn resumed(&self) -> bool {
+        self.resumed
     }
 
     /// A lane for requests. A connection of HTTP/1.1 has only one; a second one is never ready.
@@ -167,13 +192,21 @@ impl Connection {
                     .take(),
             ),
             Sender::Http2(sender) => Lane::Http2(sender.clone()),
+            Sender::WebSocket(socket) => Lane::WebSocket(
+                socket
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .take(),
+            ),
         })
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.driver.abort();
+        if let Some(driver) = &self.driver {
+            driver.abort();
+        }
     }
 }
 
@@ -219,6 +252,7 @@ pub struct Exchange(Lane);
 enum Lane {
     Http1(Option<http1::SendRequest<Body>>),
     Http2(http2::SendRequest<Body>),
+    WebSocket(Option<WebSocket>),
 }
 
 impl Exchange {
@@ -229,15 +263,20 @@ impl Exchange {
             Lane::Http1(Some(sender)) => sender.ready().await.is_ok(),
             Lane::Http1(None) => false,
             Lane::Http2(sender) => sender.ready().await.is_ok(),
+            Lane::WebSocket(socket) => socket.is_some(),
         }
     }
 
     /// Sends a request and reads the whole answer.
     pub async fn send(&mut self, request: Request<Body>) -> Result<Answer, SendError> {
+        if let Lane::WebSocket(Some(socket)) = &mut self.0 {
+            return Ok(socket.send(request).await?);
+        }
         let (parts, mut body) = self.begin(request).await?.into_parts();
         let mut length = 0;
         let mut start = BytesMut::new();
-        while let Some(data) = next(&mut body).await? {
+        let mut trailers = HeaderMap::new();
+        while let Some(data) = next(&mut body, &mut trailers).await? {
             length += data.len() as u64;
             let room = Answer::KEPT.saturating_sub(start.len()).min(data.len());
             start.extend_from_slice(data.get(..room).unwrap_or_default());
@@ -247,6 +286,7 @@ impl Exchange {
             headers: parts.headers,
             length,
             start: start.freeze(),
+            trailers,
         })
     }
 
@@ -257,7 +297,7 @@ impl Exchange {
     ) -> Result<(StatusCode, Vec<u8>), SendError> {
         let (parts, mut body) = self.begin(request).await?.into_parts();
         let mut whole = Vec::new();
-        while let Some(data) = next(&mut body).await? {
+        while let Some(data) = next(&mut body, &mut HeaderMap::new()).await? {
             whole.extend_from_slice(&data);
         }
         Ok((parts.status, whole))
@@ -276,8 +316,8 @@ impl Exchange {
                 *request.uri_mut() = path.map_or_else(http::Uri::default, http::Uri::from);
                 Ok(sender.try_send_request(request).await?)
             }
-            Lane::Http1(None) => {
-                let text = "a second request on a connection of HTTP/1.1";
+            Lane::Http1(None) | Lane::WebSocket(_) => {
+                let text = "a second request on a connection that has one at a time";
                 Err(Failure::new(FailureKind::Generator, text).into())
             }
             Lane::Http2(sender) => Ok(sender.try_send_request(request).await?),
@@ -286,11 +326,12 @@ impl Exchange {
 }
 
 /// The next bytes of a body; `None` at its end.
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
+async fn next(body: &mut Incoming, trailers: &mut HeaderMap) -> Result<Option<Bytes>, Failure> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Failure::new(FailureKind::Body, describe(&error)))?;
-        if let Ok(data) = frame.into_data() {
-            return Ok(Some(data));
+        match frame.into_data() {
+            Ok(data) => return Ok(Some(data)),
+            Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
         }
     }
     Ok(None)

@@ -1,11 +1,14 @@
-//! A bounded load generator for HTTP/1.1 and HTTP/2 that counts every failure.
+//! A bounded load generator for HTTP/1.1, HTTP/2, gRPC and WebSocket that counts every failure.
 //!
 //! What is asked for and what counts as right is a [`Traffic`]; how many connections carry it is a [`Shape`]; when it
 //! ends is a [`Budget`].
 
+mod arrivals;
 mod client;
+mod grpc;
 mod histogram;
 mod summary;
+mod websocket;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +20,9 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use arrivals::Arrivals;
 pub use client::{Body, Connection, Connector, Exchange, SendError, Target};
+pub use grpc::{grpc_message, judge_grpc, make_grpc};
 pub use histogram::Histogram;
 pub use summary::{Collector, Failure, FailureKind, Figures, Progress};
 
@@ -28,6 +33,9 @@ pub enum Version {
     Http1,
     /// Several at once. Without TLS: with prior knowledge.
     Http2,
+    /// An upgraded connection of HTTP/1.1: the body of a request goes as one message, the next message is the answer
+    /// and has the status 101.
+    WebSocket,
 }
 
 /// An answer as far as it is looked at.
@@ -41,6 +49,8 @@ pub struct Answer {
     pub length: u64,
     /// The first bytes of its body, at most [`Answer::KEPT`].
     pub start: Bytes,
+    /// The fields that followed its body.
+    pub trailers: HeaderMap,
 }
 
 impl Answer {
@@ -91,10 +101,14 @@ pub struct Shape {
     pub connections: usize,
     /// Requests at the same time on one connection (HTTP/2 only).
     pub streams: usize,
-    /// Requests until a connection is replaced by a fresh one; `None` keeps it.
+    /// Requests until a connection is replaced by a fresh one; `None` keeps it. With 1, opening the connection is
+    /// part of the request and of its latency.
     pub renew_after: Option<u64>,
-    /// Time from one request to the next of the same lane (stream, or connection of HTTP/1.1); `None`: at once.
-    pub pace: Option<Duration>,
+    /// Requests per second of all connections together; `None`: each as soon as the one before it is answered.
+    ///
+    /// With a rate, requests fall due whether or not the ones before are answered, and latency counts from that
+    /// moment: a server that stalls cannot hide it by keeping the generator waiting.
+    pub rate: Option<f64>,
     /// How long a request or the opening of a connection may take.
     pub timeout: Duration,
 }
@@ -163,6 +177,7 @@ pub async fn run<T: Traffic>(
     budget: Arc<Budget>,
     collector: Arc<Collector>,
 ) {
+    let arrivals = shape.rate.map(|rate| Arrivals::start(rate, &budget));
     let worker = Worker {
         traffic,
         connector,
@@ -170,6 +185,7 @@ pub async fn run<T: Traffic>(
         budget,
         collector,
         opened: Arc::default(),
+        arrivals,
     };
     let mut workers = JoinSet::new();
     for _ in 0..shape.connections {
@@ -195,6 +211,7 @@ struct Worker<T> {
     budget: Arc<Budget>,
     collector: Arc<Collector>,
     opened: Arc<AtomicU64>,
+    arrivals: Option<Arc<Arrivals>>,
 }
 
 impl<T> Clone for Worker<T> {
@@ -206,6 +223,7 @@ impl<T> Clone for Worker<T> {
             budget: Arc::clone(&self.budget),
             collector: Arc::clone(&self.collector),
             opened: Arc::clone(&self.opened),
+            arrivals: self.arrivals.clone(),
         }
     }
 }
@@ -220,6 +238,9 @@ enum Leave {
 
 impl<T: Traffic> Worker<T> {
     async fn run(&self) {
+        if self.shape.renew_after == Some(1) {
+            return self.run_fresh().await;
+        }
         while !self.budget.is_spent() {
             let number = self.opened.fetch_add(1, Ordering::Relaxed);
             let target = self.traffic.target(number);
@@ -251,7 +272,7 @@ impl<T: Traffic> Worker<T> {
         let connection = tokio::time::timeout(self.shape.timeout, opening)
             .await
             .map_err(|_| Failure::new(FailureKind::Timeout, "opening a connection"))??;
-        self.collector.connected();
+        self.collector.connected(connection.resumed());
         self.traffic
             .opened(target, mark, connection.leaf())
             .map_err(|text| Failure::new(FailureKind::Certificate, text))?;
@@ -260,7 +281,7 @@ impl<T: Traffic> Worker<T> {
 
     async fn drive(&self, target: &Target, connection: Connection) -> Leave {
         let lanes = match self.shape.version {
-            Version::Http1 => 1,
+            Version::Http1 | Version::WebSocket => 1,
             Version::Http2 => self.shape.streams.max(1),
         };
         let share = Semaphore::new(
@@ -288,11 +309,7 @@ impl<T: Traffic> Worker<T> {
     }
 
     async fn lane(&self, target: &Target, mut exchange: Exchange, share: &Semaphore) -> Leave {
-        let mut pace = self.shape.pace.map(tokio::time::interval);
         loop {
-            if let Some(pace) = &mut pace {
-                pace.tick().await;
-            }
             if !exchange.ready().await {
                 self.collector.closed_by_server();
                 return Leave::Renew;
@@ -301,26 +318,16 @@ impl<T: Traffic> Worker<T> {
                 return Leave::Renew;
             };
             permit.forget();
-            let Some(number) = self.budget.take() else {
+            let Some((number, begun)) = self.next().await else {
                 return Leave::Spent;
             };
-            let (request, mark) = self.traffic.request(target, number);
-            let begun = Instant::now();
-            let answer = tokio::time::timeout(self.shape.timeout, exchange.send(request))
-                .await
-                .unwrap_or_else(|_| {
-                    Err(Failure::new(FailureKind::Timeout, "waiting for an answer").into())
-                });
-            match answer {
-                Ok(answer) => {
-                    self.collector.answered(begun.elapsed(), answer.length);
-                    if let Err(text) = self.traffic.judge(target, mark, &answer) {
-                        self.collector
-                            .failed(Failure::new(FailureKind::Answer, text));
-                    }
-                }
+            match self.exchange(target, &mut exchange, number).await {
+                Ok((answer, mark)) => self.answered(target, begun, mark, &answer),
                 Err(SendError::Unsent) => {
                     self.budget.give_back();
+                    if let Some(arrivals) = &self.arrivals {
+                        arrivals.give_back(begun);
+                    }
                     self.collector.closed_by_server();
                     return Leave::Renew;
                 }
@@ -329,6 +336,64 @@ impl<T: Traffic> Worker<T> {
                     return Leave::Renew;
                 }
             }
+        }
+    }
+
+    /// A connection for each request.
+    async fn run_fresh(&self) {
+        while let Some((number, begun)) = self.next().await {
+            let target = self
+                .traffic
+                .target(self.opened.fetch_add(1, Ordering::Relaxed));
+            let answer = async {
+                let connection = self.open(&target).await?;
+                let mut exchange = connection.exchange();
+                if !exchange.ready().await {
+                    return Err(SendError::Unsent);
+                }
+                self.exchange(&target, &mut exchange, number).await
+            };
+            match answer.await {
+                Ok((answer, mark)) => self.answered(&target, begun, mark, &answer),
+                Err(error) => {
+                    self.collector.failed(match error {
+                        SendError::Failed(failure) => failure,
+                        SendError::Unsent => Failure::new(FailureKind::Connect, error),
+                    });
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+
+    /// The number of the next request and the moment from which its latency counts; `None` when there is none.
+    async fn next(&self) -> Option<(u64, Instant)> {
+        let due = match &self.arrivals {
+            Some(arrivals) => Some(arrivals.next().await?),
+            None => None,
+        };
+        let number = self.budget.take()?;
+        Some((number, due.unwrap_or_else(Instant::now)))
+    }
+
+    async fn exchange(
+        &self,
+        target: &Target,
+        exchange: &mut Exchange,
+        number: u64,
+    ) -> Result<(Answer, T::Mark), SendError> {
+        let (request, mark) = self.traffic.request(target, number);
+        let answer = tokio::time::timeout(self.shape.timeout, exchange.send(request))
+            .await
+            .map_err(|_| Failure::new(FailureKind::Timeout, "waiting for an answer"))??;
+        Ok((answer, mark))
+    }
+
+    fn answered(&self, target: &Target, begun: Instant, mark: T::Mark, answer: &Answer) {
+        self.collector.answered(begun.elapsed(), answer.length);
+        if let Err(text) = self.traffic.judge(target, mark, answer) {
+            self.collector
+                .failed(Failure::new(FailureKind::Answer, text));
         }
     }
 }

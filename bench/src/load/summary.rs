@@ -79,6 +79,7 @@ pub struct Collector {
     answers: AtomicU64,
     bytes: AtomicU64,
     connections: AtomicU64,
+    resumed: AtomicU64,
     closed_by_server: AtomicU64,
     latencies: Histogram,
     failures: Mutex<Failures>,
@@ -98,6 +99,7 @@ impl Default for Collector {
             answers: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
             closed_by_server: AtomicU64::new(0),
             latencies: Histogram::default(),
             failures: Mutex::default(),
@@ -114,8 +116,9 @@ impl Collector {
         self.latencies.record(latency);
     }
 
-    pub(super) fn connected(&self) {
+    pub(super) fn connected(&self, resumed: bool) {
         self.connections.fetch_add(1, Ordering::Relaxed);
+        self.resumed.fetch_add(resumed.into(), Ordering::Relaxed);
     }
 
     pub(super) fn closed_by_server(&self) {
@@ -173,10 +176,12 @@ impl Collector {
             per_second: answers as f64 / seconds.max(f64::EPSILON),
             body_bytes: self.bytes.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
+            resumed: self.resumed.load(Ordering::Relaxed),
             closed_by_server: self.closed_by_server.load(Ordering::Relaxed),
             p50_ms: milliseconds(500),
             p90_ms: milliseconds(900),
             p99_ms: milliseconds(990),
+            p999_ms: milliseconds(999),
             max_ms: milliseconds(1000),
         }
     }
@@ -212,6 +217,8 @@ pub struct Figures {
     pub body_bytes: u64,
     /// Connections opened.
     pub connections: u64,
+    /// Those of them that resumed a TLS session.
+    pub resumed: u64,
     /// Connections that the server closed between two requests, as it may.
     pub closed_by_server: u64,
     /// Median latency.
@@ -220,6 +227,8 @@ pub struct Figures {
     pub p90_ms: f64,
     /// 99 of 100 were faster.
     pub p99_ms: f64,
+    /// 999 of 1000 were faster.
+    pub p999_ms: f64,
     /// The slowest.
     pub max_ms: f64,
 }

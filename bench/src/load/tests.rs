@@ -51,7 +51,7 @@ const SHAPE: Shape = Shape {
     connections: 4,
     streams: 5,
     renew_after: None,
-    pace: None,
+    rate: None,
     timeout: Duration::from_secs(10),
 };
 
@@ -105,6 +105,25 @@ async fn every_request_of_the_budget_is_answered_once() {
             "{why}: {figures}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_server_that_stalls_cannot_hide_it_from_a_rate() {
+    let address = origin::start(Site::new("blue", None)).await.unwrap();
+    let traffic = Same {
+        address,
+        path: "/?delay=50",
+        backend: "blue",
+    };
+    // One lane can answer 20 per second: of 200 per second, the last ones wait for nearly a second.
+    let shape = Shape {
+        connections: 1,
+        rate: Some(200.0),
+        ..SHAPE
+    };
+    let figures = figures(traffic, shape, 20).await;
+    assert_eq!((figures.answers, figures.failed), (20, 0), "{figures}");
+    assert!(figures.max_ms > 700.0, "{figures}");
 }
 
 #[tokio::test]

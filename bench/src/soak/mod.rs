@@ -129,7 +129,7 @@ const KEPT: Shape = Shape {
     connections: 12,
     streams: 1,
     renew_after: Some(400),
-    pace: None,
+    rate: None,
     timeout: Duration::from_secs(20),
 };
 const FRESH: Shape = Shape {
@@ -152,7 +152,7 @@ const HTTP2: Shape = Shape {
 const REDIRECTS: Shape = Shape {
     connections: 2,
     renew_after: Some(100),
-    pace: Some(Duration::from_millis(10)),
+    rate: Some(200.0),
     ..KEPT
 };
 

@@ -245,6 +245,7 @@ mod tests {
             headers,
             length: text.len() as u64,
             start: Bytes::from(text),
+            trailers: HeaderMap::new(),
         }
     }
 
