@@ -259,10 +259,6 @@ impl<T: Traffic> Worker<T> {
                     tokio::time::sleep(AFTER_FAILURE).await;
                 }
             }
-            // Connections that follow each other keep the pace that requests on one would have.
-            if let Some(pace) = self.shape.pace {
-                tokio::time::sleep(pace).await;
-            }
         }
     }
 
@@ -360,7 +356,7 @@ impl<T: Traffic> Worker<T> {
                         SendError::Failed(failure) => failure,
                         SendError::Unsent => Failure::new(FailureKind::Connect, error),
                     });
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    tokio::time::sleep(AFTER_FAILURE).await;
                 }
             }
         }
