@@ -176,7 +176,10 @@ impl Traffic {
             .arg(format!("--connect={}:{port}", self.gateway))
             .arg(format!("--connections={}", clients.connections))
             .arg(format!("--streams={}", clients.streams))
-            .arg(format!("--rate={}", clients.rate))
+            .arg(format!(
+                "--rate={}",
+                clients.rate * clients.connections * clients.streams
+            ))
             .arg(format!("--expect-status={}", self.status))
             .arg(format!("--timeout={}ms", self.timeout.as_millis()))
             .stdin(Stdio::piped())
