@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use http::{HeaderMap, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -53,6 +54,17 @@ impl Reply {
     /// The first line of the body: an origin's name and the path that it was asked for.
     pub fn origin(&self) -> &str {
         self.body.lines().next().unwrap_or_default()
+    }
+
+    /// The body of an origin in a pod: what it was asked.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.body)
+            .with_context(|| format!("{} and no JSON: {}", self.status, self.body))
+    }
+
+    /// The pod that answered, empty where none did.
+    pub fn pod(&self) -> &str {
+        self.header("x-backend")
     }
 
     /// The value of a header, empty where there is none.
@@ -97,6 +109,12 @@ impl Client {
     /// One request on a connection of its own.
     pub async fn get(&self, url: &str) -> Result<Reply> {
         self.connect(url).await?.get(url).await
+    }
+
+    /// Any request, its target a whole URL, on a connection of its own.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Reply> {
+        let mut connection = self.connect(&request.uri().to_string()).await?;
+        connection.send(request).await
     }
 
     /// Opens a connection for the host of `url`.
@@ -172,8 +190,8 @@ pub struct Connection {
 }
 
 enum Sender {
-    Http1(http1::SendRequest<Empty<Bytes>>),
-    Http2(http2::SendRequest<Empty<Bytes>>),
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
 }
 
 impl Connection {
@@ -192,29 +210,36 @@ impl Connection {
 
     /// Sends a request and reads the whole answer.
     pub async fn get(&mut self, url: &str) -> Result<Reply> {
-        tokio::time::timeout(DEADLINE, self.exchange(url))
-            .await
-            .with_context(|| format!("{url}: no answer within {DEADLINE:?}"))?
-            .with_context(|| url.to_owned())
+        self.send(Request::get(url).body(Bytes::new())?).await
     }
 
-    async fn exchange(&mut self, url: &str) -> Result<Reply> {
-        let uri: Uri = url.parse()?;
+    /// Sends any request, its target a whole URL, and reads the whole answer.
+    pub async fn send(&mut self, request: Request<Bytes>) -> Result<Reply> {
+        let url = request.uri().clone();
+        tokio::time::timeout(DEADLINE, self.exchange(request))
+            .await
+            .with_context(|| format!("{url}: no answer within {DEADLINE:?}"))?
+            .with_context(|| url.to_string())
+    }
+
+    async fn exchange(&mut self, request: Request<Bytes>) -> Result<Reply> {
+        let mut request = request.map(Full::new);
         let response = match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.ready().await?;
+                let uri = request.uri();
                 let host = uri.authority().ok_or_else(|| anyhow!("no host"))?.as_str();
+                let host = HeaderValue::from_str(host)?;
                 let path = uri.path_and_query().map_or("/", |path| path.as_str());
-                let request = Request::get(path)
-                    .header(header::HOST, host)
-                    .body(Empty::new())?;
+                let target: Uri = path.parse()?;
+                *request.uri_mut() = target;
+                // One that the test has set is the test's business.
+                request.headers_mut().entry(header::HOST).or_insert(host);
                 sender.send_request(request).await?
             }
             Sender::Http2(sender) => {
                 sender.ready().await?;
-                sender
-                    .send_request(Request::get(uri).body(Empty::new())?)
-                    .await?
+                sender.send_request(request).await?
             }
         };
         let (head, body) = response.into_parts();

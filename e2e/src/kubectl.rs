@@ -37,6 +37,16 @@ impl Kubectl {
 
     /// Runs a command that reads `input`.
     pub async fn run_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
+        self.run_within(DEADLINE, arguments, input).await
+    }
+
+    /// Runs a command that may take as long as `deadline`, such as `kubectl wait`.
+    pub async fn run_within(
+        &self,
+        deadline: Duration,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String> {
         let what = || format!("kubectl {}", arguments.join(" "));
         let mut child = Command::new(&self.program)
             .arg("--kubeconfig")
@@ -57,9 +67,9 @@ impl Kubectl {
             drop(stdin);
             child.wait_with_output().await
         };
-        let output = tokio::time::timeout(DEADLINE, done)
+        let output = tokio::time::timeout(deadline, done)
             .await
-            .with_context(|| format!("{}: not done after {DEADLINE:?}", what()))??;
+            .with_context(|| format!("{}: not done after {deadline:?}", what()))??;
         if !output.status.success() {
             bail!(
                 "{}: {}",
@@ -68,6 +78,27 @@ impl Kubectl {
             );
         }
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Runs a command where nothing can be awaited, and returns whatever it printed.
+    pub fn run_blocking(&self, arguments: &[&str]) -> String {
+        let output = std::process::Command::new(&self.program)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .arg("--request-timeout=20s")
+            .args(arguments)
+            .env_clear()
+            .env("HOME", &self.home)
+            .stdin(Stdio::null())
+            .output();
+        output.map_or_else(
+            |error| format!("kubectl: {error}"),
+            |output| {
+                let [printed, errors] =
+                    [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+                format!("{printed}{errors}")
+            },
+        )
     }
 
     /// `kubectl apply` of a YAML stream.

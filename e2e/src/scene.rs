@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::cluster::Access;
 use crate::lockgate::{Installation, Lockgate};
+use crate::observe::{self, Event};
 use crate::origin::{self, Origin};
 use crate::pki::{Authority, Identity};
 
@@ -21,19 +22,6 @@ pub struct Scene {
     pub namespace: String,
     /// Signs the sites' certificates.
     pub authority: Authority,
-}
-
-/// An Event, as far as a test looks at it.
-#[derive(Debug)]
-pub struct Event {
-    /// `Normal` or `Warning`.
-    pub kind: String,
-    /// In CamelCase.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-    /// How often it was told.
-    pub count: u64,
 }
 
 impl Scene {
@@ -155,46 +143,13 @@ impl Scene {
 
     /// The addresses in the status of an Ingress.
     pub async fn addresses(&self, ingress: &str) -> Result<Vec<String>> {
-        let ingress = self.json(&["get", "ingress", ingress]).await?;
-        let list = ingress
-            .pointer("/status/loadBalancer/ingress")
-            .and_then(Value::as_array);
-        let address = |entry: &Value| {
-            let field = entry.get("ip").or_else(|| entry.get("hostname"));
-            field.and_then(Value::as_str).map(str::to_owned)
-        };
-        Ok(list.into_iter().flatten().filter_map(address).collect())
+        let object = format!("ingress/{ingress}");
+        observe::addresses(&self.access.kubectl, &self.namespace, &object).await
     }
 
     /// The Events about an object of the test's namespace.
     pub async fn events(&self, kind: &str, name: &str) -> Result<Vec<Event>> {
-        let selector = format!("involvedObject.kind={kind},involvedObject.name={name}");
-        let list = self
-            .json(&["get", "events", "--field-selector", &selector])
-            .await?;
-        let text = |event: &Value, field: &str| {
-            event
-                .get(field)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let items = list
-            .get("items")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        Ok(items
-            .map(|event| Event {
-                kind: text(event, "type"),
-                reason: text(event, "reason"),
-                message: text(event, "message"),
-                count: event
-                    .pointer("/series/count")
-                    .and_then(Value::as_u64)
-                    .unwrap_or(1),
-            })
-            .collect())
+        observe::events(&self.access.kubectl, &self.namespace, kind, name).await
     }
 
     /// Fails when the API server has refused anything to Lockgate.
