@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,7 +46,7 @@ pub struct Clients {
     pub connections: u32,
     /// Streams at the same time on a connection of HTTP/2.
     pub streams: u32,
-    /// Requests a second of each connection, of each stream with HTTP/2.
+    /// Requests a second of all of them together.
     pub rate: u32,
 }
 
@@ -86,14 +86,14 @@ impl Clients {
 /// Both versions of HTTP, with and without TLS, on kept connections and on fresh ones: some 3,000 requests a second, which
 /// two cores carry beside a whole cluster.
 pub const MIX: [Clients; 6] = [
-    Clients::http1("HTTP/1.1, kept", 10, 80),
-    Clients::http1("HTTP/1.1, fresh", 8, 30).fresh_after(1),
-    Clients::http1("HTTP/1.1 over TLS, kept", 10, 60).secure(),
-    Clients::http1("HTTP/1.1 over TLS, fresh", 4, 20)
+    Clients::http1("HTTP/1.1, kept", 10, 800),
+    Clients::http1("HTTP/1.1, fresh", 8, 240).fresh_after(1),
+    Clients::http1("HTTP/1.1 over TLS, kept", 10, 600).secure(),
+    Clients::http1("HTTP/1.1 over TLS, fresh", 8, 80)
         .secure()
         .fresh_after(1),
-    Clients::http2("HTTP/2 over TLS, kept", 4, 8, 35).secure(),
-    Clients::http2("HTTP/2 over TLS, fresh", 2, 4, 20)
+    Clients::http2("HTTP/2 over TLS, kept", 4, 8, 1_120).secure(),
+    Clients::http2("HTTP/2 over TLS, fresh", 2, 4, 160)
         .secure()
         .fresh_after(20),
 ];
@@ -101,25 +101,35 @@ pub const MIX: [Clients; 6] = [
 /// Whom clients ask.
 #[derive(Clone, Debug)]
 pub struct Traffic {
-    gateway: IpAddr,
+    http: SocketAddr,
+    https: SocketAddr,
     host: String,
     path: String,
     authority: Option<Arc<NamedTempFile>>,
-    status: u16,
+    statuses: String,
     timeout: Duration,
 }
 
 impl Traffic {
-    /// Asks for the root of `host` at that address of a gateway and expects 200.
+    /// Asks for the root of `host` at the load balancer and expects 200.
     pub fn new(gateway: IpAddr, host: &str) -> Self {
         Self {
-            gateway,
+            http: SocketAddr::new(gateway, 80),
+            https: SocketAddr::new(gateway, 443),
             host: host.to_owned(),
             path: "/".to_owned(),
             authority: None,
-            status: 200,
+            statuses: "200".to_owned(),
             timeout: Duration::from_secs(10),
         }
+    }
+
+    /// The same from a pod of Lockgate, past every load balancer.
+    #[must_use]
+    pub fn of_pod(mut self, address: IpAddr) -> Self {
+        self.http = SocketAddr::new(address, 8080);
+        self.https = SocketAddr::new(address, 8443);
+        self
     }
 
     /// The same for another path, with its query.
@@ -137,10 +147,10 @@ impl Traffic {
         Ok(self)
     }
 
-    /// Expects another status.
+    /// Expects other statuses, such as `200,503`.
     #[must_use]
-    pub fn expecting(mut self, status: u16) -> Self {
-        self.status = status;
+    pub fn expecting(mut self, statuses: &str) -> Self {
+        statuses.clone_into(&mut self.statuses);
         self
     }
 
@@ -164,23 +174,20 @@ impl Traffic {
     }
 
     fn part(&self, program: &PathBuf, clients: &Clients) -> Result<Part> {
-        let (scheme, port) = if clients.tls {
-            ("https", 443)
+        let (scheme, address) = if clients.tls {
+            ("https", self.https)
         } else {
-            ("http", 80)
+            ("http", self.http)
         };
         let mut command = Command::new(program);
         command
             .arg(format!("{scheme}://{}{}", self.host, self.path))
             .args(["--follow", "--json", "--duration", LIMIT])
-            .arg(format!("--connect={}:{port}", self.gateway))
+            .arg(format!("--connect={address}"))
             .arg(format!("--connections={}", clients.connections))
             .arg(format!("--streams={}", clients.streams))
-            .arg(format!(
-                "--rate={}",
-                clients.rate * clients.connections * clients.streams
-            ))
-            .arg(format!("--expect-status={}", self.status))
+            .arg(format!("--rate={}", clients.rate))
+            .arg(format!("--expect-status={}", self.statuses))
             .arg(format!("--timeout={}ms", self.timeout.as_millis()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

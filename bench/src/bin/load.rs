@@ -77,9 +77,9 @@ struct Arguments {
     /// A header field as `name: value`. May be repeated.
     #[arg(long = "header", short = 'H', value_name = "FIELD")]
     headers: Vec<Field>,
-    /// The status that counts as right [default: 200; 101 with --websocket]
-    #[arg(long)]
-    expect_status: Option<u16>,
+    /// The status that counts as right [default: 200; 101 with --websocket]. Several, with commas: any of them.
+    #[arg(long, value_delimiter = ',')]
+    expect_status: Vec<StatusCode>,
     /// A header field that the answer has to have, as `name: value` or `name: value|other value`. May be repeated.
     #[arg(long, value_name = "FIELD")]
     expect_header: Vec<Field>,
@@ -196,7 +196,7 @@ struct Fixed {
     targets: Vec<(Target, Uri)>,
     arguments: Arguments,
     body: Bytes,
-    status: StatusCode,
+    statuses: Vec<StatusCode>,
 }
 
 impl Fixed {
@@ -210,7 +210,14 @@ impl Fixed {
         if arguments.ca.is_none() && arguments.urls.iter().any(secure) {
             bail!("https needs --ca FILE with the certificates to trust");
         }
-        let usual = if arguments.websocket { 101 } else { 200 };
+        let mut statuses = arguments.expect_status.clone();
+        if statuses.is_empty() {
+            statuses.push(if arguments.websocket {
+                StatusCode::SWITCHING_PROTOCOLS
+            } else {
+                StatusCode::OK
+            });
+        }
         Ok(Self {
             targets,
             body: if arguments.grpc {
@@ -218,7 +225,7 @@ impl Fixed {
             } else {
                 Bytes::from(vec![b'x'; arguments.body_size])
             },
-            status: StatusCode::from_u16(arguments.expect_status.unwrap_or(usual))?,
+            statuses,
             arguments,
         })
     }
@@ -291,10 +298,12 @@ impl Traffic for Fixed {
     }
 
     fn judge(&self, _: &Target, (): (), answer: &Answer) -> Result<(), String> {
-        if answer.status != self.status {
+        if !self.statuses.contains(&answer.status) {
+            let wanted: Vec<&str> = self.statuses.iter().map(StatusCode::as_str).collect();
             return Err(format!(
                 "status {} instead of {}",
-                answer.status, self.status
+                answer.status,
+                wanted.join(" or ")
             ));
         }
         if self.arguments.grpc {
