@@ -113,6 +113,15 @@ pub struct ScopeArgs {
     /// Serve Ingresses that name no class, too
     #[arg(long, env = "LOCKGATE_WATCH_INGRESS_WITHOUT_CLASS", value_parser = BoolishValueParser::new())]
     pub watch_ingress_without_class: bool,
+    /// Read annotations with these prefixes; of a name that stands under several the first one counts
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "LOCKGATE_ANNOTATIONS_PREFIX",
+        value_delimiter = ',',
+        default_values_t = translate::Settings::default().annotation_prefixes
+    )]
+    pub annotations_prefix: Vec<String>,
     /// Look at this namespace only; may be repeated or separated by commas [default: all]
     #[arg(
         long,
@@ -338,6 +347,11 @@ impl ScopeArgs {
             controller_name: self.controller_name,
             ingress_class: self.ingress_class,
             watch_without_class: self.watch_ingress_without_class,
+            annotation_prefixes: self
+                .annotations_prefix
+                .iter()
+                .map(|prefix| prefix.trim_end_matches('/').to_owned())
+                .collect(),
             watch_namespaces: self.watch_namespace.into_iter().collect(),
             configmap: self.configmap,
             default_certificate_secret: self.default_ssl_certificate,

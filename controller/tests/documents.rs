@@ -1,4 +1,4 @@
-//! docs/metrics.md says what is there. `make docs` writes it, this test compares.
+//! docs/metrics.md and docs/annotations.md say what is there. `make docs` writes them, these tests compare.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail")]
 
@@ -11,6 +11,7 @@ use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
+use translate::annotation::{self, Annotation, Group, Risk, Scope, Verdict};
 
 /// What is said about a metric.
 struct Described {
@@ -91,13 +92,119 @@ fn metrics_page() -> String {
     page
 }
 
-#[test]
-fn the_page_of_metrics_is_up_to_date() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
-    let page = metrics_page();
+fn annotations_page() -> String {
+    let mut page = String::from(include_str!("annotations-head.md"));
+    let mut counts = BTreeMap::from([
+        ("different", 0),
+        ("honoured", 0),
+        ("ignored", 0),
+        ("refused", 0),
+    ]);
+    let mut sections: BTreeMap<Group, String> = BTreeMap::new();
+    for annotation in annotation::all() {
+        let Annotation {
+            name,
+            group,
+            value,
+            default,
+            scope,
+            risk,
+            guards,
+            verdict,
+            about,
+            own,
+            ..
+        } = annotation;
+        let (word, text) = match verdict {
+            Verdict::Honoured => ("honoured", ""),
+            Verdict::Different(text) => ("different", *text),
+            Verdict::Ignored(text) => ("ignored", *text),
+            Verdict::Refused(text) => ("refused", *text),
+        };
+        if !own {
+            *counts.get_mut(word).unwrap() += 1;
+        }
+        let colon = if text.is_empty() { "" } else { ": " };
+        let guards = if *guards { " It guards." } else { "" };
+        let default = if default.is_empty() {
+            String::new()
+        } else {
+            format!("`{default}`")
+        };
+        let scope = match scope {
+            Scope::Path => "path",
+            Scope::Ingress => "Ingress",
+            Scope::Host => "host",
+            Scope::Backend => "backend",
+        };
+        let risk = match risk {
+            Risk::Low => "low",
+            Risk::Medium => "medium",
+            Risk::High => "high",
+            Risk::Critical => "critical",
+        };
+        let section = sections.entry(*group).or_default();
+        writeln!(
+            section,
+            "| `{name}` | {value} | {default} | {scope} | {risk} | {about}{guards} | {word}{colon}{text} |"
+        )
+        .unwrap();
+    }
+    writeln!(
+        page,
+        "Of the {} annotations of ingress-nginx, {} are honoured, {} different, {} ignored and {} refused.",
+        counts.values().sum::<u32>(),
+        counts["honoured"],
+        counts["different"],
+        counts["ignored"],
+        counts["refused"],
+    )
+    .unwrap();
+    for (group, rows) in sections {
+        let title = match group {
+            Group::Routing => "Routing, rewrites, redirects",
+            Group::Backend => "Protocol and TLS towards backends",
+            Group::Transfer => "Timeouts, bodies, buffers, retries",
+            Group::Authentication => "Authentication",
+            Group::ClientCertificates => "Certificates of clients",
+            Group::Access => "Addresses and rates",
+            Group::Cors => "Cross-origin requests",
+            Group::Canary => "Canary",
+            Group::Affinity => "Sessions and balancing",
+            Group::Responses => "Errors, headers, logs",
+            Group::Tls => "TLS towards clients",
+            Group::Raw => "Mirrors, firewalls, raw configuration",
+            Group::Own => "Lockgate's own",
+        };
+        write!(
+            page,
+            "\n## {title}\n\n\
+             | name | value | default | scope | risk | what it does | verdict |\n\
+             | --- | --- | --- | --- | --- | --- | --- |\n{rows}"
+        )
+        .unwrap();
+    }
+    page
+}
+
+/// Compares a page with its file, or writes it.
+fn up_to_date(name: &str, page: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(name);
     if std::env::var_os("LOCKGATE_WRITE_DOCS").is_some() {
-        std::fs::write(&path, &page).unwrap();
+        std::fs::write(&path, page).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(found, page, "run `make docs`");
+}
+
+#[test]
+fn the_page_of_metrics_is_up_to_date() {
+    up_to_date("metrics.md", &metrics_page());
+}
+
+#[test]
+fn the_page_of_annotations_is_up_to_date() {
+    up_to_date("annotations.md", &annotations_page());
 }

@@ -19,8 +19,8 @@ use model::{
 
 use crate::NamespacedName;
 use crate::Problem;
+use crate::annotation::Annotations;
 use crate::configmap::Globals;
-use crate::ingress::annotations::Annotations;
 use crate::ingress::{Entry, PathPart, Rank, Target};
 use crate::object::kinds;
 use crate::report::Reason;

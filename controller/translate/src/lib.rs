@@ -29,11 +29,12 @@
 //! );
 //! ```
 
+pub mod annotation;
 mod class;
 mod configmap;
 mod conflict;
 mod few;
-pub mod ingress;
+mod ingress;
 pub mod manifests;
 mod names;
 mod object;

@@ -62,6 +62,8 @@ pub enum Reason {
     CertificateMismatch,
     /// An annotation's value cannot be read.
     InvalidAnnotation,
+    /// An annotation that nobody knows.
+    UnknownAnnotation,
     /// An annotation that has no effect here.
     UnsupportedAnnotation,
     /// A setting's value cannot be read.
@@ -93,6 +95,7 @@ impl Reason {
             Self::InvalidSecret => "InvalidSecret",
             Self::CertificateMismatch => "CertificateMismatch",
             Self::InvalidAnnotation => "InvalidAnnotation",
+            Self::UnknownAnnotation => "UnknownAnnotation",
             Self::UnsupportedAnnotation => "UnsupportedAnnotation",
             Self::InvalidSetting => "InvalidSetting",
             Self::UnsupportedSetting => "UnsupportedSetting",

@@ -16,6 +16,9 @@ pub struct Settings {
     pub ingress_class: String,
     /// Are Ingresses ours that name no class at all?
     pub watch_without_class: bool,
+    /// Prefixes of the annotations that are read, without the slash. Of a name that stands under several of them the
+    /// first one counts.
+    pub annotation_prefixes: Vec<String>,
     /// Namespaces whose Ingresses can be ours; empty for all.
     pub watch_namespaces: BTreeSet<String>,
     /// The ConfigMap with the global settings.
@@ -45,6 +48,9 @@ impl Default for Settings {
             controller_name: crds::CONTROLLER_NAME.to_owned(),
             ingress_class: crds::DEFAULT_CLASS_NAME.to_owned(),
             watch_without_class: false,
+            annotation_prefixes: [crds::ANNOTATION_PREFIX, crds::NGINX_ANNOTATION_PREFIX]
+                .map(|prefix| prefix.trim_end_matches('/').to_owned())
+                .into(),
             watch_namespaces: BTreeSet::new(),
             configmap: None,
             default_certificate_secret: None,

@@ -1,6 +1,5 @@
 //! One Ingress, translated by itself: nothing here looks at another object.
 
-pub mod annotations;
 pub(crate) mod path;
 pub(crate) mod tls;
 
@@ -13,10 +12,10 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::jiff::Timestamp;
 use model::{BackendId, HostPattern, PathMatch};
 
-use self::annotations::Annotations;
 use self::tls::TlsEntry;
 use crate::NamespacedName;
 use crate::Problem;
+use crate::annotation::{self, Annotations};
 use crate::few::Fixed;
 use crate::object::name_of;
 use crate::report::{Reason, quoted};
@@ -104,10 +103,14 @@ impl Entry {
 }
 
 /// Translates one Ingress.
-pub(crate) fn translate(ingress: &Ingress) -> Entry {
+pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
     let name = name_of(&ingress.metadata);
     let mut problems = Vec::new();
-    let annotations = annotations::read(ingress.metadata.annotations.as_ref(), &mut problems);
+    let annotations = annotation::read(
+        ingress.metadata.annotations.as_ref(),
+        prefixes,
+        &mut problems,
+    );
     let mut reader = Reader {
         namespace: &name.namespace,
         annotations: &annotations,
@@ -160,7 +163,7 @@ pub(crate) fn translate(ingress: &Ingress) -> Entry {
         backends.clear();
         tls.clear();
     }
-    if annotations.closed {
+    if annotations.closed.is_some() {
         backends.clear();
     }
     for part in hosts.values_mut() {
@@ -301,10 +304,10 @@ impl Reader<'_> {
                 Target::Unavailable("invalid-backend")
             }
         };
-        if self.annotations.closed {
-            return Target::Unavailable("unsupported-annotation");
+        match self.annotations.closed {
+            Some(reason) => Target::Unavailable(reason),
+            None => target,
         }
-        target
     }
 
     fn backend(&self, backend: &IngressBackend, field: &str) -> Result<BackendId, Problem> {

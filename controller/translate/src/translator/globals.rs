@@ -8,7 +8,7 @@ use model::{
 };
 
 use super::{SELF_SIGNED, Translator, Work};
-use crate::ingress::annotations::Annotations;
+use crate::annotation::Annotations;
 use crate::{configmap, conflict, kinds, service};
 
 impl Translator {

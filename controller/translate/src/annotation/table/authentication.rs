@@ -1,0 +1,248 @@
+//! Who a user is.
+
+use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+
+/// Who a user is.
+pub(super) static AUTHENTICATION: &[Annotation] = &[
+    Annotation::refused("auth-type", Value::OneOf(&["basic", "digest"]), PENDING)
+        .guarding()
+        .about(Group::Authentication, "Asks for name and password."),
+    Annotation::refused("auth-secret", Value::Object, PENDING)
+        .risk(Risk::Medium)
+        .guarding()
+        .about(
+            Group::Authentication,
+            "The Secret with names and passwords.",
+        ),
+    Annotation::refused(
+        "auth-secret-type",
+        Value::OneOf(&["auth-file", "auth-map"]),
+        PENDING,
+    )
+    .by_default("auth-file")
+    .guarding()
+    .about(
+        Group::Authentication,
+        "How that Secret holds them: an htpasswd file in the key `auth`, or a key per name.",
+    ),
+    Annotation::ignored("auth-realm", Value::Text("text"), PENDING)
+        .risk(Risk::Medium)
+        .about(
+            Group::Authentication,
+            "What the browser shows when it asks.",
+        ),
+    Annotation::refused("auth-url", Value::Url, PENDING)
+        .risk(Risk::High)
+        .guarding()
+        .about(
+            Group::Authentication,
+            "Asks this URL before each request: 2xx lets it pass, 401 and 403 do not.",
+        ),
+    Annotation::refused("auth-signin", Value::Url, PENDING)
+        .risk(Risk::High)
+        .guarding()
+        .about(Group::Authentication, "Where a browser goes on 401."),
+    Annotation::refused("auth-signin-redirect-param", Value::Name, PENDING)
+        .by_default("rd")
+        .risk(Risk::Medium)
+        .guarding()
+        .about(
+            Group::Authentication,
+            "The query parameter that carries the way back.",
+        ),
+    Annotation::refused("auth-response-headers", Value::Names, PENDING)
+        .risk(Risk::Medium)
+        .guarding()
+        .about(
+            Group::Authentication,
+            "Headers of the answer of `auth-url` that go to the backend.",
+        ),
+    Annotation::refused(
+        "auth-method",
+        Value::OneOf(&[
+            "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE",
+        ]),
+        PENDING,
+    )
+    .by_default("GET")
+    .guarding()
+    .about(
+        Group::Authentication,
+        "The method of the question to `auth-url`.",
+    ),
+    Annotation::refused("auth-request-redirect", Value::Url, PENDING)
+        .risk(Risk::Medium)
+        .guarding()
+        .about(
+            Group::Authentication,
+            "The value of `X-Auth-Request-Redirect` in that question.",
+        ),
+    Annotation::refused("auth-always-set-cookie", Value::Boolean, PENDING)
+        .by_default("false")
+        .guarding()
+        .about(
+            Group::Authentication,
+            "Passes cookies of `auth-url` on with errors, too.",
+        ),
+    Annotation::refused("auth-proxy-set-headers", Value::Object, PENDING)
+        .risk(Risk::Medium)
+        .guarding()
+        .about(
+            Group::Authentication,
+            "A ConfigMap with more headers for that question.",
+        ),
+    Annotation::refused(
+        "auth-cache-key",
+        Value::Text("text with variables"),
+        PENDING,
+    )
+    .risk(Risk::Medium)
+    .guarding()
+    .about(
+        Group::Authentication,
+        "Remembers answers of `auth-url` under this key.",
+    ),
+    Annotation::refused(
+        "auth-cache-duration",
+        Value::Text("statuses and times, by commas"),
+        PENDING,
+    )
+    .by_default("200 202 401 5m")
+    .risk(Risk::Medium)
+    .guarding()
+    .about(Group::Authentication, "For how long."),
+    Annotation::ignored(
+        "auth-keepalive",
+        Value::Number(0, u32::MAX),
+        "connections are always kept",
+    )
+    .by_default("0")
+    .about(
+        Group::Authentication,
+        "How many connections to `auth-url` are kept.",
+    ),
+    Annotation::ignored(
+        "auth-keepalive-share-vars",
+        Value::Boolean,
+        "there are no variables to share",
+    )
+    .by_default("false")
+    .about(
+        Group::Authentication,
+        "Shares variables of nginx with the question.",
+    ),
+    Annotation::ignored(
+        "auth-keepalive-requests",
+        Value::Number(0, u32::MAX),
+        "connections are used as long as they are good",
+    )
+    .by_default("1000")
+    .about(
+        Group::Authentication,
+        "How many questions a connection may carry.",
+    ),
+    Annotation::ignored(
+        "auth-keepalive-timeout",
+        Value::Number(0, u32::MAX),
+        "connections have one idle time for all backends",
+    )
+    .by_default("60")
+    .about(
+        Group::Authentication,
+        "How long an idle connection is kept.",
+    ),
+    Annotation::refused(
+        "auth-snippet",
+        Value::Text("configuration of nginx"),
+        "raw configuration is never executed",
+    )
+    .risk(Risk::Critical)
+    .guarding()
+    .waived_by("accept-without-snippets")
+    .about(
+        Group::Authentication,
+        "Raw configuration of nginx for the question.",
+    ),
+    Annotation::refused("enable-global-auth", Value::Boolean, PENDING)
+        .by_default("true")
+        .guarding()
+        .unless(&["true", "false"])
+        .about(
+            Group::Authentication,
+            "`false` leaves the global `auth-url` of the ConfigMap out.",
+        ),
+    Annotation::refused("satisfy", Value::OneOf(&["any", "all"]), PENDING)
+        .by_default("all")
+        .guarding()
+        .unless(&["all"])
+        .about(
+            Group::Authentication,
+            "Whether one of address list and authentication suffices.",
+        ),
+];
+
+/// Certificates of clients.
+pub(super) static CERTIFICATES: &[Annotation] = &[
+    Annotation::refused("auth-tls-secret", Value::Object, PENDING)
+        .scope(Scope::Host)
+        .risk(Risk::Medium)
+        .guarding()
+        .about(
+            Group::ClientCertificates,
+            "The Secret with the authority (`ca.crt`, `ca.crl`) of client certificates.",
+        ),
+    Annotation::refused(
+        "auth-tls-verify-client",
+        Value::OneOf(&["on", "off", "optional", "optional_no_ca"]),
+        PENDING,
+    )
+    .by_default("on")
+    .scope(Scope::Host)
+    .risk(Risk::Medium)
+    .guarding()
+    .unless(&["off"])
+    .about(
+        Group::ClientCertificates,
+        "Whether a client has to have a certificate.",
+    ),
+    Annotation::refused("auth-tls-verify-depth", Value::Number(0, u32::MAX), PENDING)
+        .by_default("1")
+        .scope(Scope::Host)
+        .guarding()
+        .about(
+            Group::ClientCertificates,
+            "How long the chain to the authority may be.",
+        ),
+    Annotation::refused(
+        "auth-tls-pass-certificate-to-upstream",
+        Value::Boolean,
+        PENDING,
+    )
+    .by_default("false")
+    .scope(Scope::Host)
+    .guarding()
+    .about(
+        Group::ClientCertificates,
+        "Sends the certificate to the backend as `ssl-client-cert`.",
+    ),
+    Annotation::refused("auth-tls-error-page", Value::Url, PENDING)
+        .scope(Scope::Host)
+        .risk(Risk::High)
+        .guarding()
+        .about(
+            Group::ClientCertificates,
+            "Where a client without a good certificate is sent.",
+        ),
+    Annotation::refused(
+        "auth-tls-match-cn",
+        Value::Text("`CN=` and a regular expression"),
+        PENDING,
+    )
+    .scope(Scope::Host)
+    .risk(Risk::High)
+    .guarding()
+    .about(
+        Group::ClientCertificates,
+        "The subject of the certificate has to match.",
+    ),
+];

@@ -1,0 +1,82 @@
+//! Mirrors, firewalls, raw configuration.
+
+use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+
+/// Mirrors, firewalls, raw configuration.
+pub(super) static RAW: &[Annotation] = &[
+    Annotation::ignored("mirror-target", Value::Url, PENDING)
+        .scope(Scope::Ingress)
+        .risk(Risk::High)
+        .about(Group::Raw, "Sends a copy of each request here."),
+    Annotation::ignored("mirror-host", Value::Host, PENDING)
+        .scope(Scope::Ingress)
+        .risk(Risk::High)
+        .about(Group::Raw, "The `Host` of the copy."),
+    Annotation::ignored("mirror-request-body", Value::Switch, PENDING)
+        .by_default("on")
+        .scope(Scope::Ingress)
+        .about(Group::Raw, "Whether the copy has the body."),
+    Annotation::refused(
+        "enable-modsecurity",
+        Value::Boolean,
+        "there is no ModSecurity in here; put a firewall before or behind Lockgate",
+    )
+    .by_default("false")
+    .guarding()
+    .waived_by("accept-without-waf")
+    .about(Group::Raw, "Inspects requests with ModSecurity."),
+    Annotation::refused(
+        "enable-owasp-core-rules",
+        Value::Boolean,
+        "there is no ModSecurity in here; put a firewall before or behind Lockgate",
+    )
+    .by_default("false")
+    .guarding()
+    .waived_by("accept-without-waf")
+    .about(Group::Raw, "Inspects requests with the OWASP rules."),
+    Annotation::ignored(
+        "modsecurity-transaction-id",
+        Value::Text("variable"),
+        "there is no ModSecurity in here; put a firewall before or behind Lockgate",
+    )
+    .risk(Risk::High)
+    .about(Group::Raw, "The identity of a request for ModSecurity."),
+    Annotation::refused(
+        "modsecurity-snippet",
+        Value::Text("rules"),
+        "there is no ModSecurity in here; put a firewall before or behind Lockgate",
+    )
+    .risk(Risk::Critical)
+    .guarding()
+    .waived_by("accept-without-waf")
+    .about(Group::Raw, "Rules for ModSecurity."),
+    Annotation::refused(
+        "configuration-snippet",
+        Value::Text("configuration of nginx"),
+        "raw configuration is never executed",
+    )
+    .risk(Risk::Critical)
+    .guarding()
+    .waived_by("accept-without-snippets")
+    .about(Group::Raw, "Raw configuration of nginx for the paths."),
+    Annotation::refused(
+        "server-snippet",
+        Value::Text("configuration of nginx"),
+        "raw configuration is never executed",
+    )
+    .scope(Scope::Host)
+    .risk(Risk::Critical)
+    .guarding()
+    .waived_by("accept-without-snippets")
+    .about(Group::Raw, "Raw configuration of nginx for the hosts."),
+    Annotation::refused(
+        "stream-snippet",
+        Value::Text("configuration of nginx"),
+        "raw configuration is never executed",
+    )
+    .scope(Scope::Host)
+    .risk(Risk::Critical)
+    .guarding()
+    .waived_by("accept-without-snippets")
+    .about(Group::Raw, "Raw configuration of nginx for connections."),
+];

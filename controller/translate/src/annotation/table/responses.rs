@@ -1,0 +1,61 @@
+//! Errors, headers, logs.
+
+use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+
+/// Errors, headers, logs.
+pub(super) static RESPONSES: &[Annotation] = &[
+    Annotation::ignored("custom-http-errors", Value::Statuses, PENDING).about(
+        Group::Responses,
+        "Answers of these statuses are replaced by those of the default backend.",
+    ),
+    Annotation::ignored("default-backend", Value::Text("name of a Service"), PENDING).about(
+        Group::Responses,
+        "Answers when the Service has no endpoints, and for `custom-http-errors`.",
+    ),
+    Annotation::ignored("disable-proxy-intercept-errors", Value::Boolean, PENDING)
+        .by_default("false")
+        .about(Group::Responses, "Keeps the error pages of the pods."),
+    Annotation::ignored("custom-headers", Value::Object, PENDING)
+        .risk(Risk::Medium)
+        .about(Group::Responses, "A ConfigMap with headers for responses."),
+    Annotation::ignored("enable-access-log", Value::Boolean, PENDING)
+        .by_default("true")
+        .about(Group::Responses, "Whether requests are logged."),
+    Annotation::ignored(
+        "enable-rewrite-log",
+        Value::Boolean,
+        "there is no such log; the access log has the path that went to the backend",
+    )
+    .by_default("false")
+    .about(Group::Responses, "Logs rewrites."),
+    Annotation::ignored("enable-opentelemetry", Value::Boolean, PENDING)
+        .about(Group::Responses, "Traces requests."),
+    Annotation::ignored("opentelemetry-trust-incoming-span", Value::Boolean, PENDING)
+        .by_default("true")
+        .about(Group::Responses, "Joins the trace of the client."),
+    Annotation::ignored("opentelemetry-operation-name", Value::Text("name"), PENDING)
+        .risk(Risk::Medium)
+        .about(Group::Responses, "The name of the span."),
+];
+
+/// TLS towards clients.
+pub(super) static TLS: &[Annotation] = &[
+    Annotation::refused("ssl-passthrough", Value::Boolean, PENDING)
+        .by_default("false")
+        .scope(Scope::Host)
+        .about(
+            Group::Tls,
+            "Passes TLS connections on as they are, by server name.",
+        ),
+    Annotation::ignored(
+        "ssl-ciphers",
+        Value::Text("OpenSSL names, by colons"),
+        PENDING,
+    )
+    .scope(Scope::Host)
+    .about(Group::Tls, "Cipher suites of the host."),
+    Annotation::ignored("ssl-prefer-server-ciphers", Value::Boolean, PENDING)
+        .by_default("true")
+        .scope(Scope::Host)
+        .about(Group::Tls, "Whose order of cipher suites counts."),
+];
