@@ -51,7 +51,7 @@ free_port() {
 }
 
 # --- the backend: 1 KiB for every request
-taskset -c 1 "$bin/origin" --listen bench=127.0.0.1:0 --body-size 1024 >"$home/origin" &
+taskset -c 1 "$bin/origin" --linger 0s --listen bench=127.0.0.1:0 --body-size 1024 >"$home/origin" &
 children+=($!)
 origin_known() { [[ -s $home/origin ]]; }
 wait_for 10 origin_known || fail "the backend did not start"

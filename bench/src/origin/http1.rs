@@ -1,13 +1,15 @@
 //! HTTP/1.1, by hand: measurements of a proxy should not measure its backend.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
+use std::pin::pin;
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::{Asked, Order, Site};
+use super::site::{Asked, Peer};
+use super::{Closing, Fault, Order, Site, websocket};
 
 const MAX_HEAD: usize = 64 << 10;
 const MAX_FIELDS: usize = 128;
@@ -18,6 +20,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 pub(super) enum End {
     /// It is closed.
     Closed,
+    /// It is to be closed without a word.
+    Reset,
     /// It turned out to speak HTTP/2; these bytes have been read.
     Http2(BytesMut),
 }
@@ -35,7 +39,8 @@ struct Request {
     body: Body,
     expects_continue: bool,
     close: bool,
-    headers: Vec<(String, String)>,
+    /// In lower case; only kept where the answer may depend on them.
+    headers: BTreeMap<String, Vec<String>>,
 }
 
 enum Body {
@@ -43,14 +48,22 @@ enum Body {
     Chunked,
 }
 
+/// What follows an answer.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Next {
+    Request,
+    Close,
+    Reset,
+}
+
 /// A header block.
-pub(super) fn head(status: u16, name: &str, framing: Framing, keep: bool) -> String {
+pub(super) fn head(status: u16, name: &str, kind: &str, framing: Framing, keep: bool) -> String {
     let reason = http::StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason())
         .unwrap_or("Unnamed");
     let mut head =
-        format!("HTTP/1.1 {status} {reason}\r\nx-backend: {name}\r\ncontent-type: text/plain\r\n");
+        format!("HTTP/1.1 {status} {reason}\r\nx-backend: {name}\r\ncontent-type: {kind}\r\n");
     // Writing to a string cannot fail.
     let _ = match framing {
         Framing::Length(length) => write!(head, "content-length: {length}\r\n"),
@@ -63,21 +76,49 @@ pub(super) fn head(status: u16, name: &str, framing: Framing, keep: bool) -> Str
     head
 }
 
-pub(super) async fn serve(stream: &mut TcpStream, site: &Site) -> io::Result<End> {
+pub(super) async fn serve<Io>(
+    stream: &mut Io,
+    site: &Site,
+    peer: &Peer,
+    closing: Closing,
+) -> io::Result<End>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
     let mut buffer = BytesMut::with_capacity(16 << 10);
+    let mut told = closing.clone();
+    let mut told = pin!(told.begun());
     loop {
-        let Some(request) = read_request(stream, &mut buffer).await? else {
-            return Ok(End::Closed);
-        };
-        let Parsed::Request(request) = request else {
+        if buffer.is_empty() {
+            tokio::select! {
+                biased;
+                filled = fill(stream, &mut buffer) => if !filled? {
+                    return Ok(End::Closed);
+                },
+                () = &mut told => return Ok(End::Closed),
+            }
+        }
+        let Parsed::Request(mut request) = read_request(stream, &mut buffer, site).await? else {
             return Ok(End::Http2(buffer));
         };
         let received = read_body(stream, &mut buffer, &request).await?;
-        answer(stream, site, &request, received).await?;
-        if request.close {
+        if path(&request.target) == websocket::PATH
+            && let Some(answer) = websocket::accept(site.name(), &request.headers)
+        {
+            websocket::echo(stream, &answer, buffer, closing).await?;
             return Ok(End::Closed);
         }
+        request.close |= closing.has_begun();
+        match answer(stream, site, peer, request, received).await? {
+            Next::Request => {}
+            Next::Close => return Ok(End::Closed),
+            Next::Reset => return Ok(End::Reset),
+        }
     }
+}
+
+fn path(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
 }
 
 enum Parsed {
@@ -85,34 +126,29 @@ enum Parsed {
     Http2,
 }
 
-/// The next request; `None` when the client has closed between two of them.
-async fn read_request(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<Option<Parsed>> {
+/// The rest of the request whose beginning has been read.
+async fn read_request<Io>(stream: &mut Io, buffer: &mut BytesMut, site: &Site) -> io::Result<Parsed>
+where
+    Io: AsyncRead + Unpin,
+{
     loop {
-        if !buffer.is_empty() {
-            if buffer.starts_with(PREFACE) {
-                return Ok(Some(Parsed::Http2));
-            }
-            if !PREFACE.starts_with(buffer)
-                && let Some((request, length)) = parse(buffer)?
-            {
-                buffer.advance(length);
-                return Ok(Some(Parsed::Request(request)));
-            }
-            if buffer.len() > MAX_HEAD {
-                return Err(invalid("the header block is too large"));
-            }
+        if buffer.starts_with(PREFACE) {
+            return Ok(Parsed::Http2);
         }
-        if !fill(stream, buffer).await? {
-            return if buffer.is_empty() {
-                Ok(None)
-            } else {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            };
+        if !PREFACE.starts_with(buffer)
+            && let Some((request, length)) = parse(buffer, site)?
+        {
+            buffer.advance(length);
+            return Ok(Parsed::Request(request));
         }
+        if buffer.len() > MAX_HEAD {
+            return Err(invalid("the header block is too large"));
+        }
+        more(stream, buffer).await?;
     }
 }
 
-fn parse(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
+fn parse(buffer: &[u8], site: &Site) -> io::Result<Option<(Request, usize)>> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut fields);
     let httparse::Status::Complete(length) = parsed.parse(buffer).map_err(invalid)? else {
@@ -124,10 +160,9 @@ fn parse(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
         body: Body::Length(0),
         expects_continue: false,
         close: parsed.version == Some(0),
-        headers: Vec::new(),
+        headers: BTreeMap::new(),
     };
-    // Copying the fields is only worth it when somebody asked to see them.
-    let keep = Order::parse(&request.target).headers;
+    let keep = !standing(site, &request);
     for field in parsed.headers.iter() {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         let value = String::from_utf8_lossy(field.value);
@@ -141,20 +176,18 @@ fn parse(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
             request.close |= value.eq_ignore_ascii_case("close");
         }
         if keep {
-            request
-                .headers
-                .push((field.name.to_owned(), value.into_owned()));
+            let values = request.headers.entry(field.name.to_ascii_lowercase());
+            values.or_default().push(value.into_owned());
         }
     }
     Ok(Some((request, length)))
 }
 
 /// Reads and drops the body; says how long it was.
-async fn read_body(
-    stream: &mut TcpStream,
-    buffer: &mut BytesMut,
-    request: &Request,
-) -> io::Result<u64> {
+async fn read_body<Io>(stream: &mut Io, buffer: &mut BytesMut, request: &Request) -> io::Result<u64>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
     if request.expects_continue && buffer.is_empty() {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
@@ -187,7 +220,10 @@ async fn read_body(
     }
 }
 
-async fn skip(stream: &mut TcpStream, buffer: &mut BytesMut, mut length: u64) -> io::Result<()> {
+async fn skip<Io>(stream: &mut Io, buffer: &mut BytesMut, mut length: u64) -> io::Result<()>
+where
+    Io: AsyncRead + Unpin,
+{
     loop {
         let here = buffer
             .len()
@@ -201,7 +237,10 @@ async fn skip(stream: &mut TcpStream, buffer: &mut BytesMut, mut length: u64) ->
     }
 }
 
-async fn skip_trailers(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<()> {
+async fn skip_trailers<Io>(stream: &mut Io, buffer: &mut BytesMut) -> io::Result<()>
+where
+    Io: AsyncRead + Unpin,
+{
     loop {
         let line = loop {
             if let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
@@ -218,68 +257,120 @@ async fn skip_trailers(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Res
     }
 }
 
-async fn answer(
-    stream: &mut TcpStream,
-    site: &Site,
-    request: &Request,
-    received: u64,
-) -> io::Result<()> {
-    let bodiless = request.method == "HEAD";
-    if let Some(standing) = &site.standing
-        && !request.close
-        && !bodiless
+/// Whether this request gets the answer that was made beforehand.
+fn standing(site: &Site, request: &Request) -> bool {
+    site.standing.is_some()
         && !request.target.contains('?')
+        && !matches!(
+            request.target.as_str(),
+            "/healthz" | "/readyz" | websocket::PATH
+        )
+}
+
+async fn answer<Io>(
+    stream: &mut Io,
+    site: &Site,
+    peer: &Peer,
+    request: Request,
+    received: u64,
+) -> io::Result<Next>
+where
+    Io: AsyncWrite + Unpin,
+{
+    let keep = !request.close;
+    let next = if keep { Next::Request } else { Next::Close };
+    if let Some(answer) = &site.standing
+        && keep
+        && request.method != "HEAD"
+        && standing(site, &request)
     {
-        return stream.write_all(standing).await;
+        stream.write_all(answer).await?;
+        stream.flush().await?;
+        return Ok(next);
     }
-    let order = Order::parse(&request.target);
+    let mut order = Order::parse(&request.target, site.name());
+    if let Some(status) = site.probe(path(&request.target)) {
+        order.status = status;
+    }
     if !order.delay.is_zero() {
         tokio::time::sleep(order.delay).await;
+    }
+    match order.fault {
+        Some(Fault::Close) => return Ok(Next::Close),
+        Some(Fault::Reset) => return Ok(Next::Reset),
+        Some(Fault::Garbage) => {
+            stream.write_all(b"This is not HTTP.\r\n\r\n").await?;
+            stream.flush().await?;
+            return Ok(Next::Close);
+        }
+        Some(Fault::Half) | None => {}
     }
     let asked = Asked {
         method: &request.method,
         target: &request.target,
-        version: "HTTP/1.1",
+        host: request
+            .headers
+            .get("host")
+            .and_then(|host| Some(host.first()?.as_str())),
+        protocol: "HTTP/1.1",
         received,
+        peer,
         headers: request.headers.clone(),
     };
-    let mut body = asked.body(site, &order);
-    let bodiless = bodiless || matches!(order.status, 204 | 304);
+    let super::site::Body { kind, mut data } = asked.body(site, &order);
+    let bodiless = order.bodiless(&request.method);
+    let length = data.len();
+    let framing = match order.parts {
+        None => Framing::Length(length),
+        Some(_) => Framing::Chunked,
+    };
+    let half = order.fault == Some(Fault::Half);
+    let mut message = head(order.status, site.name(), kind, framing, keep).into_bytes();
     if order.parts.is_none() {
-        let framing = Framing::Length(body.len());
-        let head = head(order.status, site.name(), framing, !request.close);
-        let mut message = head.into_bytes();
         if !bodiless {
-            message.extend_from_slice(&body);
+            message.extend_from_slice(&data.split_to(if half { length / 2 } else { length }));
         }
-        return stream.write_all(&message).await;
-    }
-    let head = head(order.status, site.name(), Framing::Chunked, !request.close);
-    stream.write_all(head.as_bytes()).await?;
-    if bodiless {
-        return Ok(());
-    }
-    for (index, size) in order.parts_of(body.len()).enumerate() {
-        if index > 0 && !order.every.is_zero() {
-            tokio::time::sleep(order.every).await;
+        stream.write_all(&message).await?;
+    } else {
+        stream.write_all(&message).await?;
+        let mut sent = 0;
+        for (index, size) in order.parts_of(length).enumerate() {
+            if bodiless || (half && sent * 2 >= length) {
+                break;
+            }
+            if index > 0 && !order.every.is_zero() {
+                stream.flush().await?;
+                tokio::time::sleep(order.every).await;
+            }
+            let part = data.split_to(size);
+            sent += size;
+            // A chunk of no bytes would end the body.
+            if !part.is_empty() {
+                stream.write_all(format!("{size:x}\r\n").as_bytes()).await?;
+                stream.write_all(&part).await?;
+                stream.write_all(b"\r\n").await?;
+            }
         }
-        let part = body.split_to(size);
-        // A chunk of no bytes would end the body.
-        if !part.is_empty() {
-            stream.write_all(format!("{size:x}\r\n").as_bytes()).await?;
-            stream.write_all(&part).await?;
-            stream.write_all(b"\r\n").await?;
+        if !bodiless && !half {
+            stream.write_all(b"0\r\n\r\n").await?;
         }
     }
-    stream.write_all(b"0\r\n\r\n").await
+    stream.flush().await?;
+    Ok(if half { Next::Close } else { next })
 }
 
-async fn fill(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<bool> {
+async fn fill<Io>(stream: &mut Io, buffer: &mut BytesMut) -> io::Result<bool>
+where
+    Io: AsyncRead + Unpin,
+{
     buffer.reserve(4 << 10);
     Ok(stream.read_buf(buffer).await? > 0)
 }
 
-async fn more(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<()> {
+async fn more<Io>(stream: &mut Io, buffer: &mut BytesMut) -> io::Result<()>
+where
+    Io: AsyncRead + Unpin,
+{
     if fill(stream, buffer).await? {
         Ok(())
     } else {
@@ -315,15 +406,20 @@ mod tests {
     async fn it_says_who_it_is_and_what_it_was_asked() {
         let text = talk(
             Site::new("blue", None),
-            "GET /a/b?headers HTTP/1.1\r\nHost: a.test\r\nX-One: 1\r\nConnection: close\r\n\r\n",
+            "GET /a/b?q HTTP/1.1\r\nHost: a.test\r\nX-One: 1\r\nx-one: 2\r\nConnection: close\r\n\r\n",
         )
         .await;
+        let (head, json) = text.split_once("\r\n\r\n").unwrap();
         assert!(
-            text.starts_with("HTTP/1.1 200 OK\r\nx-backend: blue\r\n"),
-            "{text}"
+            head.starts_with("HTTP/1.1 200 OK\r\nx-backend: blue\r\n"),
+            "{head}"
         );
-        assert!(text.contains("target: /a/b?headers\n"), "{text}");
-        assert!(text.contains("> X-One: 1\n"), "{text}");
+        let told: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(told["pod"], "blue");
+        assert_eq!(told["path"], "/a/b");
+        assert_eq!(told["query"], "q");
+        assert_eq!(told["host"], "a.test");
+        assert_eq!(told["headers"]["x-one"], serde_json::json!(["1", "2"]));
     }
 
     #[tokio::test]
@@ -336,19 +432,19 @@ mod tests {
              GET /4 HTTP/1.0\r\n\r\n",
         )
         .await;
-        assert!(
-            text.contains("target: /1\nversion: HTTP/1.1\nreceived: 5 bytes"),
-            "{text}"
-        );
-        assert!(
-            text.contains("target: /2\nversion: HTTP/1.1\nreceived: 7 bytes"),
-            "{text}"
-        );
-        assert!(
-            text.contains("chunked\r\n\r\n3\r\nxxx\r\n3\r\nxxx\r\n4\r\nxxxx\r\n0\r\n\r\n"),
-            "{text}"
-        );
-        assert!(text.contains("target: /4\n"), "{text}");
+        let place = |wanted: &str| {
+            text.find(wanted)
+                .unwrap_or_else(|| panic!("no {wanted} in {text}"))
+        };
+        let places = [
+            place("\"path\": \"/1\""),
+            place("\"received\": 5,"),
+            place("\"path\": \"/2\""),
+            place("\"received\": 7,"),
+            place("chunked\r\n\r\n3\r\nxxx\r\n3\r\nxxx\r\n4\r\nxxxx\r\n0\r\n\r\n"),
+            place("\"path\": \"/4\""),
+        ];
+        assert!(places.is_sorted(), "{text}");
     }
 
     #[tokio::test]

@@ -1,13 +1,23 @@
-//! HTTP/2 with prior knowledge.
+//! HTTP/2: with prior knowledge, or by ALPN over TLS.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::SendResponse;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Asked, Order, Site};
+use super::site::{Asked, Body, Peer};
+use super::{Closing, Fault, Order, Site, grpc};
 
-pub(super) async fn serve<Io>(io: Io, site: Site) -> Result<(), h2::Error>
+pub(super) async fn serve<Io>(
+    io: Io,
+    site: Site,
+    peer: Peer,
+    mut closing: Closing,
+) -> Result<(), h2::Error>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -17,19 +27,37 @@ where
         .initial_connection_window_size(8 << 20)
         .handshake(io)
         .await?;
-    while let Some(accepted) = connection.accept().await {
+    let mut told = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            () = closing.begun(), if !told => {
+                told = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+        };
+        let Some(accepted) = accepted else {
+            return Ok(());
+        };
         let (request, respond) = accepted?;
-        let site = site.clone();
+        let (site, peer) = (site.clone(), peer.clone());
         // A stream that is reset concerns nobody else.
-        tokio::spawn(async move { answer(request, respond, &site).await });
+        tokio::spawn(async move {
+            if grpc::is_call(request.headers()) {
+                grpc::answer(request, respond, &site).await
+            } else {
+                answer(request, respond, &site, &peer).await
+            }
+        });
     }
-    Ok(())
 }
 
 async fn answer(
     request: Request<h2::RecvStream>,
     mut respond: SendResponse<Bytes>,
     site: &Site,
+    peer: &Peer,
 ) -> Result<(), h2::Error> {
     let (parts, mut incoming) = request.into_parts();
     let mut received = 0;
@@ -42,54 +70,91 @@ async fn answer(
         .uri
         .path_and_query()
         .map_or("/", http::uri::PathAndQuery::as_str);
-    let order = Order::parse(target);
+    let mut order = Order::parse(target, site.name());
+    if let Some(status) = site.probe(parts.uri.path()) {
+        order.status = status;
+    }
     if !order.delay.is_zero() {
         tokio::time::sleep(order.delay).await;
     }
-    let fields = order.headers.then_some(&parts.headers);
+    match order.fault {
+        Some(Fault::Close) => return refuse(&mut respond, Reason::INTERNAL_ERROR),
+        Some(Fault::Reset) => return refuse(&mut respond, Reason::REFUSED_STREAM),
+        Some(Fault::Garbage) => return refuse(&mut respond, Reason::PROTOCOL_ERROR),
+        Some(Fault::Half) | None => {}
+    }
+    let headers = fields(&parts.headers);
+    let host = parts.uri.authority().map(http::uri::Authority::as_str);
     let asked = Asked {
         method: parts.method.as_str(),
         target,
-        version: "HTTP/2.0",
+        host: host.or_else(|| headers.get("host")?.first().map(String::as_str)),
+        protocol: "HTTP/2.0",
         received,
-        headers: fields
-            .into_iter()
-            .flatten()
-            .map(|(name, value)| {
-                let value = String::from_utf8_lossy(value.as_bytes());
-                (name.to_string(), value.into_owned())
-            })
-            .collect(),
+        peer,
+        headers: headers.clone(),
     };
-    let mut body = asked.body(site, &order);
+    let Body { kind, mut data } = asked.body(site, &order);
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(order.status).unwrap_or(StatusCode::OK);
-    let headers = response.headers_mut();
-    if let Ok(name) = http::HeaderValue::from_str(site.name()) {
-        headers.insert("x-backend", name);
-    }
-    headers.insert("content-type", http::HeaderValue::from_static("text/plain"));
+    let fields = response.headers_mut();
+    name(fields, site);
+    fields.insert("content-type", HeaderValue::from_static(kind));
     if order.parts.is_none() {
-        headers.insert("content-length", body.len().into());
+        fields.insert("content-length", data.len().into());
     }
-    let bodiless = parts.method == http::Method::HEAD || matches!(order.status, 204 | 304);
+    let bodiless = order.bodiless(parts.method.as_str());
     let mut stream = respond.send_response(response, bodiless)?;
     if bodiless {
         return Ok(());
     }
+    if order.fault == Some(Fault::Half) {
+        let half = data.split_to(data.len() / 2);
+        send(&mut stream, half, false).await?;
+        // A reset drops what has not left yet.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.send_reset(Reason::INTERNAL_ERROR);
+        return Ok(());
+    }
     let count = order.parts.unwrap_or(1);
-    for (index, size) in order.parts_of(body.len()).enumerate() {
+    for (index, size) in order.parts_of(data.len()).enumerate() {
         if index > 0 && !order.every.is_zero() {
             tokio::time::sleep(order.every).await;
         }
-        let part = body.split_to(size);
+        let part = data.split_to(size);
         send(&mut stream, part, index + 1 == count).await?;
     }
     Ok(())
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it ends an answer, as the other ways do"
+)]
+fn refuse(respond: &mut SendResponse<Bytes>, reason: Reason) -> Result<(), h2::Error> {
+    respond.send_reset(reason);
+    Ok(())
+}
+
+/// Says who answers.
+pub(super) fn name(headers: &mut HeaderMap, site: &Site) {
+    if let Ok(name) = HeaderValue::from_str(site.name()) {
+        headers.insert("x-backend", name);
+    }
+}
+
+/// The fields of a header, as the answer shows them.
+pub(super) fn fields(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
+    let mut fields = BTreeMap::<String, Vec<String>>::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        fields.entry(name.to_string()).or_default().push(value);
+    }
+    fields
+}
+
 /// Sends as the client makes room, so that a slow one does not fill our memory.
-async fn send(
+pub(super) async fn send(
     stream: &mut h2::SendStream<Bytes>,
     mut data: Bytes,
     last: bool,

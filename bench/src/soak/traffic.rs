@@ -208,10 +208,11 @@ impl Traffic for SoakTraffic {
         let right = match &mark.ask {
             Ask::Connection => true,
             Ask::Describe(path) | Ask::DescribePods(path) => {
-                text.contains(&format!("\ntarget: {path}\n"))
+                let path = path.split_once('?').map_or(path.as_str(), |(path, _)| path);
+                text.contains(&format!("\"path\": \"{path}\""))
             }
             Ask::Download(length) => answer.length == *length,
-            Ask::Upload => text.contains(&format!("\nreceived: {UPLOAD} bytes\n")),
+            Ask::Upload => text.contains(&format!("\"received\": {UPLOAD},")),
         };
         if right {
             Ok(())
@@ -260,7 +261,7 @@ mod tests {
         let traffic = SoakTraffic::new(Arc::clone(&world), site);
         let target = traffic.target(0);
         let judge = |mark, status, backend, number: u64| {
-            let text = format!("backend: x\ntarget: /item/{number}\n");
+            let text = format!("{{\"pod\": \"x\", \"path\": \"/item/{number}\"}}");
             traffic
                 .judge(&target, mark, &answer(status, backend, text))
                 .is_ok()
