@@ -10,7 +10,7 @@ HOST = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN = $(TARGET)/$(HOST)/release
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools/bin
 
-.PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e cluster-programs image advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e cluster-programs image images advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,6 +70,10 @@ e2e: release ## against a real etcd and kube-apiserver
 cluster-programs: ## build etcd, kube-apiserver and kubectl from their Go modules
 	@.ci/setup e2e
 	e2e/cluster/programs.sh
+
+images: release ## the images that the cluster of the end-to-end tests runs
+	@.ci/setup images
+	e2e/images.sh $(TARGET) $(HOST)
 
 release: ## the one release build: demo, soak, end-to-end tests and their images use it
 	@.ci/setup build

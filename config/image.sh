@@ -1,17 +1,16 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Builds the container image and writes it to target/lockgate-image.tar.
 #
 # With buildah or podman the binary is built here and packed without a network; with docker alone it is built in a
 # container. PROFILE=release builds faster than the default and gives a larger, slower binary. BINARY=PATH packs a
-# static binary that is there already.
+# static binary that is there already. TAG names the image, ARCHIVE the file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tag="${TAG:-localhost/lockgate:latest}"
-archive=target/lockgate-image.tar
+archive="${ARCHIVE:-target/lockgate-image.tar}"
 limit=$((40 * 1024 * 1024))
 mkdir -p target/image
-rm -f "$archive"
 
 binary() {
     local profile="${PROFILE:-dist}" host
@@ -21,27 +20,17 @@ binary() {
     BINARY="${CARGO_TARGET_DIR:-target}/$host/$profile/lockgate"
 }
 
-if command -v buildah >/dev/null || command -v podman >/dev/null; then
-    [ -n "${BINARY:-}" ] || binary
+arguments=()
+if [ -z "${BINARY:-}" ] && { command -v buildah >/dev/null || command -v podman >/dev/null; }; then
+    binary
+fi
+if [ -n "${BINARY:-}" ]; then
     install "$BINARY" target/image/lockgate
     strip target/image/lockgate
     install -m 0644 /etc/ssl/certs/ca-certificates.crt target/image/ca-certificates.crt
-    arguments=(build --tag "$tag" --build-arg BINARY=target/image/lockgate)
-    if command -v buildah >/dev/null; then
-        # Nothing is run in the build, so it needs no isolation and works without privileges.
-        buildah "${arguments[@]}" --isolation chroot --pull-never . >&2
-        buildah push --quiet "$tag" "docker-archive:$archive:$tag"
-    else
-        podman "${arguments[@]}" --pull=never . >&2
-        podman save --quiet --format docker-archive --output "$archive" "$tag"
-    fi
-elif command -v docker >/dev/null; then
-    docker build --tag "$tag" . >&2
-    docker save --output "$archive" "$tag"
-else
-    echo "config/image.sh: install buildah, podman or docker" >&2
-    exit 1
+    arguments=(BINARY=target/image/lockgate)
 fi
+config/pack.sh "$archive" "$tag" . "${arguments[@]}"
 
 size="$(stat -c %s "$archive")"
 printf '%s: %s, %d.%d MiB\n' "$archive" "$tag" $((size / 1048576)) $((size % 1048576 * 10 / 1048576))
