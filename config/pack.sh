@@ -19,7 +19,7 @@ if command -v buildah >/dev/null; then
   made=$(buildah images --quiet --no-trunc "$tag")
   fresh=$(buildah images --all --quiet --no-trunc | sort -u | comm -13 <(echo "$before") -)
   for image in $fresh $replaced; do
-    [ "$image" = "$made" ] || buildah rmi "$image" >/dev/null 2>&1 || true
+    [ "$image" = "$made" ] || buildah rmi --force "$image" >/dev/null 2>&1 || true
   done
 elif command -v podman >/dev/null; then
   podman build "${arguments[@]}" --pull=never "$context" >&2
