@@ -413,12 +413,18 @@ impl Tally {
         ))
     }
 
-    /// Notes the counts and fails unless there were enough requests and every one was answered as it should be.
-    pub fn check(&self, what: &str) -> Result<()> {
+    /// Notes the counts and fails unless every request was answered as it should be.
+    pub fn none_failed(&self, what: &str) -> Result<()> {
         self.note(what)?;
         if self.failed() > 0 {
             bail!("{what}:\n{}", self.told());
         }
+        Ok(())
+    }
+
+    /// The same, and fails unless there were enough requests.
+    pub fn check(&self, what: &str) -> Result<()> {
+        self.none_failed(what)?;
         let answers = self.answers();
         ensure!(answers >= ENOUGH, "{what}: only {answers} requests");
         Ok(())

@@ -4,5 +4,10 @@
 //! Started by `e2e/cluster/run.sh`.
 
 mod cluster {
+    mod api_server;
+    mod drain;
+    mod leader;
     mod nodes;
+    mod rollout;
+    mod upgrade;
 }

@@ -1,0 +1,157 @@
+//! What a test does to the nodes of the harness, and to the programs that run in pods on them. The test program shares the
+//! process and mount namespaces of the nodes, so it sees their processes and network namespaces.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+
+/// The process of a pod's container, found by the pod's name in its environment.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    pid: Pid,
+}
+
+impl Process {
+    /// The process whose environment has `POD_NAME` set to that name; none where the cluster is not one of the harness.
+    pub fn of_pod(name: &str) -> Result<Option<Self>> {
+        let wanted = format!("POD_NAME={name}");
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            let Some(pid) = pid.and_then(Pid::from_raw) else {
+                continue;
+            };
+            // A process may have ended since.
+            let Ok(environment) = fs::read(entry.path().join("environ")) else {
+                continue;
+            };
+            let mut variables = environment.split(|&byte| byte == 0);
+            if variables.any(|variable| variable == wanted.as_bytes()) {
+                return Ok(Some(Self { pid }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ends it at once.
+    pub fn kill(self) -> Result<()> {
+        Ok(kill_process(self.pid, Signal::KILL)?)
+    }
+
+    /// Memory that it has in use, in bytes.
+    pub fn resident(self) -> Result<u64> {
+        let status = fs::read_to_string(self.file("status"))?;
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next())
+            .context("no VmRSS")?;
+        Ok(kib.parse::<u64>()? * 1024)
+    }
+
+    /// CPU time that it has used, in hundredths of a second.
+    pub fn ticks(self) -> Result<u64> {
+        let stat = fs::read_to_string(self.file("stat"))?;
+        // The name of the program, in brackets, may have spaces in it.
+        let (_, fields) = stat.rsplit_once(')').context("no name")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let [user, system] = [11, 12].map(|index| fields.get(index).copied());
+        Ok(user.context("no utime")?.parse::<u64>()?
+            + system.context("no stime")?.parse::<u64>()?)
+    }
+
+    fn file(self, name: &str) -> PathBuf {
+        Path::new("/proc")
+            .join(self.pid.as_raw_nonzero().to_string())
+            .join(name)
+    }
+}
+
+/// The router between the nodes, the control plane and the clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Router;
+
+/// The network namespace of process 1.
+const ROUTER: &str = "/proc/1/ns/net";
+/// Only this module uses the table.
+const TABLE: &str = "inet lockgate-e2e-cut";
+
+impl Router {
+    /// Pulls the cable of a node.
+    pub async fn unplug(self, node: &str) -> Result<()> {
+        self.link(node, "down").await
+    }
+
+    /// Puts it back.
+    pub async fn plug(self, node: &str) -> Result<()> {
+        self.link(node, "up").await
+    }
+
+    async fn link(self, node: &str, state: &str) -> Result<()> {
+        let link = format!("to-{node}");
+        in_namespace(ROUTER, "ip", &["link", "set", &link, state], "")
+            .await
+            .map(drop)
+    }
+
+    /// Drops every packet between these addresses and the API server, until [`Router::let_through`].
+    pub async fn cut_from_api_server(self, addresses: &[&str]) -> Result<()> {
+        let all = addresses.join(", ");
+        let rules = format!(
+            "table {TABLE} {{\n\
+             chain in {{ type filter hook input priority 0; ip saddr {{ {all} }} tcp dport 6443 drop; }}\n\
+             chain out {{ type filter hook output priority 0; ip daddr {{ {all} }} tcp sport 6443 drop; }}\n\
+             }}\n"
+        );
+        in_namespace(ROUTER, "nft", &["-f", "-"], &rules)
+            .await
+            .map(drop)
+    }
+
+    /// Undoes [`Router::cut_from_api_server`].
+    pub async fn let_through(self) -> Result<()> {
+        let rules = format!("table {TABLE} {{}}\ndelete table {TABLE}\n");
+        in_namespace(ROUTER, "nft", &["-f", "-"], &rules)
+            .await
+            .map(drop)
+    }
+}
+
+/// Runs a program in a network namespace and returns what it printed.
+pub async fn in_namespace(
+    namespace: &str,
+    program: &str,
+    arguments: &[&str],
+    input: &str,
+) -> Result<String> {
+    use tokio::io::AsyncWriteExt as _;
+
+    let mut child = Command::new("nsenter")
+        .arg(format!("--net={namespace}"))
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("nsenter")?;
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    stdin.write_all(input.as_bytes()).await?;
+    drop(stdin);
+    let output = child.wait_with_output().await?;
+    if !output.status.success() {
+        bail!(
+            "{program} {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
