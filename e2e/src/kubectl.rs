@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// No command may take longer.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -78,6 +78,23 @@ impl Kubectl {
             );
         }
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Starts `kubectl proxy` on a Unix socket; it ends when the child is dropped.
+    pub fn proxy(&self, socket: &Path) -> Result<Child> {
+        Command::new(&self.program)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["proxy", "--unix-socket"])
+            .arg(socket)
+            .env_clear()
+            .env("HOME", &self.home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("kubectl proxy")
     }
 
     /// Runs a command where nothing can be awaited, and returns whatever it printed.

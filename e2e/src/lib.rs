@@ -11,6 +11,7 @@
 //! | 203.0.113.240 and up | API servers (6443), each with its etcd (2379) |
 
 pub mod audit;
+pub mod bulk;
 pub mod client;
 pub mod cluster;
 pub mod kubectl;

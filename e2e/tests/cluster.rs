@@ -9,5 +9,6 @@ mod cluster {
     mod leader;
     mod nodes;
     mod rollout;
+    mod scale;
     mod upgrade;
 }
