@@ -57,7 +57,8 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// A gateway that has its sockets and does not serve yet: connections wait in the kernel.
+/// A gateway that has its sockets and does not serve yet: connections are refused, so that whoever asks tries another
+/// gateway at once.
 #[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
@@ -126,6 +127,9 @@ impl Gateway {
 
     /// Starts one thread per worker and serves.
     pub fn start(self) -> Result<Running, io::Error> {
+        for bound in self.workers.iter().flatten() {
+            bound.socket.listen(BACKLOG)?;
+        }
         let tracker = Tracker::new(self.shared.settings.limits.max_connections);
         let mut running = Running {
             tracker: Arc::clone(&tracker),
@@ -289,10 +293,6 @@ fn bind_each(address: SocketAddr, wanted: &[SocketAddr], workers: usize) -> io::
     let mut each = vec![first];
     while each.len() < workers {
         each.push(bind_one(local, only_v6, true)?);
-    }
-    // Only now, so that no connection waits at a gateway that could not be bound.
-    for socket in &each {
-        socket.listen(BACKLOG)?;
     }
     Ok(Sockets { local, each })
 }

@@ -63,11 +63,12 @@ fn an_address_in_use_is_named() {
 
     // Sharing the port with another gateway is refused too, although the kernel would allow it.
     let first = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
-    let error = bind(first.http_addresses(), 2).unwrap_err();
-    assert_eq!(error.address, first.http_addresses()[0]);
-    let free = first.http_addresses().to_vec();
-    drop(first);
-    assert!(bind(&free, 2).is_ok(), "a gateway leaves nothing behind");
+    let shared = first.http_addresses().to_vec();
+    let first = first.start().unwrap();
+    let error = bind(&shared, 2).unwrap_err();
+    assert_eq!(error.address, shared[0]);
+    first.join().unwrap();
+    assert!(bind(&shared, 2).is_ok(), "a gateway leaves nothing behind");
 
     // An address of nobody (RFC 5737).
     let nowhere: SocketAddr = "192.0.2.1:0".parse().unwrap();
@@ -76,6 +77,22 @@ fn an_address_in_use_is_named() {
         error.contains("no interface of this machine has that address"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_serve_yet_refuses_connections() {
+    let gateway = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
+    let address = gateway.http_addresses()[0];
+    let refused = tokio::net::TcpStream::connect(address).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+
+    let running = gateway.start().unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    assert_eq!(get(&mut stream, "a.test", "/").await.unwrap().status, 404);
+    tokio::task::spawn_blocking(|| running.join())
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
