@@ -113,6 +113,7 @@ async fn answer(request: &Request<Incoming>, admin: Arc<Admin>) -> Answer {
     match request.uri().path() {
         "/healthz" => health(admin.alive.load(Ordering::Relaxed)),
         "/readyz" => readiness(*admin.phase.borrow()),
+        "/servingz" => serving(*admin.phase.borrow()),
         "/metrics" => elsewhere(move || metrics(&admin)).await,
         "/debug/routes" => {
             let readable = wants_table(request);
@@ -121,7 +122,7 @@ async fn answer(request: &Request<Incoming>, admin: Arc<Admin>) -> Answer {
         "/" => page(
             StatusCode::OK,
             TEXT,
-            "/healthz\n/readyz\n/metrics\n/debug/routes\n",
+            "/healthz\n/readyz\n/servingz\n/metrics\n/debug/routes\n",
         ),
         _ => page(StatusCode::NOT_FOUND, TEXT, "no such page; / lists them\n"),
     }
@@ -149,18 +150,26 @@ fn health(alive: bool) -> Answer {
     }
 }
 
+/// For load balancers that ask by themselves: should new connections come here?
 fn readiness(phase: Phase) -> Answer {
-    let (status, text) = match phase {
-        Phase::Serving => (StatusCode::OK, "ready\n"),
-        Phase::Starting => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the first full sync is not there yet\n",
-        ),
-        Phase::Leaving | Phase::Draining | Phase::Stopped => {
-            (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+    told(phase, phase.is_ready(), "ready\n")
+}
+
+/// For the kubelet: are connections accepted? Kubernetes takes a pod that is to end out of its Services by itself, but it
+/// goes on sending what still reaches the pod's node to the pod only as long as the pod passes its probe.
+fn serving(phase: Phase) -> Answer {
+    told(phase, phase.is_accepting(), "serving\n")
+}
+
+fn told(phase: Phase, yes: bool, text: &'static str) -> Answer {
+    let no = StatusCode::SERVICE_UNAVAILABLE;
+    match phase {
+        _ if yes => page(StatusCode::OK, TEXT, text),
+        Phase::Starting => page(no, TEXT, "the first full sync is not there yet\n"),
+        Phase::Serving | Phase::Leaving | Phase::Draining | Phase::Stopped => {
+            page(no, TEXT, "shutting down\n")
         }
-    };
-    page(status, TEXT, text)
+    }
 }
 
 fn metrics(admin: &Admin) -> Answer {

@@ -151,7 +151,7 @@ pub struct ListenArgs {
     /// Accept HTTPS here; may be repeated or separated by commas
     #[arg(long, value_name = "ADDR", env = "LOCKGATE_HTTPS_LISTEN", value_delimiter = ',', value_parser = address, default_value = HTTPS_PORT)]
     pub https_listen: Vec<SocketAddr>,
-    /// Serve /healthz, /readyz, /metrics and /debug/routes here [default: 0.0.0.0:10254; with --manifests 127.0.0.1:10254]
+    /// Serve /healthz, /readyz, /servingz, /metrics and /debug/routes here [default: 0.0.0.0:10254; with --manifests 127.0.0.1:10254]
     #[arg(long, value_name = "ADDR", env = "LOCKGATE_ADMIN_LISTEN", value_parser = address)]
     pub admin_listen: Option<SocketAddr>,
     /// Threads that serve requests [default: the processors this process may use]
@@ -196,7 +196,7 @@ pub struct StatusArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Shutdown (times like 500ms, 15s, 2m)")]
 pub struct ShutdownArgs {
-    /// Keep accepting for this time after SIGTERM, while /readyz says no already [default: 10s; with --manifests 0s]
+    /// Keep accepting for this time after SIGTERM, while /readyz says no already and /servingz still says yes [default: 10s; with --manifests 0s]
     #[arg(long, value_name = "TIME", env = "LOCKGATE_SHUTDOWN_DELAY", value_parser = humantime::parse_duration)]
     pub shutdown_delay: Option<Duration>,
     /// After that, give requests in flight this time to finish

@@ -8,9 +8,10 @@ pub enum Phase {
     /// The first full sync is not there yet; nothing is served.
     #[default]
     Starting,
-    /// Connections are accepted; `/readyz` says so.
+    /// Connections are accepted; `/readyz` and `/servingz` say so.
     Serving,
-    /// Told to end: `/readyz` says no, connections are still accepted until load balancers have noticed.
+    /// Told to end: `/readyz` says no, connections are still accepted until load balancers have noticed, and
+    /// `/servingz` says that they are.
     Leaving,
     /// No new connections; requests in flight finish.
     Draining,
@@ -19,9 +20,14 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// May the process be sent traffic?
+    /// Should the process be sent new connections?
     pub fn is_ready(self) -> bool {
         self == Self::Serving
+    }
+
+    /// Does the process accept connections?
+    pub fn is_accepting(self) -> bool {
+        matches!(self, Self::Serving | Self::Leaving)
     }
 }
 
@@ -71,5 +77,8 @@ mod tests {
             "a late sync does not bring it back"
         );
         assert!(!phase.borrow().is_ready());
+        assert!(phase.borrow().is_accepting());
+        lifecycle.advance(Phase::Draining);
+        assert!(!phase.borrow().is_accepting());
     }
 }

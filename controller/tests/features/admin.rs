@@ -17,7 +17,9 @@ async fn health_and_readiness_follow_the_process() {
     })
     .await;
     assert_eq!(world.admin("/healthz").await.status, 200);
-    assert_eq!(world.admin("/readyz").await.status, 200);
+    for path in ["/readyz", "/servingz"] {
+        assert_eq!(world.admin(path).await.status, 200, "{path}");
+    }
     let (admin, http) = (world.app.admin_address(), world.app.http_addresses()[0]);
     let mut phase = world.app.phase();
     let (hurry, hurried) = tokio::sync::oneshot::channel::<()>();
@@ -33,13 +35,10 @@ async fn health_and_readiness_follow_the_process() {
         (answer.status.as_u16(), answer.body.as_str()),
         (503, "shutting down\n")
     );
-    assert_eq!(
-        client::get(admin, "admin", "/healthz")
-            .await
-            .unwrap()
-            .status,
-        200
-    );
+    for path in ["/healthz", "/servingz"] {
+        let answer = client::get(admin, "admin", path).await.unwrap();
+        assert_eq!(answer.status, 200, "{path}");
+    }
     let answer = client::get(http, "a.test", "/").await.unwrap();
     assert_eq!(answer.status, 404, "it still accepts");
     hurry.send(()).unwrap();
@@ -171,7 +170,13 @@ async fn metrics_follow_what_happens() {
 #[tokio::test]
 async fn the_pages_are_not_reachable_through_the_gateway() {
     let world = World::start(&[]).await;
-    for path in ["/healthz", "/readyz", "/metrics", "/debug/routes"] {
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/servingz",
+        "/metrics",
+        "/debug/routes",
+    ] {
         assert_eq!(world.get("127.0.0.1", path).await.status, 404, "{path}");
     }
     assert_eq!(world.admin("/elsewhere").await.status, 404);

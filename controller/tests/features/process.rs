@@ -164,10 +164,10 @@ async fn sigterm_lets_requests_in_flight_finish() {
         .forget();
     process.signal("TERM");
     process.logged("Draining").await;
-    let answer = client::get(process.admin, "admin", "/readyz")
-        .await
-        .unwrap();
-    assert_eq!(answer.status, 503);
+    for path in ["/readyz", "/servingz"] {
+        let answer = client::get(process.admin, "admin", path).await.unwrap();
+        assert_eq!(answer.status, 503, "{path}");
+    }
     origin.release.add_permits(1);
     let answer = slow.await.unwrap().unwrap();
     assert_eq!(
