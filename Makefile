@@ -10,7 +10,7 @@ HOST = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN = $(TARGET)/$(HOST)/release
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools/bin
 
-.PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e cluster-programs image images advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e cluster-up cluster-shell cluster-down cluster-programs image images advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -63,11 +63,24 @@ bench-peers: release ## requests per CPU second beside HAProxy
 soak: release ## 1,000,000 requests while tables are swapped and certificates rotate
 	$(BIN)/soak --lockgate $(BIN)/lockgate
 
-e2e: release ## against a real etcd and kube-apiserver
+e2e: release ## against a real API server, then on two nodes (TEST=part of a name, KUBECONFIG=your cluster)
 	@.ci/setup e2e
-	e2e/cluster/run.sh $(BIN)/lockgate
+	$(if $(KUBECONFIG),,e2e/cluster/run.sh api $(BIN)/lockgate $(TEST))
+	e2e/images.sh $(TARGET) $(HOST)
+	e2e/cluster/run.sh test $(TARGET)/images $(TEST)
 
-cluster-programs: ## build etcd, kube-apiserver and kubectl from their Go modules
+cluster-up: release ## start a Kubernetes with two nodes and Lockgate, and leave it running (CLUSTER=name for another one)
+	@.ci/setup e2e
+	e2e/images.sh $(TARGET) $(HOST)
+	@e2e/cluster/run.sh up $(TARGET)/images
+
+cluster-shell: ## a shell as a client of that cluster
+	@e2e/cluster/run.sh shell
+
+cluster-down: ## end it
+	@e2e/cluster/run.sh down
+
+cluster-programs: ## build the programs of the clusters from their Go modules
 	@.ci/setup e2e
 	e2e/cluster/programs.sh
 

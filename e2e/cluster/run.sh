@@ -1,53 +1,145 @@
 #!/usr/bin/env bash
-# The end-to-end tests, against a real etcd and Kubernetes API server:
-#   run.sh LOCKGATE [TEST...]    the binary under test; all tests, or those whose names contain TEST
-#   run.sh LOCKGATE --shell      the same cluster, with a shell instead of the tests
-# Everything runs in network and process namespaces of its own: no traffic leaves them, and whatever was started in them
-# ends with them. KEEP=1 keeps keys, data and logs.
+# The clusters of the end-to-end tests, and the tests in them:
+#   run.sh api LOCKGATE [TEST...]      against a real etcd and API server, with the binary LOCKGATE as a process
+#   run.sh api LOCKGATE --shell        the same API server, with a shell instead of the tests
+#   run.sh test IMAGES [TEST...]       on a Kubernetes with nodes: the one that is up, or one for this run alone
+#   run.sh up IMAGES                   starts one and leaves it running
+#   run.sh shell                       a shell as a client of it
+#   run.sh down                        ends it
+# TEST is a part of a test's name; all tests without. IMAGES is the folder with the archives that e2e/images.sh has made.
+# KUBECONFIG=FILE run.sh test uses any existing cluster. CLUSTER=NAME tells clusters apart that are up at the same time.
+#
+# Everything runs in network, process and mount namespaces of its own: no traffic leaves them, and whatever was started
+# in them ends with them. KEEP=1 keeps keys and logs of a run that has passed.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-lockgate=$(realpath -e "${1:?which lockgate binary?}")
+cd "$here/../.."
+action=${1:?what? (see the top of $0)}
 shift
 
-programs=$("$here/programs.sh")
-cd "$here/../.."
+name=${CLUSTER:-up-$(cksum <<<"$PWD" | cut -d' ' -f1)}
+keep=()
+[ -z "${KEEP:-}" ] || keep=(--keep)
+
+fail() { echo "e2e: $*" >&2; exit 1; }
+
+# What ends this script has to reach the program that removes everything, even if it cannot be caught.
+replace() { exec setpriv --pdeathsig TERM "$@"; }
 
 # Where the test programs are, as Cargo says.
-built=$(cargo build -p e2e --tests --bin e2e-cluster --message-format=json-render-diagnostics)
+build() {
+  built=$(cargo build -p e2e --tests --bin e2e-cluster --message-format=json-render-diagnostics)
+  cluster=$(executable e2e-cluster)
+}
 executable() {
   sed -n "s/.*\"target\":{[^}]*\"name\":\"$1\".*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$built" | tail -1
 }
-# A failure is told in words.
-export RUST_BACKTRACE=0
-export E2E_API E2E_PERMISSIONS
-E2E_API=$(executable api)
-E2E_PERMISSIONS=$(executable permissions)
-cluster=$(executable e2e-cluster)
 
-separate=(unshare --net --pid --fork --kill-child --mount-proc)
-if ! "${separate[@]}" ip link set lo up 2>/dev/null; then
-  separate=(unshare --user --map-root-user --net --pid --fork --kill-child --mount-proc)
+# The images that are no part of the project: what every pod's sandbox is made of, and the cluster's DNS.
+pack_images() { # into the folder $1
+  mkdir -p "$1"
+  [ "$1/busybox.tar" -nt /bin/busybox ] ||
+    "$here/image.sh" "$1/busybox.tar" localhost/busybox:e2e /bin/busybox /bin/busybox sleep infinity
+  [ "$1/coredns.tar" -nt "$programs/coredns" ] ||
+    "$here/image.sh" "$1/coredns.tar" localhost/coredns:e2e "$programs/coredns" /bin/coredns
+}
+
+is_up() { "$cluster" is-up --name "$name"; }
+
+api() {
+  local lockgate separate work
+  lockgate=$(realpath -e "${1:?which lockgate binary?}")
+  shift
+  programs=$("$here/programs.sh" kube)
+  build
+  # A failure is told in words.
+  export RUST_BACKTRACE=0
+  export E2E_API E2E_PERMISSIONS
+  E2E_API=$(executable api)
+  E2E_PERMISSIONS=$(executable permissions)
+  separate=(unshare --net --pid --fork --kill-child --mount-proc)
   if ! "${separate[@]}" ip link set lo up 2>/dev/null; then
-    echo "e2e: neither root nor a user namespace may make network and process namespaces here." >&2
-    echo "e2e: run as root, or allow them: sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0" >&2
-    exit 1
+    separate=(unshare --user --map-root-user --net --pid --fork --kill-child --mount-proc)
+    if ! "${separate[@]}" ip link set lo up 2>/dev/null; then
+      echo "e2e: neither root nor a user namespace may make network and process namespaces here." >&2
+      fail "run as root, or allow them: sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
+    fi
   fi
-fi
+  if [ "${1:-}" = --shell ]; then
+    export PATH=$programs:$PATH
+    work='exec bash -i'
+  elif [ $# -gt 0 ]; then
+    work='"$E2E_API" --test-threads=1 "$@"'
+  else
+    # What was granted and never used can be said only after all tests.
+    work='"$E2E_API" --test-threads=1 && "$E2E_PERMISSIONS" --nocapture'
+  fi
+  # The whole range is the namespace's own: every address in it can be listened on.
+  replace "${separate[@]}" bash -c 'ip link set lo up && ip address add 203.0.113.1/24 dev lo && exec "$@"' namespace \
+    "$cluster" api --programs "$programs" --lockgate "$lockgate" "${keep[@]}" -- bash -c "$work" tests "$@"
+}
 
-if [ "${1:-}" = --shell ]; then
-  export PATH=$programs:$PATH
-  work='exec bash -i'
-elif [ $# -gt 0 ]; then
-  work='"$E2E_API" --test-threads=1 "$@"'
-else
-  # What was granted and never used can be said only after all tests.
-  work='"$E2E_API" --test-threads=1 && "$E2E_PERMISSIONS" --nocapture'
-fi
+up() {
+  local images log pid
+  images=$(realpath -m "${1:?which images?}")
+  programs=$("$here/programs.sh")
+  build
+  if is_up; then
+    echo "e2e: the cluster is up already"
+    return
+  fi
+  pack_images "$images"
+  log=$(mktemp -t lockgate-up-XXXXXX.log)
+  setsid "$cluster" run --name "$name" --programs "$programs" --images "$images" </dev/null >"$log" 2>&1 &
+  pid=$!
+  trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM HUP
+  until is_up; do
+    if ! kill -0 "$pid" 2>/dev/null; then
+      cat "$log" >&2
+      rm -f "$log"
+      fail "the cluster does not come up"
+    fi
+    sleep 0.2
+  done
+  trap - INT TERM HUP
+  cat "$log"
+  rm -f "$log"
+  echo "make cluster-shell   a shell as a client of it, with kubectl"
+  echo "make e2e             the tests"
+  echo "make cluster-down    ends it"
+}
 
-keep=()
-[ -z "${KEEP:-}" ] || keep=(--keep)
-start=$SECONDS
-# The whole range is the namespace's own: every address in it can be listened on.
-"${separate[@]}" bash -c 'ip link set lo up && ip address add 203.0.113.1/24 dev lo && exec "$@"' namespace \
-  "$cluster" --programs "$programs" --lockgate "$lockgate" "${keep[@]}" -- bash -c "$work" tests "$@"
-echo "e2e: done in $((SECONDS - start)) s"
+enter() {
+  PATH=$programs:$PATH replace "$cluster" enter --name "$name" -- "$@"
+}
+
+tests() {
+  local images
+  images=$(realpath -m "${1:?which images?}")
+  shift
+  programs=$("$here/programs.sh")
+  build
+  export RUST_BACKTRACE=0
+  local run=("$(executable cluster)" --test-threads=4 "$@")
+  if is_up; then
+    enter "${run[@]}"
+  fi
+  pack_images "$images"
+  replace "$cluster" run --programs "$programs" --images "$images" "${keep[@]}" -- "${run[@]}"
+}
+
+case $action in
+  api) api "$@" ;;
+  test) tests "$@" ;;
+  up) up "$@" ;;
+  shell)
+    programs=$("$here/programs.sh" kube)
+    build
+    PS1='cluster$ ' enter bash --norc -i
+    ;;
+  down)
+    build
+    "$cluster" down --name "$name"
+    ;;
+  *) fail "what is $action? (see the top of $0)" ;;
+esac

@@ -80,21 +80,25 @@ impl Kubectl {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Starts `kubectl proxy` on a Unix socket; it ends when the child is dropped.
-    pub fn proxy(&self, socket: &Path) -> Result<Child> {
+    /// Starts a command whose output is read while it runs. Dropping the child ends it.
+    pub fn spawn(&self, arguments: &[&str]) -> Result<Child> {
         Command::new(&self.program)
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
-            .args(["proxy", "--unix-socket"])
-            .arg(socket)
+            .args(arguments)
             .env_clear()
             .env("HOME", &self.home)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .context("kubectl proxy")
+            .with_context(|| format!("kubectl {}", arguments.join(" ")))
+    }
+
+    /// Starts `kubectl proxy` on a Unix socket; it ends when the child is dropped.
+    pub fn proxy(&self, socket: &Path) -> Result<Child> {
+        self.spawn(&["proxy", "--unix-socket", &socket.display().to_string()])
     }
 
     /// Runs a command where nothing can be awaited, and returns whatever it printed.

@@ -54,6 +54,11 @@ impl Program {
         })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to the program and what it started.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill_process_group(self.group, signal)

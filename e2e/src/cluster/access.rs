@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -93,8 +93,7 @@ pub struct Access {
     pub programs: Programs,
     /// Keys, logs and kubeconfigs.
     pub folder: PathBuf,
-    /// The API server's URL.
-    pub url: String,
+    address: IpAddr,
 }
 
 impl Access {
@@ -114,7 +113,7 @@ impl Access {
             kubectl,
             programs,
             folder,
-            url: format!("https://{address}:6443"),
+            address,
         }
     }
 
@@ -130,16 +129,25 @@ impl Access {
 
     /// Writes a kubeconfig for `user`, a YAML flow mapping, and returns its path.
     pub fn write_kubeconfig(&self, name: &str, user: &str) -> Result<PathBuf> {
-        let path = self.folder.join(format!("{name}.kubeconfig"));
-        let text = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: e2e\n\
-             clusters: [{{name: e2e, cluster: {{server: \"{url}\", certificate-authority: {ca}}}}}]\n\
-             users: [{{name: user, user: {user}}}]\n\
-             contexts: [{{name: e2e, context: {{cluster: e2e, user: user}}}}]\n",
-            url = self.url,
-            ca = self.folder.join("ca.crt").display(),
-        );
-        fs::write(&path, text)?;
-        Ok(path)
+        write_kubeconfig(&self.folder, self.address, name, user)
     }
+}
+
+/// Writes a kubeconfig for the API server at `address` into a folder that has the authority's certificate.
+pub(super) fn write_kubeconfig(
+    folder: &Path,
+    address: IpAddr,
+    name: &str,
+    user: &str,
+) -> Result<PathBuf> {
+    let path = folder.join(format!("{name}.kubeconfig"));
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: e2e\n\
+         clusters: [{{name: e2e, cluster: {{server: \"https://{address}:6443\", certificate-authority: {ca}}}}}]\n\
+         users: [{{name: user, user: {user}}}]\n\
+         contexts: [{{name: e2e, context: {{cluster: e2e, user: user}}}}]\n",
+        ca = folder.join("ca.crt").display(),
+    );
+    fs::write(&path, text)?;
+    Ok(path)
 }
