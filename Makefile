@@ -10,7 +10,7 @@ HOST = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN = $(TARGET)/$(HOST)/release
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools/bin
 
-.PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e cluster-up cluster-shell cluster-down cluster-programs image images advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e e2e-load cluster-up cluster-shell cluster-down cluster-programs image images advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -68,6 +68,11 @@ e2e: release ## against a real API server, then on two nodes (TEST=part of a nam
 	$(if $(KUBECONFIG),,e2e/cluster/run.sh api $(BIN)/lockgate $(TEST))
 	e2e/images.sh $(TARGET) $(HOST)
 	e2e/cluster/run.sh test $(TARGET)/images $(TEST)
+
+e2e-load: images ## wrk and h2load on a cluster, beside Traefik; writes bench/results (KUBECONFIG=your cluster)
+	@.ci/setup e2e
+	@.ci/setup load
+	e2e/load.sh $(TARGET) $(HOST)
 
 cluster-up: release ## start a Kubernetes with two nodes and Lockgate, and leave it running (CLUSTER=name for another one)
 	@.ci/setup e2e

@@ -3,6 +3,7 @@
 #   run.sh api LOCKGATE [TEST...]      against a real etcd and API server, with the binary LOCKGATE as a process
 #   run.sh api LOCKGATE --shell        the same API server, with a shell instead of the tests
 #   run.sh test IMAGES [TEST...]       on a Kubernetes with nodes: the one that is up, or one for this run alone
+#   run.sh command IMAGES COMMAND...   any other program as a client of it
 #   run.sh up IMAGES                   starts one and leaves it running
 #   run.sh shell                       a shell as a client of it
 #   run.sh down                        ends it
@@ -113,6 +114,21 @@ enter() {
   PATH=$programs:$PATH replace "$cluster" enter --name "$name" -- "$@"
 }
 
+# A program that E2E_CLUSTER names is used instead of one that is built.
+command_of() {
+  local images
+  images=$(realpath -m "${1:?which images?}")
+  shift
+  programs=$("$here/programs.sh")
+  cluster=${E2E_CLUSTER:-}
+  [ -n "$cluster" ] || build
+  if is_up; then
+    enter "$@"
+  fi
+  pack_images "$images"
+  replace "$cluster" run --programs "$programs" --images "$images" "${keep[@]}" -- "$@"
+}
+
 tests() {
   local images
   images=$(realpath -m "${1:?which images?}")
@@ -131,6 +147,7 @@ tests() {
 case $action in
   api) api "$@" ;;
   test) tests "$@" ;;
+  command) command_of "$@" ;;
   up) up "$@" ;;
   shell)
     programs=$("$here/programs.sh" kube)

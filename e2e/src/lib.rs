@@ -14,6 +14,7 @@ pub mod audit;
 pub mod bulk;
 pub mod client;
 pub mod cluster;
+pub mod compare;
 pub mod kubectl;
 pub mod load;
 pub mod lockgate;
