@@ -230,6 +230,16 @@ fn text(value: &TextMatch) -> String {
 /// For example `https redirect (308), shop/web:80`.
 fn answer(route: &RouteDescription) -> String {
     let filters = route.filters.iter().map(|filter| match filter {
+        Filter::Access(access) => {
+            let lists = usize::from(!access.deny.is_empty()) + usize::from(access.allow.is_some());
+            let limits = if access.limits.is_some() {
+                ", limits"
+            } else {
+                ""
+            };
+            format!("access ({lists} address lists{limits})")
+        }
+        Filter::Pace(pace) => format!("pace ({} bytes per second)", pace.bytes_per_second),
         Filter::HttpsRedirect(redirect) => format!("https redirect ({})", redirect.status),
         Filter::Hsts(hsts) => format!("HSTS ({} s)", hsts.max_age),
         Filter::RequestHeaders(_) => "request headers".to_owned(),

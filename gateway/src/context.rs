@@ -11,6 +11,8 @@ use table::{BackendSlot, CompiledBackend, CompiledRoute, Table};
 
 use crate::connection::Connection;
 use crate::error::Reason;
+use crate::filters::pace::Progress;
+use crate::limits::Permit;
 use crate::telemetry::BackendSeries;
 use crate::upstream::InFlight;
 
@@ -42,6 +44,10 @@ pub(crate) struct RequestContext {
     pub(crate) target: Option<Target>,
     /// Tries to get an answer from an endpoint, in order.
     pub(crate) tries: SmallVec<[Try; 1]>,
+    /// Holds the place of the request among those that its client may have at the same time.
+    pub(crate) permit: Option<Permit>,
+    /// How fast the response may go.
+    pub(crate) pace: Option<Progress>,
     /// Why there was no answer from a backend, or not all of it.
     pub(crate) reason: Option<Reason>,
     /// The status that Lockgate decided on without a backend.
@@ -118,6 +124,8 @@ impl RequestContext {
             request_id: None,
             target: None,
             tries: SmallVec::new(),
+            permit: None,
+            pace: None,
             reason: None,
             own_status: None,
         }

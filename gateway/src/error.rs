@@ -74,6 +74,12 @@ pub(crate) enum Reason {
     HttpsRedirect,
     /// Sent elsewhere by the route.
     Redirect,
+    /// The address of the client is not one of those that pass.
+    AddressDenied,
+    /// The client comes too often.
+    RateLimited,
+    /// The client has too many requests at the same time.
+    ConnectionsLimited,
     /// The route says so.
     Route(Arc<str>),
     /// Not foreseen.
@@ -106,6 +112,9 @@ impl Reason {
             Self::ClientTimeout => "client-timeout",
             Self::HttpsRedirect => "https-redirect",
             Self::Redirect => "redirect",
+            Self::AddressDenied => "address-denied",
+            Self::RateLimited => "rate-limited",
+            Self::ConnectionsLimited => "connections-limited",
             Self::Route(text) => text,
             Self::Internal => "internal",
         }
@@ -120,6 +129,9 @@ impl Reason {
             | Self::BadMethod
             | Self::HeaderTooLarge
             | Self::Misdirected
+            | Self::AddressDenied
+            | Self::RateLimited
+            | Self::ConnectionsLimited
             | Self::ClientClosed
             | Self::ClientTimeout => Source::Client,
             Self::ConnectFailed
@@ -149,9 +161,12 @@ impl Reason {
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NoEndpoints | Self::InvalidBackend | Self::Route(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::AddressDenied => StatusCode::FORBIDDEN,
+            Self::NoEndpoints
+            | Self::InvalidBackend
+            | Self::Route(_)
+            | Self::RateLimited
+            | Self::ConnectionsLimited => StatusCode::SERVICE_UNAVAILABLE,
             Self::DnsFailed
             | Self::DnsRefused
             | Self::ConnectFailed

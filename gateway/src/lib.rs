@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod filters;
 mod front;
+mod limits;
 mod listen;
 mod phases;
 mod settings;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: access_log::AccessLog,
     /// Looks up names of endpoints.
     pub(crate) resolver: upstream::Resolver,
+    /// How often clients came.
+    pub(crate) limiters: limits::Limiters,
     /// How many series of metrics there may be.
     pub(crate) series: telemetry::SeriesBudget,
 }
@@ -54,6 +57,7 @@ impl Shared {
                 settings.access_log_output.clone(),
             ),
             resolver: upstream::Resolver::new(),
+            limiters: limits::Limiters::new(),
             series: telemetry::SeriesBudget::new(settings.max_series),
             settings,
         }

@@ -3,12 +3,15 @@
 //! Names, defaults and value syntax are those of ingress-nginx. A value that cannot be read is reported and its
 //! default kept; of `proxy-real-ip-cidr`, where the default trusts everybody, nobody is trusted instead.
 
+mod access;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;
 use model::{ClientTrust, Hsts, Timeouts, TlsPolicy, TlsVersion};
 
+pub(crate) use self::access::GlobalAccess;
 use crate::Problem;
 use crate::report::{Reason, quoted};
 use crate::value;
@@ -24,6 +27,7 @@ pub(crate) struct Globals {
     pub(crate) timeouts: Timeouts,
     pub(crate) tls: TlsPolicy,
     pub(crate) trust: ClientTrust,
+    pub(crate) access: GlobalAccess,
 }
 
 impl Default for Globals {
@@ -53,6 +57,7 @@ impl Default for Draft {
                 timeouts: Timeouts::default(),
                 tls: TlsPolicy::default(),
                 trust: ClientTrust::default(),
+                access: GlobalAccess::default(),
             },
             hsts: true,
             hsts_values: Hsts {
@@ -115,10 +120,10 @@ pub(crate) fn globals(configmap: Option<&ConfigMap>) -> (Globals, Vec<Problem>) 
                 &format!(
                     "{} cannot be used: {reason}; {}",
                     quoted(text),
-                    if key == "proxy-real-ip-cidr" {
-                        "no peer is trusted"
-                    } else {
-                        "the default applies"
+                    match key.as_str() {
+                        "proxy-real-ip-cidr" => "no peer is trusted",
+                        key if access::GUARDS.contains(&key) => access::CONSEQUENCE,
+                        _ => "the default applies",
                     }
                 ),
             )),
@@ -167,7 +172,7 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "proxy-real-ip-cidr" => {
             // Closed first: one bad entry may be the one that was meant to narrow the list.
             draft.real_ip_from.clear();
-            draft.real_ip_from = networks(text)?;
+            draft.real_ip_from = value::networks(text)?;
         }
         "compute-full-forwarded-for" => {
             globals.trust.append_forwarded_for = value::boolean(text)?;
@@ -176,7 +181,7 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "proxy-connect-timeout" => globals.timeouts.connect = value::seconds(text)?,
         "proxy-read-timeout" => globals.timeouts.read = value::seconds(text)?,
         "proxy-send-timeout" => globals.timeouts.send = value::seconds(text)?,
-        _ => return Err(Fault::Unknown),
+        _ => return access::set(&mut globals.access, key, text),
     }
     Ok(())
 }
@@ -201,21 +206,6 @@ fn locations(text: &str) -> Result<Vec<String>, String> {
             }
         })
         .collect()
-}
-
-fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-    let networks: Vec<IpNet> = value::list(text)
-        .map(|entry| {
-            entry
-                .parse::<IpNet>()
-                .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from))
-                .map_err(|_| format!("{} is not an address or a network", quoted(entry)))
-        })
-        .collect::<Result<_, _>>()?;
-    if networks.is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    Ok(networks)
 }
 
 fn protocols(text: &str, min_version: &mut TlsVersion) -> Result<(), Fault> {

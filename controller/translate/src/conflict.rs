@@ -19,6 +19,7 @@ use model::{
 
 use crate::NamespacedName;
 use crate::Problem;
+use crate::access;
 use crate::annotation::Annotations;
 use crate::configmap::Globals;
 use crate::ingress::{Entry, PathPart, Rank, Target};
@@ -47,6 +48,7 @@ pub(crate) fn host<'a>(
     };
     for (entry, part) in parts() {
         let own = &entry.rank.name;
+        let access = access::of(entry, globals);
         for path in &part.paths {
             if let Some((winner, other)) = taken.get(&path.path) {
                 losers.entry(own.clone()).or_default().push(Problem::error(
@@ -64,7 +66,7 @@ pub(crate) fn host<'a>(
             taken.insert(&path.path, (&entry.rank, path));
             merged
                 .routes
-                .push(route(entry, path, has_certificate, globals));
+                .push(route(entry, path, &access, has_certificate, globals));
         }
     }
     for (entry, part) in parts() {
@@ -75,9 +77,10 @@ pub(crate) fn host<'a>(
         match taken.get(&default.path) {
             None => {
                 taken.insert(&default.path, (&entry.rank, default));
+                let access = access::of(entry, globals);
                 merged
                     .routes
-                    .push(route(entry, default, has_certificate, globals));
+                    .push(route(entry, default, &access, has_certificate, globals));
             }
             // A rule for `/` leaves nothing over, and that is what its owner wants.
             Some((_, other)) if other.field != default.field => {}
@@ -98,20 +101,29 @@ pub(crate) fn host<'a>(
     (merged, losers)
 }
 
-fn route(entry: &Entry, path: &PathPart, has_certificate: bool, globals: &Globals) -> Route {
+fn route(
+    entry: &Entry,
+    path: &PathPart,
+    access: &Result<Vec<Filter>, &'static str>,
+    has_certificate: bool,
+    globals: &Globals,
+) -> Route {
+    let mut filters = filters(&entry.annotations, has_certificate, globals);
+    filters.extend(access.iter().flatten().cloned());
+    filters.shrink_to_fit();
     Route {
         matches: RouteMatch::path(path.path.clone()),
         listeners: model::ListenerSelector::All,
-        filters: filters(&entry.annotations, has_certificate, globals),
-        action: match &path.target {
-            Target::Backend(id) => Action::Forward(vec![WeightedBackend {
-                backend: id.clone(),
-                weight: 1,
-            }]),
-            Target::Unavailable(reason) => Action::Respond {
+        filters,
+        action: match (access, &path.target) {
+            (Err(reason), _) | (Ok(_), Target::Unavailable(reason)) => Action::Respond {
                 status: 503,
                 reason: (*reason).to_owned(),
             },
+            (Ok(_), Target::Backend(id)) => Action::Forward(vec![WeightedBackend {
+                backend: id.clone(),
+                weight: 1,
+            }]),
         },
         timeouts: Timeouts {
             connect: entry

@@ -29,6 +29,7 @@
 //! );
 //! ```
 
+mod access;
 pub mod annotation;
 mod class;
 mod configmap;

@@ -1,5 +1,11 @@
 //! Values of annotations and settings, read as ingress-nginx reads them.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::report::quoted;
+
 /// `true` or `false` in the spellings of Go's `strconv.ParseBool`.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text.trim() {
@@ -15,6 +21,34 @@ pub(crate) fn seconds(text: &str) -> Result<u32, String> {
         Ok(0) | Err(_) => Err("it is not a number of seconds from 1 on, without a unit".to_owned()),
         Ok(seconds) => Ok(seconds),
     }
+}
+
+/// A number in these limits.
+pub(crate) fn number(text: &str, from: u32, to: u32) -> Result<u32, String> {
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|number| (from..=to).contains(number))
+        .ok_or_else(|| match to {
+            u32::MAX => format!("it is not a number from {from} on"),
+            _ => format!("it is not a number from {from} to {to}"),
+        })
+}
+
+/// Addresses and networks, at least one.
+pub(crate) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let networks: Vec<IpNet> = list(text)
+        .map(|entry| {
+            entry
+                .parse::<IpNet>()
+                .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from))
+                .map_err(|_| format!("{} is not an address or a network", quoted(entry)))
+        })
+        .collect::<Result<_, _>>()?;
+    if networks.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(networks)
 }
 
 /// The entries of a list that is separated by commas; empty ones are left out.

@@ -1,6 +1,10 @@
 //! What happens to a request or response on its way.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+use crate::{Access, Pace};
 
 /// One step of a route's processing; they run in the order of the list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -8,6 +12,10 @@ use serde::{Deserialize, Serialize};
 pub enum Filter {
     /// Sends clients of plain HTTP to https.
     HttpsRedirect(HttpsRedirect),
+    /// Lets only some clients pass, or only so often.
+    Access(Arc<Access>),
+    /// Slows the response down.
+    Pace(Pace),
     /// Adds `Strict-Transport-Security` to responses over TLS (RFC 6797).
     Hsts(Hsts),
     /// Changes headers of the request that goes upstream.

@@ -4,6 +4,7 @@
 //! `table` crate compiles it. Everything in here is ordered and comparable, so that equal inputs give equal bytes.
 //! The words are neutral between the Ingress API and the Gateway API.
 
+mod access;
 mod backend;
 mod certificate;
 mod changes;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use access::{Access, ClientLimits, Pace};
 pub use backend::{Backend, BackendId, BackendProtocol, Endpoint, EndpointSet};
 pub use certificate::{
     Certificate, CertificateId, KeyAlgorithm, KeyFormat, PrivateKey, TlsHost, TlsPolicy, TlsVersion,

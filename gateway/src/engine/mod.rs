@@ -14,6 +14,7 @@ use table::Table;
 pub(crate) use self::pingora::PingoraEngine;
 use crate::Shared;
 use crate::access_log::LineWriter;
+use crate::limits::KnownZones;
 use crate::telemetry::Meter;
 use crate::upstream::Picker;
 
@@ -28,6 +29,8 @@ pub(crate) struct Worker {
     pub(crate) meter: Meter,
     /// The access log, if there is one.
     pub(crate) log: Option<LineWriter>,
+    /// Which clients are limited.
+    pub(crate) zones: KnownZones,
     /// Numbers that nobody needs to trust.
     pub(crate) random: Random,
     requests: AtomicU64,
@@ -40,6 +43,7 @@ impl Worker {
             picker: Picker::new(),
             meter: Meter::new(),
             log: shared.access_log.writer(),
+            zones: KnownZones::default(),
             random: Random::new(),
             requests: AtomicU64::new(0),
             shared,
@@ -59,6 +63,7 @@ impl Worker {
                     .is_some_and(|current| Arc::ptr_eq(current, backend))
             });
             self.meter.forget_gone();
+            self.zones.clear();
         }
     }
 }

@@ -10,9 +10,10 @@ mod session;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora::apps::{HttpServerApp as _, HttpServerOptions};
@@ -35,7 +36,7 @@ use crate::error::{self, Fault, Reason, Source};
 use crate::phases::answer::Answer;
 use crate::phases::log::Outcome;
 use crate::phases::route::{Head, Verdict};
-use crate::phases::{headers, log, retry, route, upstream};
+use crate::phases::{access, headers, log, retry, route, upstream};
 use crate::settings::Limits;
 
 /// Attempts that Pingora makes; [`retry`] asks for fewer.
@@ -233,6 +234,18 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        let bytes = body.as_ref().map_or(0, Bytes::len);
+        let pace = ctx.as_deref_mut().and_then(|ctx| ctx.pace.as_mut());
+        Ok(pace.and_then(|pace| pace.delay(bytes, Instant::now())))
+    }
+
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -341,6 +354,9 @@ impl Proxy {
         match route::route(context, head) {
             Verdict::Answer(answer) => return Some(answer),
             Verdict::Forward => {}
+        }
+        if let Some(answer) = access::check(context, &self.worker) {
+            return Some(answer);
         }
         upstream::prepare(context, &self.worker, &request.headers)
             .await

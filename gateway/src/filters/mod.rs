@@ -1,7 +1,9 @@
 //! What a route can do to requests and responses besides choosing who answers.
 
+pub(crate) mod addresses;
 pub(crate) mod header_change;
 pub(crate) mod https_redirect;
+pub(crate) mod pace;
 pub(crate) mod redirect;
 
 use http::request::Parts;
@@ -26,7 +28,9 @@ pub(crate) fn on_request(
             }
             https_redirect::answer(*status, except, host, path, parts.uri.query())
         }
-        CompiledFilter::Hsts(_)
+        CompiledFilter::Access(_)
+        | CompiledFilter::Pace(_)
+        | CompiledFilter::Hsts(_)
         | CompiledFilter::RequestHeaders(_)
         | CompiledFilter::ResponseHeaders(_) => None,
     })

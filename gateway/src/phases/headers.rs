@@ -119,6 +119,8 @@ pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
                 filters::header_change::apply(change, fields);
             }
             CompiledFilter::Hsts(_)
+            | CompiledFilter::Access(_)
+            | CompiledFilter::Pace(_)
             | CompiledFilter::HttpsRedirect { .. }
             | CompiledFilter::RequestHeaders(_) => {}
         }

@@ -1,6 +1,7 @@
 //! What happens to a request, step by step: plain functions over `http` types and the
 //! [`RequestContext`](crate::context::RequestContext). No engine is named in here, so that more than one can run them.
 
+pub(crate) mod access;
 pub(crate) mod answer;
 pub(crate) mod fields;
 pub(crate) mod forwarding;

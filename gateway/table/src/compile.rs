@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::{Changes, HostPattern, PathMatch, Route, RoutingModel, VirtualHost};
 
+use crate::access::Accesses;
 use crate::backends::{BackendSlot, Backends};
 use crate::hosts::{self, HostMap, Patterned};
 use crate::listeners::Listeners;
@@ -113,6 +114,7 @@ fn update_globals(table: &mut Table, model: &RoutingModel) {
             source,
             &mut table.backends,
             &mut acquired,
+            &mut Accesses::new(),
             &mut rejects,
         );
         Fallback {
@@ -155,6 +157,7 @@ fn compile_host(
     rejects: &mut Vec<Reject>,
 ) -> CompiledHost {
     let mut acquired = Vec::new();
+    let mut accesses = Accesses::new();
     let mut rules = Vec::with_capacity(source.routes.len());
     for (position, route) in source.routes.iter().enumerate() {
         let (listeners, unknown) = table.listeners.select(&route.listeners);
@@ -170,7 +173,14 @@ fn compile_host(
             &mut table.patterns,
             || {
                 let backends = &mut table.backends;
-                compile_route(pattern, route, backends, &mut acquired, &mut faults)
+                compile_route(
+                    pattern,
+                    route,
+                    backends,
+                    &mut acquired,
+                    &mut accesses,
+                    &mut faults,
+                )
             },
         );
         rejects.append(&mut faults);

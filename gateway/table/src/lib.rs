@@ -49,6 +49,7 @@
 //! (`shards`). Routes name their backends by number, so that an endpoint change replaces one chunk of the numbered
 //! list and no route (`backends`). Entries that depend on others are found by an index kept for the purpose (`tls`).
 
+mod access;
 mod backends;
 mod certificates;
 mod compile;
@@ -57,6 +58,7 @@ mod describe;
 mod hosts;
 mod intern;
 mod listeners;
+mod networks;
 mod paths;
 mod pattern;
 mod policies;
@@ -83,6 +85,7 @@ use crate::pattern::Patterns;
 use crate::reject::Rejects;
 use crate::tls::Tls;
 
+pub use access::{CompiledAccess, CompiledLimits, Rate};
 pub use backends::{BackendSlot, CompiledBackend, WeightedTargets};
 pub use compile::{compile, recompile};
 pub use describe::{
@@ -90,6 +93,7 @@ pub use describe::{
     TlsDescription,
 };
 pub use listeners::ListenerId;
+pub use networks::Networks;
 pub use policies::PolicyId;
 pub use reject::Reject;
 pub use route::{

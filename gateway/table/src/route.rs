@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use model::{
-    Action, Filter, HeaderChange, HostName, HostPattern, Hsts, HttpsRedirect, Origin, PathMatch,
-    Redirect, Route, Timeouts, WeightedBackend,
+    Action, Filter, HeaderChange, HostName, HostPattern, Hsts, HttpsRedirect, Origin, Pace,
+    PathMatch, Redirect, Route, Timeouts, WeightedBackend,
 };
 
+use crate::access::{self, Accesses, CompiledAccess};
 use crate::backends::{BackendSlot, Backends, WeightedTargets};
 use crate::reject::Reject;
 
@@ -57,6 +58,10 @@ pub enum CompiledFilter {
         /// Paths that start with one of these texts are not redirected.
         except: Vec<String>,
     },
+    /// Lets only some clients pass, or only so often.
+    Access(Arc<CompiledAccess>),
+    /// Slows the response down.
+    Pace(Pace),
     /// Adds this value of `Strict-Transport-Security` to responses over TLS.
     Hsts(HeaderValue),
     /// Changes headers of the request that goes upstream.
@@ -85,9 +90,13 @@ pub(crate) fn compile_route(
     route: &Route,
     backends: &mut Backends,
     acquired: &mut Vec<BackendSlot>,
+    accesses: &mut Accesses,
     rejects: &mut Vec<Reject>,
 ) -> CompiledRoute {
-    let filters: Result<Vec<_>, _> = route.filters.iter().map(compile_filter).collect();
+    let filters = route.filters.iter();
+    let filters: Result<Vec<_>, _> = filters
+        .map(|filter| compile_filter(filter, accesses))
+        .collect();
     let checked = filters.and_then(|filters| {
         let action = compile_action(&route.action, backends, acquired)?;
         Ok((filters, action))
@@ -183,7 +192,7 @@ fn redirect_status(status: u16) -> Result<StatusCode, String> {
     }
 }
 
-fn compile_filter(filter: &Filter) -> Result<CompiledFilter, String> {
+fn compile_filter(filter: &Filter, accesses: &mut Accesses) -> Result<CompiledFilter, String> {
     match filter {
         Filter::HttpsRedirect(HttpsRedirect { status, except }) => {
             Ok(CompiledFilter::HttpsRedirect {
@@ -191,6 +200,11 @@ fn compile_filter(filter: &Filter) -> Result<CompiledFilter, String> {
                 except: except.clone(),
             })
         }
+        Filter::Access(access) => access::compile(access, accesses).map(CompiledFilter::Access),
+        Filter::Pace(pace) if pace.bytes_per_second == 0 => {
+            Err("a response without any bytes per second would never end".to_owned())
+        }
+        Filter::Pace(pace) => Ok(CompiledFilter::Pace(*pace)),
         Filter::Hsts(hsts) => Ok(CompiledFilter::Hsts(hsts_value(hsts)?)),
         Filter::RequestHeaders(change) => {
             compile_header_change(change).map(CompiledFilter::RequestHeaders)

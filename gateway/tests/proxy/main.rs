@@ -1,6 +1,8 @@
 //! What happens to requests: real sockets, real clients, real backends.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod answers;
 #[cfg(test)]
 mod endpoints;

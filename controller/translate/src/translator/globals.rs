@@ -9,7 +9,7 @@ use model::{
 
 use super::{SELF_SIGNED, Translator, Work};
 use crate::annotation::Annotations;
-use crate::{configmap, conflict, kinds, service};
+use crate::{access, configmap, conflict, kinds, service};
 
 impl Translator {
     pub(super) fn configmap(&mut self, work: &mut Work) {
@@ -80,14 +80,24 @@ impl Translator {
             Some(EndpointSet::Dns { .. }) => {}
             Some(EndpointSet::Addresses(_) | EndpointSet::Invalid(_)) | None => return None,
         }
-        Some(Arc::new(Route {
-            matches: RouteMatch::path(PathMatch::everything()),
-            listeners: ListenerSelector::All,
-            filters: conflict::filters(&Annotations::default(), false, &self.globals),
-            action: Action::Forward(vec![WeightedBackend {
+        let mut filters = conflict::filters(&Annotations::default(), false, &self.globals);
+        let access = access::of_all(&self.globals);
+        let action = match &access {
+            Err(reason) => Action::Respond {
+                status: 503,
+                reason: (*reason).to_owned(),
+            },
+            Ok(_) => Action::Forward(vec![WeightedBackend {
                 backend: id,
                 weight: 1,
             }]),
+        };
+        filters.extend(access.into_iter().flatten());
+        Some(Arc::new(Route {
+            matches: RouteMatch::path(PathMatch::everything()),
+            listeners: ListenerSelector::All,
+            filters,
+            action,
             timeouts: self.globals.timeouts,
             origin: Origin::new(service.reference(kinds::SERVICE), ""),
         }))

@@ -156,7 +156,11 @@ pub(crate) fn is_sound(route: &Route) -> bool {
     action
         && route.filters.iter().all(|filter| match filter {
             Filter::RequestHeaders(change) => !change.remove.iter().any(|name| name.contains(' ')),
-            Filter::HttpsRedirect(_) | Filter::Hsts(_) | Filter::ResponseHeaders(_) => true,
+            Filter::Access(_)
+            | Filter::Pace(_)
+            | Filter::HttpsRedirect(_)
+            | Filter::Hsts(_)
+            | Filter::ResponseHeaders(_) => true,
         })
 }
 

@@ -171,14 +171,25 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
             Group::Authentication,
             "`false` leaves the global `auth-url` of the ConfigMap out.",
         ),
-    Annotation::refused("satisfy", Value::OneOf(&["any", "all"]), PENDING)
-        .by_default("all")
-        .guarding()
-        .unless(&["all"])
-        .about(
-            Group::Authentication,
-            "Whether one of address list and authentication suffices.",
-        ),
+    Annotation::different(
+        "satisfy",
+        Value::OneOf(&["any", "all"]),
+        |read, text| match text.trim() {
+            "any" => {
+                read.access().satisfy_any = true;
+                Ok(())
+            }
+            "all" => Ok(()),
+            _ => Err("it is neither `any` nor `all`".to_owned()),
+        },
+        "`denylist-source-range` denies in any case",
+    )
+    .by_default("all")
+    .guarding()
+    .about(
+        Group::Authentication,
+        "Whether one of address list and authentication suffices.",
+    ),
 ];
 
 /// Certificates of clients.

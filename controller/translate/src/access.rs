@@ -1,0 +1,70 @@
+//! What annotations and the ConfigMap together say about who may pass, and how often.
+
+use std::sync::Arc;
+
+use model::{Access, ClientLimits, Filter};
+
+use crate::annotation::AccessValues;
+use crate::configmap::Globals;
+use crate::ingress::Entry;
+
+/// Why a route is closed by a setting that guards all of them.
+const INVALID_SETTING: &str = "invalid-setting";
+
+/// The filters of the routes of one Ingress, or why they are closed.
+pub(crate) fn of(entry: &Entry, globals: &Globals) -> Result<Vec<Filter>, &'static str> {
+    match &entry.annotations.access {
+        Some(own) => filters(own, &entry.rank.name.to_string(), globals),
+        None if globals.access.is_default() => Ok(Vec::new()),
+        None => of_all(globals),
+    }
+}
+
+/// The filters of a route that no Ingress asks for.
+pub(crate) fn of_all(globals: &Globals) -> Result<Vec<Filter>, &'static str> {
+    filters(&AccessValues::default(), "", globals)
+}
+
+fn filters(own: &AccessValues, zone: &str, globals: &Globals) -> Result<Vec<Filter>, &'static str> {
+    let global = &globals.access;
+    let or_global = |own: Option<&Vec<_>>, global: &Result<Option<Vec<_>>, ()>| match (own, global)
+    {
+        (Some(own), _) => Ok(Some(own.clone())),
+        (None, Ok(global)) => Ok(global.clone()),
+        (None, Err(())) => Err(INVALID_SETTING),
+    };
+    let allow = or_global(own.allow.as_ref().or(own.whitelist.as_ref()), &global.allow)?;
+    let mut deny = or_global(own.deny.as_ref(), &global.deny)?.unwrap_or_default();
+    // No Ingress can take these back.
+    let blocked = global.block.as_ref().map_err(|()| INVALID_SETTING)?;
+    deny.extend(blocked.iter().flatten());
+    let access = Access {
+        deny,
+        allow,
+        satisfy_any: own.satisfy_any,
+        limits: limits(own, zone, globals),
+    };
+    let mut filters = Vec::new();
+    if !access.is_empty() {
+        filters.push(Filter::Access(Arc::new(access)));
+    }
+    let pace = (global.pace, global.pace_after);
+    filters.extend(own.pace(pace).map(Filter::Pace));
+    Ok(filters)
+}
+
+fn limits(own: &AccessValues, zone: &str, globals: &Globals) -> Option<ClientLimits> {
+    let some = |limit: u32| (limit > 0).then_some(limit);
+    let limits = ClientLimits {
+        zone: zone.into(),
+        per_second: some(own.per_second),
+        per_minute: some(own.per_minute),
+        burst: own.burst.unwrap_or(5),
+        concurrent: some(own.concurrent),
+        except: own.unlimited.clone(),
+        rate_status: globals.access.rate_status,
+        concurrent_status: globals.access.concurrent_status,
+    };
+    let any = [limits.per_second, limits.per_minute, limits.concurrent];
+    any.iter().any(Option::is_some).then_some(limits)
+}

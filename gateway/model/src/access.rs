@@ -1,0 +1,72 @@
+//! Who may pass, and how often.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// What a request has to satisfy before a backend is asked.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// Clients that never pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<IpNet>,
+    /// The only clients that pass; `None` is everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<IpNet>>,
+    /// Either [`Access::allow`] or an authentication suffices. Without it both have to hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub satisfy_any: bool,
+    /// How often a client may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ClientLimits>,
+}
+
+impl Access {
+    /// Does it ask for nothing?
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            deny,
+            allow,
+            satisfy_any: _,
+            limits,
+        } = self;
+        deny.is_empty() && allow.is_none() && limits.is_none()
+    }
+}
+
+/// How often each client may come.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientLimits {
+    /// Routes with the same zone count a client's requests together.
+    pub zone: Box<str>,
+    /// Requests per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u32>,
+    /// Requests per minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<u32>,
+    /// How many times the number per second or minute may come at once.
+    pub burst: u32,
+    /// Requests at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrent: Option<u32>,
+    /// Clients that are not limited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<IpNet>,
+    /// The status where the rate is exceeded.
+    pub rate_status: u16,
+    /// The status where there are too many at the same time.
+    pub concurrent_status: u16,
+}
+
+/// How fast a response goes to the client.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pace {
+    /// Bytes per second, at least 1.
+    pub bytes_per_second: u64,
+    /// So many bytes go first, as fast as they can.
+    #[serde(default)]
+    pub after: u64,
+}
