@@ -54,17 +54,18 @@ async fn plain_http_is_redirected_but_for_certificate_challenges() {
 }
 
 #[tokio::test]
-async fn redirect_and_hsts_are_switched_off_by_the_configmap_while_it_runs() {
+async fn the_configmap_switches_headers_and_redirects_while_it_runs() {
     let (mut world, _origin) = two_hosts().await;
     let settings = "apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings, namespace: test}
-data: {ssl-redirect: \"false\", hsts: \"false\"}
+data: {ssl-redirect: \"false\", hsts: \"false\", server-tokens: \"true\"}
 ";
     world.write("settings.yaml", settings).await;
     assert_eq!(world.get(SHOP, "/").await.body, "web /");
     let secure = world.get_tls(SHOP, "/").await.unwrap();
     assert_eq!(secure.header("strict-transport-security"), "");
+    assert_eq!(secure.header("server"), "lockgate");
     world
         .changed(|folder| std::fs::remove_file(folder.join("settings.yaml")).unwrap())
         .await;

@@ -24,6 +24,8 @@ pub(crate) struct Globals {
     pub(crate) redirect_status: u16,
     pub(crate) redirect_except: Vec<String>,
     pub(crate) hsts: Option<Hsts>,
+    /// Every answer of a backend says `Server: lockgate`.
+    pub(crate) server_tokens: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) tls: TlsPolicy,
     pub(crate) trust: ClientTrust,
@@ -54,6 +56,7 @@ impl Default for Draft {
                 redirect_status: 308,
                 redirect_except: vec!["/.well-known/acme-challenge".to_owned()],
                 hsts: None,
+                server_tokens: false,
                 timeouts: Timeouts::default(),
                 tls: TlsPolicy::default(),
                 trust: ClientTrust::default(),
@@ -164,6 +167,7 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "hsts-include-subdomains" => {
             draft.hsts_values.include_subdomains = value::boolean(text)?;
         }
+        "server-tokens" => globals.server_tokens = value::boolean(text)?,
         "hsts-preload" => draft.hsts_values.preload = value::boolean(text)?,
         "ssl-protocols" => return protocols(text, &mut globals.tls.min_version),
         "ssl-ciphers" => return ciphers(text, &mut globals.tls.cipher_suites),

@@ -13,8 +13,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Action, CertificateId, Filter, HostPattern, HttpsRedirect, ObjectRef, Origin, PathMatch, Route,
-    RouteMatch, Timeouts, TlsHost, VirtualHost, WeightedBackend,
+    Action, CertificateId, Filter, HeaderChange, HostPattern, HttpsRedirect, ObjectRef, Origin,
+    PathMatch, Route, RouteMatch, Timeouts, TlsHost, VirtualHost, WeightedBackend,
 };
 
 use crate::NamespacedName;
@@ -163,6 +163,12 @@ pub(crate) fn filters(
     }
     if let Some(hsts) = &globals.hsts {
         filters.push(Filter::Hsts(hsts.clone()));
+    }
+    if globals.server_tokens {
+        filters.push(Filter::ResponseHeaders(HeaderChange {
+            set: vec![("Server".to_owned(), "lockgate".to_owned())],
+            ..HeaderChange::default()
+        }));
     }
     filters.shrink_to_fit();
     filters

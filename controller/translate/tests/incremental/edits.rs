@@ -193,6 +193,7 @@ fn secrets() -> impl Strategy<Value = Object> {
 fn configmaps() -> impl Strategy<Value = Object> {
     select(vec![
         "hsts: 'false'",
+        "server-tokens: 'true'",
         "ssl-redirect: 'false'",
         "use-http2: 'false'",
         "proxy-read-timeout: '9'",
