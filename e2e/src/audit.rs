@@ -40,6 +40,8 @@ pub struct Entry {
     pub uri: String,
     /// The status code of the answer.
     pub code: u64,
+    /// Whether it was refused because the namespace is being deleted, which has nothing to do with permissions.
+    pub terminating: bool,
 }
 
 /// The whole log.
@@ -69,7 +71,7 @@ impl Audit {
     pub fn forbidden(&self, user: &str) -> Vec<String> {
         let refused: BTreeSet<String> = self
             .of(user)
-            .filter(|entry| matches!(entry.code, 401 | 403))
+            .filter(|entry| matches!(entry.code, 401 | 403) && !entry.terminating)
             .map(|entry| format!("{} ({})", entry.access, entry.uri))
             .collect();
         refused.into_iter().collect()
@@ -111,5 +113,6 @@ fn entry(line: &str) -> Result<Entry> {
         access,
         uri: text("/requestURI"),
         code,
+        terminating: text("/responseStatus/message").contains("is being terminated"),
     })
 }

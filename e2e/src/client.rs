@@ -39,15 +39,29 @@ pub struct Client {
     tls: Arc<ClientConfig>,
 }
 
+/// The certificate that a gateway shows.
+pub type Certificate = CertificateDer<'static>;
+
+/// What bytes go through, with TLS or without.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// An answer.
 #[derive(Debug)]
 pub struct Reply {
     /// Its status.
     pub status: StatusCode,
+    /// The version of HTTP that it came with.
+    pub version: http::Version,
     /// Its header.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Its body, where it is text.
     pub body: String,
+    /// Its body, whatever it is.
+    pub bytes: Bytes,
+    /// What came after the body.
+    pub trailers: HeaderMap,
 }
 
 impl Reply {
@@ -124,7 +138,22 @@ impl Client {
             .with_context(|| format!("connecting for {url} takes longer than {DEADLINE:?}"))?
     }
 
+    /// The bare stream for the host of `url`: TLS is done, HTTP is the caller's.
+    pub async fn stream(&self, url: &str) -> Result<Box<dyn Stream>> {
+        let opened = tokio::time::timeout(DEADLINE, self.reach(url)).await;
+        let opened = opened.with_context(|| format!("connecting for {url}: no answer"))?;
+        Ok(opened?.0)
+    }
+
     async fn open(&self, url: &str) -> Result<Connection> {
+        let (stream, certificate) = self.reach(url).await?;
+        Ok(Connection {
+            sender: self.handshake(stream).await?,
+            certificate,
+        })
+    }
+
+    async fn reach(&self, url: &str) -> Result<(Box<dyn Stream>, Option<Certificate>)> {
         let uri: Uri = url.parse()?;
         let host = uri.host().context("the URL has no host")?.to_owned();
         let secure = uri.scheme_str() == Some("https");
@@ -134,10 +163,7 @@ impl Client {
             .with_context(|| format!("connecting to {}:{port}", self.gateway))?;
         stream.set_nodelay(true)?;
         if !secure {
-            return Ok(Connection {
-                sender: self.handshake(stream).await?,
-                certificate: None,
-            });
+            return Ok((Box::new(stream), None));
         }
         let name = ServerName::try_from(host)?;
         let stream = TlsConnector::from(self.tls.clone())
@@ -156,16 +182,10 @@ impl Client {
         if session.alpn_protocol() != Some(wanted) {
             bail!("{url}: the gateway does not agree to {:?}", self.version);
         }
-        Ok(Connection {
-            sender: self.handshake(stream).await?,
-            certificate,
-        })
+        Ok((Box::new(stream), certificate))
     }
 
-    async fn handshake(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    ) -> Result<Sender> {
+    async fn handshake(&self, stream: impl Stream + 'static) -> Result<Sender> {
         let stream = TokioIo::new(stream);
         // What ends a connection is seen by the request that needs it.
         Ok(match self.version {
@@ -186,7 +206,7 @@ impl Client {
 /// A connection that may carry many requests.
 pub struct Connection {
     sender: Sender,
-    certificate: Option<CertificateDer<'static>>,
+    certificate: Option<Certificate>,
 }
 
 enum Sender {
@@ -196,7 +216,7 @@ enum Sender {
 
 impl Connection {
     /// The certificate that the gateway showed.
-    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+    pub fn certificate(&self) -> Option<&Certificate> {
         self.certificate.as_ref()
     }
 
@@ -243,11 +263,16 @@ impl Connection {
             }
         };
         let (head, body) = response.into_parts();
-        let body = body.collect().await?.to_bytes();
+        let body = body.collect().await?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let bytes = body.to_bytes();
         Ok(Reply {
             status: head.status,
+            version: head.version,
             headers: head.headers,
-            body: String::from_utf8_lossy(&body).into_owned(),
+            body: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
+            trailers,
         })
     }
 }

@@ -41,7 +41,8 @@ pub struct Tally {
 }
 
 impl Load {
-    /// Starts clients for `urls`; every answer has to be 200 and to come from the origin named beside it.
+    /// Starts clients for `targets`; every answer has to be 200 and to come from the origin named beside the URL, or from
+    /// a pod of the Deployment with that name.
     pub fn start(client: &Client, targets: &[(&str, &str)]) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut workers = Vec::new();
@@ -163,8 +164,11 @@ impl Worker {
             connection
         };
         let reply = connection.get(&self.url).await?;
+        let pod = reply.pod().strip_prefix(self.origin.as_str());
+        let named = reply.origin().split(' ').next() == Some(&self.origin)
+            || pod.is_some_and(|rest| rest.starts_with('-'));
         ensure!(
-            reply.status == 200 && reply.origin().split(' ').next() == Some(&self.origin),
+            reply.status == 200 && named,
             "{}: {} {:?}",
             self.url,
             reply.status,

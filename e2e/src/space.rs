@@ -36,7 +36,7 @@ use crate::pki::{Authority, Identity};
 use crate::wait::{SOON, eventually};
 
 pub use gateway::{Gateway, Pod};
-pub use manifests::{ORIGIN_IMAGE, ingress_manifest, origin_manifests};
+pub use manifests::{ORIGIN_IMAGE, ingress_manifest, merged, origin_manifests};
 pub use second::Second;
 
 /// Until pods are scheduled, started and ready on a busy machine.
@@ -177,12 +177,8 @@ impl Space {
         service: &str,
         extra_spec: &Value,
     ) -> Result<()> {
-        let mut manifest = ingress_manifest(name, host, service);
-        if let (Some(Value::Object(spec)), Value::Object(extra)) =
-            (manifest.get_mut("spec"), extra_spec)
-        {
-            spec.extend(extra.clone());
-        }
+        let patch = json!({"spec": extra_spec});
+        let manifest = merged(ingress_manifest(name, host, service), &patch);
         self.apply(&manifest.to_string()).await
     }
 

@@ -4,11 +4,19 @@
 //! Started by `e2e/cluster/run.sh`.
 
 mod cluster {
+    mod admin;
     mod api_server;
+    mod baseline;
+    mod certificates;
+    mod class;
     mod drain;
+    mod events;
     mod leader;
+    mod namespaces;
     mod nodes;
+    mod protocols;
     mod rollout;
     mod scale;
+    mod status;
     mod upgrade;
 }

@@ -1,15 +1,18 @@
 //! An installed Lockgate, as its operator sees it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use super::ROLLOUT;
 use crate::kubectl::Kubectl;
 use crate::observe;
 use crate::wait::eventually;
+
+const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// A Deployment of Lockgate, named `lockgate` as it is shipped, and its Service.
 #[derive(Clone, Debug)]
@@ -60,6 +63,16 @@ impl Gateway {
                 .context("no address")?
                 .parse()
                 .context("not an address")
+        })
+        .await?;
+        eventually("the load balancer has found a node", ROLLOUT, async || {
+            let address = SocketAddr::new(address, 80);
+            // What is dropped on the way is not worth the patience of TCP.
+            let connected = tokio::time::timeout(ATTEMPT, TcpStream::connect(address)).await;
+            connected
+                .context("no answer")?
+                .map(drop)
+                .with_context(|| address.to_string())
         })
         .await?;
         Ok(Self {

@@ -1,6 +1,6 @@
 //! What most tests apply.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The origin server's image, which is on every node.
 pub const ORIGIN_IMAGE: &str = "localhost/lockgate-origin:e2e";
@@ -83,4 +83,29 @@ pub fn ingress_manifest(name: &str, host: &str, service: &str) -> Value {
             }],
         },
     })
+}
+
+/// A manifest with a merge patch (RFC 7386) applied: `null` removes a field.
+pub fn merged(mut manifest: Value, patch: &Value) -> Value {
+    merge(&mut manifest, patch);
+    manifest
+}
+
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        target.clone_from(patch);
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    if let Value::Object(fields) = target {
+        for (name, value) in patch {
+            if value.is_null() {
+                fields.remove(name);
+            } else {
+                merge(fields.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+    }
 }

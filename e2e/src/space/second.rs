@@ -30,13 +30,19 @@ impl Second<'_> {
     pub async fn install(&self, space: &Space) -> Result<Gateway> {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/default");
         let folder = config.display().to_string();
-        let render = ["create", "--dry-run=client", "--kustomize", &folder];
-        let shipped = space.cluster.kubectl.json(&render).await?;
-        let shipped = shipped.get("items").and_then(Value::as_array);
+        let render = [
+            "create",
+            "--dry-run=client",
+            "--output=json",
+            "--kustomize",
+            &folder,
+        ];
+        let shipped = space.cluster.kubectl.run(&render).await?;
         let image = installed_image(space).await?;
         let mut objects = Vec::new();
-        for object in shipped.context("no objects in config/default")? {
-            objects.extend(self.adapt(space, object, &image)?);
+        // One object after the other.
+        for object in serde_json::Deserializer::from_str(&shipped).into_iter::<Value>() {
+            objects.extend(self.adapt(space, &object?, &image)?);
         }
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
         // Said before it is complete, so that a failure shows its logs.
