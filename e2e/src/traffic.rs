@@ -342,8 +342,6 @@ pub struct Figures {
     pub p50_ms: f64,
     /// 99 of 100 answers came sooner.
     pub p99_ms: f64,
-    /// The slowest answer.
-    pub max_ms: f64,
 }
 
 async fn follow(stdout: ChildStdout, state: Arc<Mutex<State>>) -> Result<()> {
@@ -403,13 +401,11 @@ impl Tally {
 
     /// Notes the counts for the summary.
     pub fn note(&self, what: &str) -> Result<()> {
-        let slowest = self.parts.iter().map(|(_, figures)| figures.max_ms);
         note(&format!(
-            "{what}: {} requests, {} failed, {} connections, slowest answer {:.0} ms",
+            "{what}: {} requests, {} failed, {} connections",
             self.requests(),
             self.failed(),
             self.parts.iter().map(|(_, f)| f.connections).sum::<u64>(),
-            slowest.fold(0.0, f64::max),
         ))
     }
 
