@@ -10,7 +10,7 @@ HOST = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN = $(TARGET)/$(HOST)/release
 export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools/bin
 
-.PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-programs image images advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-programs image images advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -74,6 +74,10 @@ e2e-scale: release ## 2,000 Ingresses, 1,000 Secrets and 10,000 endpoints on two
 	e2e/images.sh $(TARGET) $(HOST)
 	E2E_LOAD=$(abspath $(BIN)/load) E2E_SCALE=full E2E_SCALE_REPORT=$(CURDIR)/bench/results/$$(date +%F)-cluster-scale.md \
 	  e2e/cluster/run.sh test $(TARGET)/images scale::
+
+conformance: images ## the public suite for Ingress controllers; writes docs/conformance.md
+	@.ci/setup e2e
+	LOCKGATE_WRITE_DOCS=1 e2e/cluster/run.sh test $(TARGET)/images conformance::
 
 e2e-load: images ## wrk and h2load on a cluster, beside Traefik; writes bench/results (KUBECONFIG=your cluster)
 	@.ci/setup e2e

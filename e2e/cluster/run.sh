@@ -55,9 +55,8 @@ api() {
   build
   # A failure is told in words.
   export RUST_BACKTRACE=0
-  export E2E_API E2E_PERMISSIONS
+  export E2E_API
   E2E_API=$(executable api)
-  E2E_PERMISSIONS=$(executable permissions)
   separate=(unshare --net --pid --fork --kill-child --mount-proc)
   if ! "${separate[@]}" ip link set lo up 2>/dev/null; then
     separate=(unshare --user --map-root-user --net --pid --fork --kill-child --mount-proc)
@@ -69,11 +68,8 @@ api() {
   if [ "${1:-}" = --shell ]; then
     export PATH=$programs:$PATH
     work='exec bash -i'
-  elif [ $# -gt 0 ]; then
-    work='"$E2E_API" --test-threads=1 "$@"'
   else
-    # What was granted and never used can be said only after all tests.
-    work='"$E2E_API" --test-threads=1 && "$E2E_PERMISSIONS" --nocapture'
+    work='"$E2E_API" --test-threads=1 "$@"'
   fi
   # The whole range is the namespace's own: every address in it can be listened on.
   replace "${separate[@]}" bash -c 'ip link set lo up && ip address add 203.0.113.1/24 dev lo && exec "$@"' namespace \
@@ -136,7 +132,13 @@ tests() {
   programs=$("$here/programs.sh")
   build
   export RUST_BACKTRACE=0
-  local run=("$(executable cluster)" --test-threads=4 "$@")
+  export E2E_TESTS E2E_PERMISSIONS
+  E2E_TESTS=$(executable cluster)
+  E2E_PERMISSIONS=$(executable permissions)
+  local work='"$E2E_TESTS" --test-threads=4 "$@"'
+  # What was granted and never used can be said only after all tests.
+  [ $# -gt 0 ] || work="$work"' && "$E2E_PERMISSIONS" --nocapture'
+  local run=(bash -c "$work" tests "$@")
   if is_up; then
     enter "${run[@]}"
   fi
