@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -58,8 +59,13 @@ impl Home {
 
     fn locked(folder: PathBuf) -> Result<Self> {
         let lock = File::create(folder.join(LOCK))?;
-        if lock.try_lock().is_err() {
-            bail!("{} is in use", folder.display());
+        let tries = Instant::now();
+        // Who asks whether it is in use holds the lock for a moment.
+        while lock.try_lock().is_err() {
+            if tries.elapsed() > Duration::from_secs(1) {
+                bail!("{} is in use", folder.display());
+            }
+            std::thread::yield_now();
         }
         Ok(Self {
             folder,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use futures::future::join_all;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -75,9 +76,13 @@ impl Kubernetes {
         let mut nodes = Vec::new();
         for place in NODES {
             let node = Node::prepare(&plane, &authority, &materials.cgroup, place).await?;
-            node.start_containerd(&mut components, &images).await?;
+            node.start_containerd(&mut components)?;
             nodes.push(node);
         }
+        let imported = join_all(nodes.iter().map(|node| node.import(&images))).await;
+        // A program that has ended is a better reason than its silence.
+        components.check_running()?;
+        imported.into_iter().collect::<Result<()>>()?;
         let ready = eventually("the API server is ready", START, async || {
             components.check_running()?;
             kubectl.run(&["get", "--raw", "/readyz"]).await

@@ -109,23 +109,20 @@ impl<'a> Node<'a> {
         self.holder
     }
 
-    /// Starts containerd and imports images.
-    pub(super) async fn start_containerd(
-        &self,
-        components: &mut Components,
-        images: &[PathBuf],
-    ) -> Result<()> {
+    /// Starts containerd.
+    pub(super) fn start_containerd(&self, components: &mut Components) -> Result<()> {
         let config = self.file("containerd.toml");
         // The runtime and its shim are looked up in the path.
         let path = format!("{}:{PATH}", self.plane.programs.display());
         let mut spec = self.spec("containerd", vec![format!("--config={config}")]);
         spec.environment = vec![("PATH", path)];
-        components.add(spec)?;
-        eventually("containerd answers", START, async || {
-            components.check_running()?;
-            self.ctr(&["version"]).await
-        })
-        .await?;
+        components.add(spec)
+    }
+
+    /// Gives containerd the images, when it answers.
+    pub(super) async fn import(&self, images: &[PathBuf]) -> Result<()> {
+        let answers = async || self.ctr(&["version"]).await;
+        eventually("containerd answers", START, answers).await?;
         for image in images {
             let image = image.display().to_string();
             self.ctr(&["--namespace", "k8s.io", "images", "import", &image])

@@ -2,14 +2,15 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use e2e::cluster::{CLIENT_NAMESPACE, Home};
+use e2e::cluster::{self, CLIENT_NAMESPACE, Home, Running};
 use e2e::wait::eventually;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::Command;
 
 use crate::{Enter, say};
 
@@ -21,8 +22,8 @@ pub(crate) fn is_up(name: &str) -> bool {
     state.join("ready").exists() && Home::in_use(&state)
 }
 
-/// Runs a command as a client of the cluster.
-pub(crate) async fn enter(arguments: &Enter) -> Result<bool> {
+/// Becomes a command that is a client of the cluster.
+pub(crate) fn enter(arguments: &Enter) -> Result<bool> {
     let state = Home::path(&arguments.name);
     ensure!(
         is_up(&arguments.name),
@@ -30,7 +31,7 @@ pub(crate) async fn enter(arguments: &Enter) -> Result<bool> {
     );
     let first = first_process(&state)?;
     let folder = env::current_dir()?;
-    let status = Command::new("nsenter")
+    let error = Command::new("nsenter")
         .args([&format!("--target={first}"), "--pid", "--mount"])
         // The name is one of the cluster's own mounts.
         .arg(format!(
@@ -42,10 +43,15 @@ pub(crate) async fn enter(arguments: &Enter) -> Result<bool> {
         .args(&arguments.command)
         .env("KUBECONFIG", state.join("admin.kubeconfig"))
         .env("E2E_STATE", &state)
-        .kill_on_drop(true)
-        .status()
-        .await?;
-    Ok(status.success())
+        .exec();
+    Err(error).context("nsenter")
+}
+
+/// Installs Lockgate in any cluster.
+pub(crate) async fn install(image: &str, state: &Path) -> Result<bool> {
+    let running = Running::from_environment()?;
+    cluster::install(&running.kubectl, state, image).await?;
+    Ok(true)
 }
 
 /// Ends a cluster and waits until nothing of it is left.

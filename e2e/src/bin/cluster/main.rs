@@ -30,6 +30,15 @@ enum Action {
     Inside(Inside),
     /// Run a command as a client of a cluster that `run` has started.
     Enter(Enter),
+    /// Install Lockgate in the cluster of KUBECONFIG and wait until it is rolled out.
+    Install {
+        /// The image, which the nodes have or can pull.
+        #[arg(long)]
+        lockgate: String,
+        /// A folder for the kustomization.
+        #[arg(long)]
+        state: PathBuf,
+    },
     /// Whether a cluster that `run` has started is ready.
     IsUp {
         /// Its name.
@@ -119,7 +128,8 @@ async fn main() -> ExitCode {
         Action::Api(arguments) => api::run(&arguments).await,
         Action::Run(arguments) => run::run(&arguments).await,
         Action::Inside(arguments) => inside::run(&arguments).await,
-        Action::Enter(arguments) => enter::enter(&arguments).await,
+        Action::Enter(arguments) => enter::enter(&arguments),
+        Action::Install { lockgate, state } => enter::install(&lockgate, &state).await,
         Action::IsUp { name } => Ok(enter::is_up(&name)),
         Action::Down { name } => enter::down(&name).await,
     };
