@@ -13,6 +13,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use model::ObjectRef;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
@@ -352,8 +353,10 @@ async fn send_event(
     let event = event::event(reporter, &work.object, work.uid.as_deref(), &work.note, now);
     match events.create(&PostParams::default(), &event).await {
         Ok(_) => return Ok(Outcome::Ok),
-        // Its namespace is gone, and the object with it.
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Outcome::Gone),
+        // Its namespace is gone or going, and the object with it.
+        Err(kube::Error::Api(status)) if status.code == 404 || is_terminating(&status) => {
+            return Ok(Outcome::Gone);
+        }
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         Err(error) => return Err(error),
     }
@@ -366,6 +369,16 @@ async fn send_event(
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Outcome::Conflict),
         Err(error) => Err(error),
     }
+}
+
+/// Whether nothing may be created any more because the namespace is being deleted. It is refused like something that is
+/// not allowed, but nobody has to act.
+fn is_terminating(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403
+        && causes
+            .into_iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 #[cfg(test)]

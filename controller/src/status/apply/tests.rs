@@ -356,6 +356,25 @@ async fn a_problem_is_told_once_when_it_lasts_and_again_when_it_returns() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_problem_in_a_namespace_that_is_being_deleted_is_not_tried_again() {
+    let mut scene = Scene::start(Publish::Nothing);
+    let mut refusal = crate::fake_api::status(403);
+    refusal["details"] = json!({"causes": [{
+        "reason": "NamespaceTerminating",
+        "message": "namespace test is being terminated",
+        "field": "metadata.namespace",
+    }]});
+    scene
+        .store
+        .fault("create", "events", Reply::Json(403, refusal));
+    scene.put("web", ours());
+    Scene::settle().await;
+    sleep(Duration::from_hours(1)).await;
+    // Another attempt would have been heard: the fault is over after the first answer.
+    assert_eq!(scene.told().len(), 1, "{:?}", scene.told());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_problem_that_is_solved_at_once_is_not_told() {
     let mut scene = Scene::start(Publish::Nothing);
     scene.put("web", ours());
