@@ -8,7 +8,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 measure() { # where a client outside of the cluster is
-  exec "$bin/e2e-load" --results "$here/../bench/results" --date "$(date -u +%Y-%m-%d)" \
+  "$bin/e2e-load" --results "$here/../bench/results" --date "$(date -u +%Y-%m-%d)" \
     --rounds "${ROUNDS:-3}" --seconds "${SECONDS_PER_ROUND:-30}" --traefik "${TRAEFIK_IMAGE:-localhost/traefik:e2e}"
 }
 
@@ -16,9 +16,11 @@ if [ "${1:-}" = --inside ]; then
   bin=$2 archive=$3
   # The nodes of a cluster that was up before do not have the image.
   for socket in "$E2E_STATE"/node-*/containerd.sock; do
-    ctr --address "$socket" --namespace k8s.io images import "$archive" >/dev/null
+    problem=$(ctr --address "$socket" --namespace k8s.io images import "$archive" 2>&1 >/dev/null) ||
+      { echo "$problem" >&2; exit 1; }
   done
   measure
+  exit
 fi
 
 target=$(realpath -e "${1:?which target folder?}")
@@ -28,6 +30,8 @@ if [ -n "${KUBECONFIG:-}" ]; then
   E2E_STATE=$(mktemp -d -t lockgate-load-XXXXXX)
   export E2E_STATE
   measure
+  rm -rf "$E2E_STATE"
+  exit
 fi
 
 # --- Traefik's image, from the program that its wheel has

@@ -24,6 +24,8 @@ const ORIGINS: u32 = 3;
 const BODY: usize = 1024;
 const SERVICE: &str = "web";
 const SECRET: &str = "tls";
+/// How long the machine is watched before the load.
+const QUIET: Duration = Duration::from_secs(10);
 /// Until both have taken up their Ingresses.
 const SERVED: Duration = Duration::from_mins(1);
 
@@ -102,6 +104,7 @@ pub async fn run(plan: &Plan) -> Result<(PathBuf, String)> {
 
 async fn measure(plan: &Plan, space: &Space) -> Result<String> {
     let gateways = prepare(plan, space).await?;
+    let before = idle().await?;
     let folder = tempfile::tempdir()?;
     let hosts: Vec<String> = gateways
         .iter()
@@ -136,7 +139,7 @@ async fn measure(plan: &Plan, space: &Space) -> Result<String> {
         seconds: plan.seconds,
         body: BODY,
         origins: ORIGINS,
-        lines: facts(space).await,
+        lines: [facts(space).await, vec![before]].concat(),
         gateways: gateways
             .iter()
             .map(|gateway| gateway.name.to_owned())
@@ -283,6 +286,17 @@ fn tell(sample: &Sample) {
         sample.throughput(),
         sample.shot.errors,
     );
+}
+
+/// What the machine does without the load: control plane, nodes, and whatever else runs on it and disturbs.
+async fn idle() -> Result<String> {
+    let before = usage::Cores::read()?;
+    tokio::time::sleep(QUIET).await;
+    let busy = before.busy_until(usage::Cores::read()?);
+    Ok(format!(
+        "all cores were {busy} % busy in the {} s before the load",
+        QUIET.as_secs()
+    ))
 }
 
 /// Machine and versions. What cannot be found out is left out.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 /// What the processes of some pods have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -64,6 +64,41 @@ fn resident(status: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Time that the machine's cores have worked for anybody, and all their time, in the kernel's own unit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cores {
+    busy: u64,
+    all: u64,
+}
+
+impl Cores {
+    /// Until now.
+    pub(super) fn read() -> Result<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat")?)
+    }
+
+    fn parse(stat: &str) -> Result<Self> {
+        let line = stat.lines().next().unwrap_or_default();
+        let fields = line.split_whitespace().skip(1).map(str::parse);
+        let fields: Vec<u64> = fields.collect::<Result<_, _>>()?;
+        // Guests, which come after these, are in the time of users already.
+        let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = fields[..] else {
+            bail!("/proc/stat is not as expected: {line}");
+        };
+        let busy = user + nice + system + irq + softirq + steal;
+        Ok(Self {
+            busy,
+            all: busy + idle + iowait,
+        })
+    }
+
+    /// How much of the time between the two the cores have worked, in per cent.
+    pub(super) fn busy_until(self, later: Self) -> u64 {
+        let all = later.all.saturating_sub(self.all).max(1);
+        later.busy.saturating_sub(self.busy) * 100 / all
+    }
+}
+
 /// The processor, the number of cores, the kernel.
 pub(super) fn machine() -> String {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -95,6 +130,14 @@ mod tests {
             assert_eq!(belongs(&cgroup, uid), wanted, "{cgroup}");
         }
         assert_eq!(of_pods(&[uid.to_owned()]).unwrap(), None);
+    }
+
+    #[test]
+    fn work_of_all_cores_is_a_share_of_their_time() {
+        let before = Cores::parse("cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3\n").unwrap();
+        let later = Cores::parse("cpu  110 0 60 865 50 0 5 10 99 0\n").unwrap();
+        assert_eq!(before.busy_until(later), 35);
+        assert!(Cores::read().unwrap().all > 0);
     }
 
     #[test]
