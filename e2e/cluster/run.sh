@@ -3,6 +3,7 @@
 #   run.sh api LOCKGATE [TEST...]      against a real etcd and API server, with the binary LOCKGATE as a process
 #   run.sh api LOCKGATE --shell        the same API server, with a shell instead of the tests
 #   run.sh test IMAGES [TEST...]       on a Kubernetes with nodes: the one that is up, or one for this run alone
+#   run.sh command IMAGES COMMAND...   any other program as a client of it
 #   run.sh up IMAGES                   starts one and leaves it running
 #   run.sh shell                       a shell as a client of it
 #   run.sh down                        ends it
@@ -112,6 +113,22 @@ up() {
   echo "make cluster-down    ends it"
 }
 
+# A program that E2E_CLUSTER names is used instead of one that is built.
+command_of() {
+  local images
+  images=$(realpath -m "${1:?which images?}")
+  shift
+  programs=$("$here/programs.sh")
+  cluster=${E2E_CLUSTER:-}
+  [ -n "$cluster" ] || build
+  if is_up; then
+    PATH=$programs:$PATH "${bound[@]}" "$cluster" enter --name "$name" -- "$@"
+  else
+    pack_images "$images"
+    "${bound[@]}" "$cluster" run --programs "$programs" --images "$images" "${keep[@]}" -- "$@"
+  fi
+}
+
 # The tests, and at the end what can be said only after all of them.
 run_tests() { # as a client of the cluster: the command in $within starts another one there
   local test permissions
@@ -153,6 +170,7 @@ tests() {
 case $action in
   api) api "$@" ;;
   test) tests "$@" ;;
+  command) command_of "$@" ;;
   up) up "$@" ;;
   shell)
     programs=$("$here/programs.sh" kube)
