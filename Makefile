@@ -8,9 +8,10 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # scripts and macros are built as usual.
 HOST = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN = $(TARGET)/$(HOST)/release
-export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools/bin
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools
+export PATH := $(PATH):$(CACHE)/bin
 
-.PHONY: help demo test property lint fmt golden docs bench bench-peers soak e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-programs image images advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-check bench-peers soak e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-programs image images advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -55,10 +56,16 @@ bench: release ## micro benchmarks: lookup, compile, memory
 	cargo bench -p table
 	$(BIN)/scale
 
-bench-peers: release ## requests per CPU second beside HAProxy
+# PEERS="--quick" shows that it works; PEERS="--case http1,h2-100 --peer lockgate,haproxy --rounds 9" measures a part.
+bench-peers: release ## CPU per request, latency, memory beside HAProxy, nginx, Envoy, Traefik (PEERS=options)
 	@.ci/setup bench
-	cargo build --profile dist -p controller
-	bench/peers.sh $(BIN) $(TARGET)/dist/lockgate
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(HOST) -p controller
+	$(BIN)/peers --lockgate $(TARGET)/$(HOST)/dist/lockgate --packages $(CACHE)/peers --results bench/results \
+	  --date $$(date -u +%Y-%m-%d) $(PEERS)
+
+bench-check: release ## instructions per lookup, compile and request against bench/instructions.json (CHECK=--write)
+	@.ci/setup check
+	$(BIN)/instructions --lockgate $(BIN)/lockgate --kept bench/instructions.json $(CHECK)
 
 soak: release ## 1,000,000 requests while tables are swapped and certificates rotate
 	$(BIN)/soak --lockgate $(BIN)/lockgate

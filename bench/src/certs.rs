@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -82,6 +82,20 @@ impl Authority {
 
     /// A certificate for these names; the first one is the common name.
     pub fn issue(&self, names: &[String], organization: Option<&str>) -> Result<Leaf> {
+        self.issue_for(&KeyPair::generate()?, names, organization)
+    }
+
+    /// The same with an RSA key of 2048 bits.
+    pub fn issue_rsa(&self, names: &[String]) -> Result<Leaf> {
+        self.issue_for(&KeyPair::generate_for(&PKCS_RSA_SHA256)?, names, None)
+    }
+
+    fn issue_for(
+        &self,
+        key: &KeyPair,
+        names: &[String],
+        organization: Option<&str>,
+    ) -> Result<Leaf> {
         let mut params = CertificateParams::new(names.to_vec())?;
         let common_name = names.first().map_or("unnamed", String::as_str);
         params.distinguished_name = subject(common_name, organization);
@@ -90,8 +104,7 @@ impl Authority {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         params.not_before = epoch + now - DAY;
         params.not_after = epoch + now + 90 * DAY;
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate = params.signed_by(key, &self.issuer)?;
         Ok(Leaf {
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),

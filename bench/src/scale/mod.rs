@@ -1,7 +1,7 @@
 //! The control plane at size: many objects through translation and compilation, in memory, and single changes
 //! afterwards. No sockets, no Kubernetes.
 
-mod objects;
+pub(crate) mod objects;
 mod process;
 
 use std::fmt;

@@ -137,12 +137,12 @@ impl Objects {
 }
 
 /// The host of an Ingress.
-pub(super) fn host(number: usize) -> String {
+pub(crate) fn host(number: usize) -> String {
     format!("app-{number}.scale.test")
 }
 
 /// The path that an Ingress has in this revision.
-pub(super) fn path(revision: usize) -> String {
+pub(crate) fn path(revision: usize) -> String {
     format!("/revision/{revision}")
 }
 
@@ -170,7 +170,7 @@ fn service(number: usize) -> Value {
 }
 
 /// The object that a value describes.
-pub(super) fn typed(value: Value) -> Result<Object> {
+pub(crate) fn typed(value: Value) -> Result<Object> {
     let kind = value
         .get("kind")
         .and_then(Value::as_str)

@@ -1,0 +1,154 @@
+//! What is counted of the running process: a request with all its phases, metrics on.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use http::Request;
+use serde_json::json;
+
+use super::{VALGRIND, collected};
+use crate::certs::{self, Authority};
+use crate::load::{Body, Connector, Target, Version};
+use crate::origin::{self, Site};
+use crate::process::Lockgate;
+
+const HOST: &str = "localhost";
+
+/// The second of two runs has twice as many requests as the first: what comes before and after them cancels out.
+const REQUESTS: u64 = 1500;
+
+/// By what a request comes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Protocol {
+    Http1,
+    Https1,
+    Http2,
+}
+
+impl Protocol {
+    pub(super) const ALL: [Self; 3] = [Self::Http1, Self::Https1, Self::Http2];
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Http1 => "request by HTTP/1.1",
+            Self::Https1 => "request by HTTP/1.1 with TLS",
+            Self::Http2 => "request by HTTP/2 with TLS",
+        }
+    }
+}
+
+/// Instructions in user space for one request on a kept connection, one after the other.
+pub(super) async fn per_request(lockgate: &Path, protocol: Protocol, home: &Path) -> Result<u64> {
+    let once = run(lockgate, protocol, home, REQUESTS).await?;
+    let twice = run(lockgate, protocol, home, 2 * REQUESTS).await?;
+    ensure!(
+        twice > once,
+        "{twice} instructions for twice as much as {once} were for"
+    );
+    Ok((twice - once) / REQUESTS)
+}
+
+async fn run(lockgate: &Path, protocol: Protocol, home: &Path, requests: u64) -> Result<u64> {
+    let home = tempfile::tempdir_in(home)?;
+    let backend = origin::start(Site::new("bench", Some(1024))).await?;
+    let authority = Authority::new("bench-check authority")?;
+    let manifests = home.path().join("manifests");
+    std::fs::create_dir(&manifests)?;
+    let leaf = authority.issue(&[HOST.to_owned()], None)?;
+    certs::write(&manifests.join("tls.yaml"), &leaf.secret("bench", "tls"))?;
+    certs::write(&manifests.join("bench.yaml"), &objects(backend))?;
+
+    let report = home.path().join("report");
+    let program = home.path().join("lockgate");
+    let script = format!(
+        "#!/bin/sh\nexec valgrind {} '--log-file={}' '{}' \"$@\"\n",
+        VALGRIND.join(" "),
+        report.display(),
+        lockgate.display()
+    );
+    std::fs::write(&program, script)?;
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    let log = home.path().join("log");
+    let further = ["--workers=1", "--access-log=off"].map(Into::into);
+    let mut process = Lockgate::start(&program, &manifests, &log, &further).await?;
+
+    let connector = Connector::new(&certs::roots(authority.pem())?, false)?;
+    let tls = protocol != Protocol::Http1;
+    let target = Target {
+        address: if tls { process.https } else { process.http },
+        server_name: tls.then(|| certs::server_name(HOST)).transpose()?,
+        authority: HOST.into(),
+    };
+    let version = match protocol {
+        Protocol::Http1 | Protocol::Https1 => Version::Http1,
+        Protocol::Http2 => Version::Http2,
+    };
+    let connection = connector.open(&target, version).await;
+    let connection = connection.map_err(|failure| anyhow!("{failure}"))?;
+    let mut exchange = connection.exchange();
+    let scheme = if tls { "https" } else { "http" };
+    for _ in 0..requests {
+        ensure!(exchange.ready().await, "the connection was closed");
+        let request = Request::get(format!("{scheme}://{HOST}/api/v1/users?page=2"))
+            .header("user-agent", "bench-check")
+            .header("accept", "*/*")
+            .body(Body::default())?;
+        let answer = exchange.send(request).await;
+        let answer = answer.map_err(|error| anyhow!("{error}"))?;
+        ensure!(answer.status == 200, "status {}", answer.status);
+    }
+    drop((exchange, connection));
+    process.terminate().await?;
+    let status = process.wait().await?;
+    ensure!(
+        status.success(),
+        "lockgate ended with {status}: {}",
+        process.log_tail()
+    );
+    collected(&report).context("of lockgate")
+}
+
+fn objects(backend: std::net::SocketAddr) -> String {
+    let service = json!({"service": {"name": "bench", "port": {"number": 80}}});
+    let objects = [
+        json!({
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": {
+                "namespace": "bench",
+                "name": "bench",
+                "annotations": {"nginx.ingress.kubernetes.io/ssl-redirect": "false"},
+            },
+            "spec": {
+                "ingressClassName": "lockgate",
+                "tls": [{"hosts": [HOST], "secretName": "tls"}],
+                "rules": [{"host": HOST, "http": {"paths": [
+                    {"path": "/", "pathType": "Prefix", "backend": service},
+                    {"path": "/api", "pathType": "Prefix", "backend": service},
+                ]}}],
+            },
+        }),
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"namespace": "bench", "name": "bench"},
+            "spec": {"ports": [{"name": "http", "port": 80}]},
+        }),
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "namespace": "bench",
+                "name": "bench-1",
+                "labels": {"kubernetes.io/service-name": "bench"},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": backend.port()}],
+            "endpoints": [{"addresses": [backend.ip()]}],
+        }),
+    ];
+    let texts = objects.map(|object| object.to_string());
+    texts.join("\n---\n")
+}

@@ -1,0 +1,420 @@
+//! Lockgate beside the proxies that a user would pick instead.
+//!
+//! Each proxy has one worker and a core for itself while it is measured; load generator and backends share the other one.
+//! Rounds of all proxies alternate, so that what disturbs the machine disturbs all of them, and time that anybody else
+//! takes is measured along: a slice that was disturbed is repeated.
+
+mod case;
+mod config;
+mod generate;
+mod idle;
+mod machine;
+mod proxy;
+mod report;
+mod trust;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+
+pub use case::{CASES, Case, What, World};
+pub use generate::Slice;
+pub use machine::{OTHER_CORE, describe, pin, raise_file_limit};
+pub use proxy::{Peer, Program, Proxy};
+pub use report::{Report, Row, median};
+
+use crate::certs::Authority;
+use config::{Backends, Keys};
+
+/// Part of a core that others may take without a slice being repeated.
+pub const TOLERATED: f64 = 0.05;
+
+/// Part of the slowest proxy's rate at which all are asked in the second half.
+const PART: f64 = 0.7;
+
+/// A proxy that is slower than this part of the fastest one does not decide about the rate of all.
+const TOO_SLOW: f64 = 0.05;
+
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Lockgate's binary.
+    pub lockgate: PathBuf,
+    /// The binary of the backend.
+    pub origin: PathBuf,
+    /// The directory of Python packages with the peers.
+    pub packages: PathBuf,
+    /// The proxies.
+    pub peers: Vec<Peer>,
+    /// The cases.
+    pub cases: Vec<Case>,
+    /// How often each proxy has its turn.
+    pub rounds: usize,
+    /// How long a turn is, in seconds.
+    pub seconds: u64,
+    /// How often a turn is tried that others disturb.
+    pub tries: usize,
+}
+
+/// In which half of a run a slice was measured.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Phase {
+    /// As much as it answers.
+    Saturated,
+    /// At the same rate for all.
+    AtRate,
+}
+
+/// One turn of one proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// The case by its name.
+    pub case: &'static str,
+    /// The proxy.
+    pub peer: Peer,
+    /// The half.
+    pub phase: Phase,
+    /// The round.
+    pub round: usize,
+    /// What the client saw.
+    pub slice: Slice,
+    /// User and system time of the proxy, in seconds.
+    pub cpu: f64,
+    /// Cores that others took.
+    pub foreign: f64,
+    /// Resident memory of the proxy in bytes.
+    pub memory: u64,
+}
+
+/// What came out.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// All turns.
+    pub samples: Vec<Sample>,
+    /// Requests per second at which all proxies were asked, by case.
+    pub rates: Vec<(&'static str, f64)>,
+    /// Bytes per idle connection, by case and proxy.
+    pub idle: Vec<(&'static str, Peer, f64)>,
+    /// The programs.
+    pub programs: Vec<Program>,
+    /// What could not be measured, and why.
+    pub notes: Vec<String>,
+}
+
+/// Measures everything. A proxy that cannot be started or does not answer as it should is noted and left out.
+pub async fn run(plan: &Plan) -> Result<Outcome> {
+    let home = tempfile::tempdir().context("no directory for configurations")?;
+    let mut outcome = Outcome::default();
+    for &peer in &plan.peers {
+        match Program::find(peer, &plan.lockgate, &plan.packages).await {
+            Ok(program) => outcome.programs.push(program),
+            Err(error) => {
+                outcome.note(format_args!("{} does not run here: {error:#}", peer.name()));
+            }
+        }
+    }
+    let origins = Origins::start(&plan.origin, home.path()).await?;
+    let authority = Authority::new("bench-peers authority")?;
+    let keys = Keys {
+        ecdsa: authority.issue(&[case::ECDSA.to_owned()], None)?,
+        rsa: authority.issue_rsa(&[case::RSA.to_owned()])?,
+    };
+    let worlds: BTreeSet<World> = plan.cases.iter().map(|case| case.world).collect();
+    for world in worlds {
+        let mut stage = Stage {
+            plan,
+            home: home.path(),
+            origins: &origins,
+            proxies: Vec::new(),
+            outcome: &mut outcome,
+        };
+        stage.start(world, &keys).await?;
+        for case in plan.cases.iter().filter(|case| case.world == world) {
+            stage.measure(case, authority.pem()).await?;
+        }
+        for proxy in stage.proxies {
+            proxy.end().await;
+        }
+    }
+    Ok(outcome)
+}
+
+impl Outcome {
+    fn note(&mut self, text: impl std::fmt::Display) {
+        // One line each, whatever a program has said.
+        let text = text
+            .to_string()
+            .lines()
+            .take(3)
+            .map(str::trim)
+            .collect::<Vec<_>>()
+            .join("; ");
+        progress(&text);
+        self.notes.push(text);
+    }
+}
+
+/// Says on standard error what happens; standard output has the table.
+#[expect(clippy::print_stderr, reason = "a run takes an hour")]
+fn progress(text: &str) {
+    eprintln!("{text}");
+}
+
+/// The backends as processes.
+struct Origins {
+    children: Vec<tokio::process::Child>,
+    backends: Backends,
+}
+
+impl Origins {
+    async fn start(binary: &Path, home: &Path) -> Result<Self> {
+        let mut children = Vec::new();
+        let mut addresses = Vec::new();
+        for size in [1 << 10, 100 << 10, 10 << 20] {
+            let address = crate::process::free_address()?;
+            let child = tokio::process::Command::new(binary)
+                .arg(format!("--listen=bench={address}"))
+                .arg(format!("--body-size={size}"))
+                .stdin(std::process::Stdio::null())
+                .stdout(std::fs::File::create(home.join(format!("origin-{size}")))?)
+                .kill_on_drop(true)
+                .spawn()
+                .with_context(|| format!("cannot run {}", binary.display()))?;
+            children.push(child);
+            let begun = Instant::now();
+            while tokio::net::TcpStream::connect(address).await.is_err() {
+                ensure!(begun.elapsed().as_secs() < 10, "a backend did not start");
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            addresses.push(address);
+        }
+        let [small, medium, large] = addresses[..] else {
+            anyhow::bail!("three backends were to be started");
+        };
+        let backends = Backends {
+            small,
+            medium,
+            large,
+        };
+        Ok(Self { children, backends })
+    }
+
+    fn cpu_seconds(&self) -> Result<f64> {
+        let ids = self.children.iter().filter_map(tokio::process::Child::id);
+        ids.map(machine::cpu_seconds).sum()
+    }
+}
+
+/// The proxies of one world, all up at once.
+struct Stage<'a> {
+    plan: &'a Plan,
+    home: &'a Path,
+    origins: &'a Origins,
+    proxies: Vec<Proxy>,
+    outcome: &'a mut Outcome,
+}
+
+impl Stage<'_> {
+    async fn start(&mut self, world: World, keys: &Keys) -> Result<()> {
+        for program in self.outcome.programs.clone() {
+            let backends = self.origins.backends;
+            let begun = Instant::now();
+            match Proxy::start(&program, world, backends, keys, self.home).await {
+                Ok(proxy) => self.proxies.push(proxy),
+                Err(error) => self.outcome.note(format_args!(
+                    "{} does not start with the configuration `{world:?}`: {error:#}",
+                    program.peer.name()
+                )),
+            }
+            let seconds = begun.elapsed().as_secs_f64();
+            if seconds > 5.0 {
+                self.outcome.note(format_args!(
+                    "{} took {seconds:.0} s to start with the configuration `{world:?}`",
+                    program.peer.name()
+                ));
+            }
+        }
+        ensure!(!self.proxies.is_empty(), "no proxy runs");
+        Ok(())
+    }
+
+    async fn measure(&mut self, case: &Case, authority: &str) -> Result<()> {
+        progress(&format!("{} ({})", case.title, case.name));
+        let mut able = Vec::new();
+        for (index, proxy) in self.proxies.iter().enumerate() {
+            match generate::check(case, proxy, authority).await {
+                Ok(()) => able.push(index),
+                Err(error) => {
+                    let name = proxy.peer.name();
+                    self.outcome.note(format_args!(
+                        "{name} is left out of `{}`: {error:#}",
+                        case.name
+                    ));
+                }
+            }
+        }
+        if case.what == What::Idle {
+            return self.idle(case, &able).await;
+        }
+        self.rounds(case, Phase::Saturated, &mut able, None).await?;
+        let reached: Vec<(usize, f64)> = able
+            .iter()
+            .filter_map(|&index| Some((index, self.reached(case, self.proxies.get(index)?.peer)?)))
+            .collect();
+        let fastest = reached.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+        let (mut quick, slow): (Vec<usize>, Vec<usize>) = {
+            let (quick, slow): (Vec<_>, Vec<_>) = reached
+                .iter()
+                .partition(|(_, rate)| *rate >= fastest * TOO_SLOW);
+            let indices =
+                |list: Vec<(usize, f64)>| list.into_iter().map(|(index, _)| index).collect();
+            (indices(quick), indices(slow))
+        };
+        for index in slow {
+            let name = self
+                .proxies
+                .get(index)
+                .map_or("", |proxy| proxy.peer.name());
+            self.outcome.note(format_args!(
+                "{name} is too slow in `{}` to be asked at the rate of the others",
+                case.name
+            ));
+        }
+        let slowest = reached
+            .iter()
+            .filter(|(index, _)| quick.contains(index))
+            .map(|(_, rate)| *rate)
+            .fold(f64::INFINITY, f64::min);
+        if slowest.is_finite() {
+            let rate = PART * slowest;
+            self.outcome.rates.push((case.name, rate));
+            self.rounds(case, Phase::AtRate, &mut quick, Some(rate))
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn reached(&self, case: &Case, peer: Peer) -> Option<f64> {
+        let rates = self.outcome.samples.iter().filter_map(|sample| {
+            let same =
+                sample.case == case.name && sample.peer == peer && sample.phase == Phase::Saturated;
+            same.then(|| as_float(sample.slice.requests) / sample.slice.seconds)
+        });
+        median(rates.collect())
+    }
+
+    /// All rounds of one half; a proxy that fails is noted and has no further turns.
+    async fn rounds(
+        &mut self,
+        case: &Case,
+        phase: Phase,
+        able: &mut Vec<usize>,
+        rate: Option<f64>,
+    ) -> Result<()> {
+        // The first round only warms up.
+        for round in 0..=self.plan.rounds {
+            let mut order = able.clone();
+            let turn = round % order.len().max(1);
+            order.rotate_left(turn);
+            for index in order {
+                let seconds = if round == 0 { 1 } else { self.plan.seconds };
+                let measured = self.turn(case, phase, round, index, seconds, rate).await;
+                match measured {
+                    Ok(sample) if round > 0 => self.outcome.samples.push(sample),
+                    Ok(_) => {}
+                    Err(error) => {
+                        able.retain(|other| *other != index);
+                        let name = self
+                            .proxies
+                            .get(index)
+                            .map_or("", |proxy| proxy.peer.name());
+                        self.outcome.note(format_args!(
+                            "{name} has failed in `{}`: {error:#}",
+                            case.name
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn turn(
+        &self,
+        case: &Case,
+        phase: Phase,
+        round: usize,
+        index: usize,
+        seconds: u64,
+        rate: Option<f64>,
+    ) -> Result<Sample> {
+        let proxy = self.proxies.get(index).context("no such proxy")?;
+        let process = proxy.process()?;
+        let mut best: Option<Sample> = None;
+        for _ in 0..self.plan.tries.max(1) {
+            let (begun, before, cpu) = (
+                Instant::now(),
+                self.foreign()?,
+                machine::cpu_seconds(process)?,
+            );
+            let slice = match phase {
+                Phase::Saturated => generate::saturate(case, proxy, seconds, self.home).await?,
+                Phase::AtRate => generate::own(case, proxy, seconds, rate).await?,
+            };
+            let cpu = machine::cpu_seconds(process)? - cpu;
+            let foreign = (self.foreign()? - before) / begun.elapsed().as_secs_f64();
+            let sample = Sample {
+                case: case.name,
+                peer: proxy.peer,
+                phase,
+                round,
+                slice,
+                cpu,
+                foreign,
+                memory: machine::memory(process)?,
+            };
+            if best.is_none_or(|best| foreign < best.foreign) {
+                best = Some(sample);
+            }
+            if foreign <= TOLERATED || round == 0 {
+                break;
+            }
+        }
+        let sample = best.context("nothing was measured")?;
+        ensure!(sample.slice.requests > 0, "no answer");
+        ensure!(round == 0 || sample.cpu > 0.0, "it used no time");
+        Ok(sample)
+    }
+
+    /// Time on all cores that neither we nor the proxies have spent so far.
+    fn foreign(&self) -> Result<f64> {
+        let mut ours = machine::own_cpu_seconds()? + self.origins.cpu_seconds()?;
+        for proxy in &self.proxies {
+            ours += machine::cpu_seconds(proxy.process()?)?;
+        }
+        Ok(machine::busy_seconds()? - ours)
+    }
+
+    async fn idle(&mut self, case: &Case, able: &[usize]) -> Result<()> {
+        for &index in able {
+            let proxy = self.proxies.get(index).context("no such proxy")?;
+            let peer = proxy.peer;
+            match idle::per_connection(case, proxy).await {
+                Ok(bytes) => self.outcome.idle.push((case.name, peer, bytes)),
+                Err(error) => self.outcome.note(format_args!(
+                    "{} has failed in `{}`: {error:#}",
+                    peer.name(),
+                    case.name
+                )),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a few minutes")]
+fn as_float(number: u64) -> f64 {
+    number as f64
+}
