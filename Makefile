@@ -11,7 +11,7 @@ BIN = $(TARGET)/$(HOST)/release
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools
 export PATH := $(PATH):$(CACHE)/bin
 
-.PHONY: help demo test property lint fmt golden docs bench bench-check bench-peers soak e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-programs image images advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-check bench-peers soak e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-cleanup cluster-programs image images advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -101,6 +101,11 @@ cluster-shell: ## a shell as a client of that cluster
 
 cluster-down: ## end it
 	@e2e/cluster/run.sh down
+
+cluster-cleanup: images ## prove that nothing of a cluster is left, whichever part of it is killed
+	@.ci/setup e2e
+	cargo build -p e2e --bin e2e-cluster
+	E2E_CLUSTER=$(TARGET)/debug/e2e-cluster e2e/cluster/cleanup.sh $(TARGET)/images
 
 cluster-programs: ## build the programs of the clusters from their Go modules
 	@.ci/setup e2e

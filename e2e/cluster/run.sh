@@ -9,9 +9,9 @@
 #   run.sh down                        ends it
 # TEST is a part of a test's name; all tests without. IMAGES is the folder with the archives that e2e/images.sh has made.
 # KUBECONFIG=FILE run.sh test uses any existing cluster and installs IMAGE there. CLUSTER=NAME tells clusters apart that
-# are up at the same time. Where Docker runs, the nodes are kind's; NODES=own does without Docker.
+# are up at the same time.
 #
-# Without Docker, everything runs in network, process and mount namespaces of its own: no traffic leaves them, and
+# Everything runs in network, process and mount namespaces of its own: no traffic leaves them, and
 # whatever was started in them ends with them. KEEP=1 keeps keys and logs of a run that has passed.
 set -euo pipefail
 # Whoever started this may be killed: then this, and whatever this starts, has to end as well.

@@ -1,8 +1,10 @@
-//! What the end-to-end tests stand on: a real etcd and Kubernetes API server, the real `lockgate` binary, origin
-//! servers, and clients that see only what a user sees: `kubectl`, `curl`, the gateway's ports, the admin port.
+//! What the end-to-end tests stand on: a real Kubernetes, the real Lockgate, origin servers, and clients that see only
+//! what a user sees: `kubectl`, `curl`, the gateway's ports, the admin port. There are two tiers, see [`cluster`].
 //!
-//! Everything runs in network and process namespaces that `e2e/cluster/run.sh` makes, so that the addresses below are
-//! free, no traffic leaves the machine, and nothing survives the run. `cargo test -p e2e` by itself fails and says so.
+//! Everything runs in namespaces that `e2e/cluster/run.sh` makes, so that the addresses are free, no traffic leaves the
+//! machine, and nothing survives the run. `cargo test -p e2e` by itself fails and says so.
+//!
+//! In the api tier, where `lockgate` is a process:
 //!
 //! | address | who |
 //! | --- | --- |

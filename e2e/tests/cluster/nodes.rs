@@ -73,7 +73,7 @@ async fn a_pod_reaches_a_service_on_another_node_by_its_name() -> Result<()> {
     let ended = "--for=jsonpath={.status.phase}=Succeeded";
     space.wait(DONE, &["wait", ended, "pod/client"]).await?;
     let answer = space.kubectl(&["logs", "pod/client"]).await?;
-    let (_, body) = answer.split_once("\r\n\r\n").context(answer.clone())?;
+    let (_, body) = answer.split_once("\n\n").context(answer.clone())?;
     let body: Value = serde_json::from_str(body)?;
     assert_eq!(body["path"], "/from/afar", "{body}");
     assert_eq!(body["node"], origin.as_str(), "{body}");
