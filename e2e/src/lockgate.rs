@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::client::{Client, Reply};
 use crate::cluster::Access;
@@ -94,21 +94,6 @@ impl Installation {
             .write_kubeconfig(name, &user)?
             .display()
             .to_string())
-    }
-
-    /// A pod of the Deployment, as its controller would make it.
-    pub fn pod(&self, name: &str) -> Value {
-        let empty = Value::Null;
-        json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": name,
-                "namespace": self.namespace,
-                "labels": self.template.pointer("/metadata/labels").unwrap_or(&empty),
-            },
-            "spec": self.template.get("spec").unwrap_or(&empty),
-        })
     }
 
     /// The command line of the Deployment's container, with some flags set anew.
@@ -298,12 +283,6 @@ impl Lockgate {
     /// Asks it to end, as the kubelet does.
     pub fn terminate(&self) -> Result<()> {
         self.program.signal(Signal::TERM)
-    }
-
-    /// Ends it without a chance to say good-bye.
-    pub fn kill(&mut self) -> Result<()> {
-        self.ended = true;
-        self.program.kill()
     }
 
     /// Waits until it has ended, which has to be with exit code 0.

@@ -65,7 +65,7 @@ pub struct Space {
     /// Whether the test has an installation of its own in its namespace.
     second: AtomicBool,
     done: bool,
-    hold: Hold,
+    _hold: Hold,
 }
 
 impl Space {
@@ -103,13 +103,8 @@ impl Space {
             authority: Authority::new("e2e-sites")?,
             second: AtomicBool::new(false),
             done: false,
-            hold,
+            _hold: hold,
         })
-    }
-
-    /// Whether this test has the cluster to itself.
-    pub fn is_alone(&self) -> bool {
-        matches!(self.hold, Hold::Alone(_))
     }
 
     /// A host that no other test uses.

@@ -7,11 +7,9 @@ mod api {
     mod admin;
     mod api_server;
     mod certificates;
-    mod class;
     mod endpoints;
     mod events;
     mod install;
-    mod leadership;
     mod serving;
     mod settings;
     mod shutdown;

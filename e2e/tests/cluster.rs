@@ -9,6 +9,7 @@ mod cluster {
     mod baseline;
     mod certificates;
     mod class;
+    mod conformance;
     mod drain;
     mod events;
     mod leader;

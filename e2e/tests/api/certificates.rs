@@ -3,58 +3,10 @@
 use anyhow::{Result, ensure};
 use e2e::load::Load;
 use e2e::origin::Origin;
-use e2e::pki::Identity;
 use e2e::scene::Scene;
 use e2e::wait::{SOON, eventually};
 
 const URL: &str = "https://rotating.example.com/";
-
-#[tokio::test]
-async fn a_secret_rotates_under_requests() -> Result<()> {
-    let scene = Scene::new("rotation").await?;
-    let origin = Origin::start("web").await?;
-    scene.service("web", &[&origin]).await?;
-    let identities: Vec<Identity> = (0..4)
-        .map(|_| scene.authority.site(&["rotating.example.com"]))
-        .collect::<Result<_>>()?;
-    scene.certificate("rotating", &identities[0]).await?;
-    scene
-        .ingress("rotating", "rotating.example.com", "web", "rotating")
-        .await?;
-    let gateway = scene.lockgate("rotation-0", &[]).await?;
-    let client = scene.client(&gateway)?;
-
-    let load = Load::start(&client, &[(URL, "web")])?;
-    load.proceed(100).await?;
-    for identity in &identities[1..] {
-        scene.certificate("rotating", identity).await?;
-        eventually(
-            "new connections see the new certificate",
-            SOON,
-            async || {
-                let connection = client.connect(URL).await?;
-                ensure!(
-                    connection.certificate() == Some(&identity.der),
-                    "the old certificate"
-                );
-                Ok(())
-            },
-        )
-        .await?;
-        load.proceed(100).await?;
-    }
-    let tally = load.stop().await?;
-    tally.check("three rotations of a Secret")?;
-    let expected: Vec<_> = identities
-        .into_iter()
-        .map(|identity| identity.der)
-        .collect();
-    assert!(
-        tally.certificates == expected,
-        "each certificate once, in order"
-    );
-    scene.finish([gateway]).await
-}
 
 #[tokio::test]
 async fn a_broken_secret_leaves_the_last_good_certificate_in_place_and_tells_its_owner()
@@ -135,55 +87,6 @@ async fn a_broken_secret_leaves_the_last_good_certificate_in_place_and_tells_its
             "a line of a key was told"
         );
     }
-    scene.finish([gateway]).await
-}
-
-#[tokio::test]
-async fn secrets_and_ingresses_may_come_in_any_order() -> Result<()> {
-    let scene = Scene::new("order").await?;
-    let origin = Origin::start("web").await?;
-    scene.service("web", &[&origin]).await?;
-    let identity = scene
-        .authority
-        .site(&["early.example.com", "late.example.com"])?;
-    scene.certificate("early", &identity).await?;
-    let gateway = scene.lockgate("order-0", &[]).await?;
-    let client = scene.client(&gateway)?;
-    let shows = async |url: &str| {
-        eventually(&format!("{url} has its certificate"), SOON, async || {
-            let connection = client.connect(url).await?;
-            ensure!(connection.certificate() == Some(&identity.der));
-            Ok(())
-        })
-        .await
-    };
-
-    // Nobody referred to the Secret when it was seen first.
-    scene
-        .ingress("early", "early.example.com", "web", "early")
-        .await?;
-    shows("https://early.example.com/").await?;
-    // The Ingress is there before its Secret.
-    scene
-        .ingress("late", "late.example.com", "web", "late")
-        .await?;
-    eventually(
-        "the owner is told that the Secret is not there",
-        SOON,
-        async || {
-            let events = scene.events("Ingress", "late").await?;
-            ensure!(
-                events.iter().any(|event| event.reason == "SecretNotFound"),
-                "{events:#?}"
-            );
-            Ok(())
-        },
-    )
-    .await?;
-    let told = scene.events("Ingress", "early").await?;
-    ensure!(told.is_empty(), "a Secret that was always there: {told:#?}");
-    scene.certificate("late", &identity).await?;
-    shows("https://late.example.com/").await?;
     scene.finish([gateway]).await
 }
 

@@ -4,8 +4,6 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use e2e::cluster::Access;
-use e2e::lockgate::Installation;
-use e2e::scene::Scene;
 use serde_json::Value;
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config");
@@ -60,21 +58,6 @@ async fn every_shipped_configuration_passes_strict_validation() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_namespace_admits_the_pods_of_the_deployment() -> Result<()> {
-    let access = Access::shared()?;
-    let installation = Installation::read(&access).await?;
-    let pod = installation.pod("admitted").to_string();
-    let create = [
-        "create",
-        "--dry-run=server",
-        "--validate=strict",
-        "--filename",
-        "-",
-    ];
-    access.kubectl.run_with_input(&create, &pod).await.map(drop)
-}
-
-#[tokio::test]
 async fn the_shipped_class_is_ours_and_not_the_default() -> Result<()> {
     let access = Access::shared()?;
     let class = access
@@ -94,14 +77,4 @@ async fn the_shipped_class_is_ours_and_not_the_default() -> Result<()> {
         "who installs Lockgate must not take over other Ingresses"
     );
     Ok(())
-}
-
-#[tokio::test]
-async fn the_flags_of_the_shipped_deployment_start_the_binary() -> Result<()> {
-    let scene = Scene::new("install").await?;
-    let installation = Installation::read(&scene.access).await?;
-    let gateway = installation.launch("install-0", &[]).await?.ready().await?;
-    let health = gateway.admin("/healthz").await?;
-    assert_eq!(health.status, 200);
-    scene.finish([gateway]).await
 }

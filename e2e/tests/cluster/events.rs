@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use e2e::space::Space;
 use e2e::wait::{SOON, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_mistake_is_told_with_object_field_and_consequence() -> Result<()> {
@@ -19,6 +19,31 @@ async fn a_mistake_is_told_with_object_field_and_consequence() -> Result<()> {
     space
         .secure_ingress("no-secret", &host("no-secret"), "web", "absent-tls")
         .await?;
+    let backend = |name: &str, backend: &Value| {
+        json!({"rules": [{
+            "host": host(name),
+            "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]},
+        }]})
+    };
+    let no_port = json!({"service": {"name": "web", "port": {"name": "grpc"}}});
+    let bucket = json!({"apiGroup": "example.com", "kind": "Bucket", "name": "files"});
+    let resource = json!({"resource": bucket});
+    space
+        .ingress(
+            "no-port",
+            &host("no-port"),
+            "web",
+            &backend("no-port", &no_port),
+        )
+        .await?;
+    space
+        .ingress(
+            "resource",
+            &host("resource"),
+            "web",
+            &backend("resource", &resource),
+        )
+        .await?;
     space
         .answers(&format!("http://{}/", host("good")), 200)
         .await?;
@@ -31,6 +56,18 @@ async fn a_mistake_is_told_with_object_field_and_consequence() -> Result<()> {
         (
             "no-service",
             "absent",
+            "spec.rules[0].http.paths[0].backend",
+            "503",
+        ),
+        (
+            "no-port",
+            "grpc",
+            "spec.rules[0].http.paths[0].backend",
+            "503",
+        ),
+        (
+            "resource",
+            "resource",
             "spec.rules[0].http.paths[0].backend",
             "503",
         ),
