@@ -9,9 +9,9 @@
 #   run.sh down                        ends it
 # TEST is a part of a test's name; all tests without. IMAGES is the folder with the archives that e2e/images.sh has made.
 # KUBECONFIG=FILE run.sh test uses any existing cluster and installs IMAGE there. CLUSTER=NAME tells clusters apart that
-# are up at the same time.
+# are up at the same time. Where Docker runs, the nodes are kind's (kind.sh); NODES=own does without.
 #
-# Everything runs in network, process and mount namespaces of its own: no traffic leaves them, and
+# Without Docker, everything runs in network, process and mount namespaces of its own: no traffic leaves them, and
 # whatever was started in them ends with them. KEEP=1 keeps keys and logs of a run that has passed.
 set -euo pipefail
 # Whoever started this may be killed: then this, and whatever this starts, has to end as well.
@@ -51,6 +51,24 @@ pack_images() { # into the folder $1
     "$here/image.sh" "$1/busybox.tar" localhost/busybox:e2e "$busybox" /bin/busybox sleep infinity
   [ "$1/coredns.tar" -nt "$programs/coredns" ] ||
     "$here/image.sh" "$1/coredns.tar" localhost/coredns:e2e "$programs/coredns" /bin/coredns
+}
+
+# Where Docker runs and no cluster is given: makes a cluster of kind, unless it is up, the one that is used. Where its
+# image cannot be pulled, there are the other nodes.
+kind_state=${TMPDIR:-/tmp}/lockgate-kind-$name
+use_kind() { # IMAGES
+  [ -z "${KUBECONFIG:-}" ] && [ "${NODES:-}" != own ] && "$here/kind.sh" usable || return 1
+  export PATH=$programs:$PATH
+  if ! "$here/kind.sh" is-up "$name"; then
+    pack_images "$1"
+    if ! "$here/kind.sh" up "$name" "$kind_state" "$1"; then
+      echo "e2e: kind does not start; the nodes are processes in namespaces instead" >&2
+      "$here/kind.sh" down "$name" "$kind_state"
+      return 1
+    fi
+    kind_is_new=1
+  fi
+  export KUBECONFIG=$kind_state/admin.kubeconfig E2E_STATE=$kind_state
 }
 
 is_up() { "$cluster" is-up --name "$name"; }
@@ -93,6 +111,11 @@ up() {
   build
   if is_up; then
     echo "e2e: the cluster is up already"
+    return
+  fi
+  if use_kind "$images"; then
+    "$cluster" install --state "$E2E_STATE" --lockgate localhost/lockgate:e2e
+    echo "export KUBECONFIG=$KUBECONFIG   and use kubectl; make cluster-down ends it"
     return
   fi
   pack_images "$images"
@@ -149,6 +172,9 @@ tests() {
   programs=$("$here/programs.sh")
   build
   export RUST_BACKTRACE=0
+  if ! is_up && use_kind "$images" && [ -n "${kind_is_new:-}" ]; then
+    trap '"$here/kind.sh" down "$name" "$kind_state"' EXIT
+  fi
   if [ -n "${KUBECONFIG:-}" ]; then
     export PATH=$programs:$PATH
     [ -n "${E2E_STATE:-}" ] || E2E_STATE=$(mktemp -d -t lockgate-e2e-XXXXXX)
@@ -179,6 +205,9 @@ case $action in
     ;;
   down)
     build
+    if "$here/kind.sh" usable && "$here/kind.sh" is-up "$name"; then
+      "$here/kind.sh" down "$name" "$kind_state"
+    fi
     "$cluster" down --name "$name"
     rm -f "$log"
     ;;
