@@ -399,6 +399,20 @@ impl Tally {
         Some(last.saturating_duration_since(event))
     }
 
+    /// From the first failure to the last one.
+    pub fn failing_for(&self) -> Duration {
+        match (self.failures.first(), self.failures.last()) {
+            (Some((first, _)), Some((last, _))) => last.saturating_duration_since(*first),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether every failure is an answer with another status: none was lost.
+    pub fn only_wrong_answers(&self) -> bool {
+        let kinds = self.parts.iter().flat_map(|(_, f)| f.failures.keys());
+        kinds.into_iter().all(|kind| kind == "answer")
+    }
+
     /// Notes the counts for the summary.
     pub fn note(&self, what: &str) -> Result<()> {
         note(&format!(
