@@ -34,6 +34,12 @@ const SLICES: Kind = Kind {
     plural: "endpointslices",
 };
 
+/// What stands above the figures.
+const ABOUT: &str = "\
+`make e2e-scale`: two nodes with their control plane, the pods and the test share one machine. Objects are created through the
+API server, 16 requests at a time; Services are headless, so that kube-proxy has no part in it. \"Served\" means that every
+replica has answered a request for every host; a change counts from when the patch is sent until every replica answers by it.";
+
 /// Changes of each kind.
 const CHANGES: usize = 60;
 /// Until everything is served.
@@ -141,7 +147,8 @@ async fn many_objects_are_served_and_changes_among_them_are_quick() -> Result<()
 
     note(report.trim_end())?;
     if let Some(file) = std::env::var_os("E2E_SCALE_REPORT") {
-        std::fs::write(file, &report)?;
+        let page = format!("# A cluster at size\n\n{ABOUT}\n\n```text\n{report}```\n");
+        std::fs::write(file, page)?;
     }
     let namespace = space.namespace.clone();
     let kubectl = space.cluster.kubectl.clone();
