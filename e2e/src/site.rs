@@ -12,6 +12,9 @@ use crate::wait::{SOON, eventually};
 /// The name of the site's Deployment, Service, Ingress and of the Service's port 80.
 pub const NAME: &str = "web";
 
+/// Pods of Lockgate that end have their shutdown delay and the connections that they drain.
+pub const SETTLED: Duration = Duration::from_mins(6);
+
 /// How long a pod of the site goes on after it was told to end: longer than it lingers.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -49,8 +52,10 @@ pub fn set(value: &mut Value, pointer: &str, field: Value) {
     }
 }
 
-/// Serves `site` of `space` at the host `www`, with and without TLS, and waits until every pod of Lockgate does so.
+/// Serves `site` of `space` at the host `www`, with and without TLS, and waits until every pod of Lockgate does so. Pods that
+/// an earlier test has told to end are gone then.
 pub async fn serve(space: &Space, site: &Value) -> Result<Traffic> {
+    settled(space, SETTLED).await?;
     space.apply(&site.to_string()).await?;
     let host = space.host("www");
     space

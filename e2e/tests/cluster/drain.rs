@@ -12,8 +12,6 @@ use e2e::traffic::{ENOUGH, MIX};
 use e2e::wait::{SOON, eventually};
 use serde_json::{Value, json};
 
-/// Evicted pods of Lockgate have their shutdown delay and the connections that they drain.
-const DRAINED: Duration = Duration::from_mins(6);
 /// Kubernetes waits for 50 seconds before it takes a silent node for lost.
 const LOST: Duration = Duration::from_mins(2);
 
@@ -30,7 +28,7 @@ async fn draining_a_node_loses_no_request() -> Result<()> {
     let flow = traffic.start(&MIX)?;
     flow.proceed(1_000).await?;
     let begun = Instant::now();
-    let timeout = format!("--timeout={}s", DRAINED.as_secs());
+    let timeout = format!("--timeout={}s", site::SETTLED.as_secs());
     let drain = [
         "drain",
         node,
@@ -41,12 +39,12 @@ async fn draining_a_node_loses_no_request() -> Result<()> {
     ];
     let kubectl = &space.cluster.kubectl;
     kubectl
-        .run_within(DRAINED + Duration::from_secs(15), &drain, "")
+        .run_within(site::SETTLED + Duration::from_secs(15), &drain, "")
         .await?;
     let drained = begun.elapsed();
     flow.proceed(1_000).await?;
     kubectl.run(&["uncordon", node]).await?;
-    site::settled(&space, DRAINED).await?;
+    site::settled(&space, site::SETTLED).await?;
     flow.proceed(1_000).await?;
     flow.reach(ENOUGH).await?;
     let tally = flow.stop().await?;
@@ -150,18 +148,18 @@ async fn on_nodes(space: &Space) -> Result<BTreeMap<String, usize>> {
 
 /// Brings Lockgate back onto both nodes: nothing in Kubernetes does so by itself after a drain.
 async fn spread(space: &Space) -> Result<()> {
-    site::settled(space, DRAINED).await?;
+    site::settled(space, site::SETTLED).await?;
     if on_nodes(space).await?.len() < 2 {
         let restart = ["rollout", "restart", "deployment/lockgate"];
         space.gateway.kubectl(&restart).await?;
     }
-    eventually("Lockgate is on both nodes", DRAINED, async || {
+    eventually("Lockgate is on both nodes", site::SETTLED, async || {
         let nodes = on_nodes(space).await?;
         ensure!(nodes.len() >= 2, "{nodes:?}");
         Ok(())
     })
     .await?;
-    site::settled(space, DRAINED).await?;
+    site::settled(space, site::SETTLED).await?;
     let host = space.host("www");
     let deadline = SOON * 3;
     eventually("everything is served again", deadline, async || {

@@ -59,7 +59,7 @@ async fn when_the_leader_is_killed_another_replica_takes_over() -> Result<()> {
     flow.stop()
         .await?
         .check("leader killed, on the replica that is left")?;
-    site::settled(&space, HANDED_OVER).await?;
+    site::settled(&space, site::SETTLED).await?;
     space.finish().await
 }
 
@@ -89,7 +89,7 @@ async fn a_leader_that_is_told_to_end_hands_over() -> Result<()> {
         "leader told to end: {heir} leads {handed:.1?} after; the status of a new Ingress is written {during:.1?} after it \
          is made before that, {after:.1?} after that"
     ))?;
-    site::settled(&space, HANDED_OVER).await?;
+    site::settled(&space, site::SETTLED).await?;
     flow.proceed(1_000).await?;
     flow.reach(ENOUGH).await?;
     flow.stop().await?.check("leader told to end")?;

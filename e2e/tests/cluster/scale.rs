@@ -12,6 +12,7 @@ use e2e::bulk::{Api, Kind};
 use e2e::client::{Client, Connection};
 use e2e::cluster::note;
 use e2e::node::Process;
+use e2e::site;
 use e2e::space::{Pod, Space};
 use e2e::wait::eventually;
 use serde_json::{Value, json};
@@ -79,6 +80,7 @@ async fn many_objects_are_served_and_changes_among_them_are_quick() -> Result<()
     let space = Space::alone("scale").await?;
     let size = Size::of_this_run();
     space.origin("web", 2).await?;
+    site::settled(&space, site::SETTLED).await?;
     let scene = Scene::new(&space, size).await?;
     let mut report = format!(
         "{} Ingresses, {} TLS Secrets, {} endpoints in {} EndpointSlices; {} replicas of Lockgate\n",

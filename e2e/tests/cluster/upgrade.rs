@@ -9,9 +9,6 @@ use e2e::site;
 use e2e::space::{ROLLOUT, Space};
 use e2e::traffic::{ENOUGH, MIX};
 
-/// Two pods end one after the other, each with its shutdown delay, and the last one drains.
-const SETTLED: Duration = Duration::from_mins(6);
-
 #[tokio::test]
 async fn a_rolling_update_of_lockgate_loses_no_request() -> Result<()> {
     let space = Space::alone("upgrade").await?;
@@ -40,7 +37,7 @@ async fn a_rolling_update_of_lockgate_loses_no_request() -> Result<()> {
         .run_within(ROLLOUT + Duration::from_secs(15), &status, "")
         .await?;
     let rolled_out = begun.elapsed();
-    let replicas = site::settled(&space, SETTLED).await?;
+    let replicas = site::settled(&space, site::SETTLED).await?;
     let settled = begun.elapsed();
     flow.proceed(5_000).await?;
     flow.reach(ENOUGH).await?;
