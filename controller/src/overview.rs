@@ -157,6 +157,7 @@ fn push_backend(
         BackendProtocol::Http1 => "http",
         BackendProtocol::H2c => "h2c",
         BackendProtocol::Https => "https",
+        BackendProtocol::Auto => "as the client",
     };
     match &**endpoints {
         EndpointSet::Addresses(addresses) if addresses.is_empty() => {
@@ -244,11 +245,19 @@ fn answer(route: &RouteDescription) -> String {
         Filter::Hsts(hsts) => format!("HSTS ({} s)", hsts.max_age),
         Filter::RequestHeaders(_) => "request headers".to_owned(),
         Filter::ResponseHeaders(_) => "response headers".to_owned(),
+        Filter::Cors(_) => "CORS".to_owned(),
+        Filter::Rewrite(rewrite) => format!("rewrite to {}", rewrite.target),
+        Filter::UpstreamHost(host) => format!("host {host}"),
+        Filter::ResponseRewrite(_) => "redirects and cookies".to_owned(),
     });
     let action = match &route.action {
         ActionDescription::Forward(targets) => match targets.as_slice() {
             [] => "503".to_owned(),
-            [(only, _)] => only.to_string(),
+            [(only, _)] => {
+                let canaries = route.options.canaries.iter();
+                let canaries = canaries.map(|canary| format!(" or canary {}", canary.backend));
+                format!("{only}{}", canaries.collect::<String>())
+            }
             several => several
                 .iter()
                 .map(|(id, weight)| format!("{id} ×{weight}"))

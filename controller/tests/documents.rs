@@ -94,12 +94,7 @@ fn metrics_page() -> String {
 
 fn annotations_page() -> String {
     let mut page = String::from(include_str!("annotations-head.md"));
-    let mut counts = BTreeMap::from([
-        ("different", 0),
-        ("honoured", 0),
-        ("ignored", 0),
-        ("refused", 0),
-    ]);
+    let (mut honoured, mut different, mut ignored, mut refused) = (0, 0, 0, 0);
     let mut sections: BTreeMap<Group, String> = BTreeMap::new();
     for annotation in annotation::all() {
         let Annotation {
@@ -115,14 +110,14 @@ fn annotations_page() -> String {
             own,
             ..
         } = annotation;
-        let (word, text) = match verdict {
-            Verdict::Honoured => ("honoured", ""),
-            Verdict::Different(text) => ("different", *text),
-            Verdict::Ignored(text) => ("ignored", *text),
-            Verdict::Refused(text) => ("refused", *text),
+        let (count, word, text) = match verdict {
+            Verdict::Honoured => (&mut honoured, "honoured", ""),
+            Verdict::Different(text) => (&mut different, "different", *text),
+            Verdict::Ignored(text) => (&mut ignored, "ignored", *text),
+            Verdict::Refused(text) => (&mut refused, "refused", *text),
         };
         if !own {
-            *counts.get_mut(word).unwrap() += 1;
+            *count += 1;
         }
         let colon = if text.is_empty() { "" } else { ": " };
         let guards = if *guards { " It guards." } else { "" };
@@ -152,12 +147,8 @@ fn annotations_page() -> String {
     }
     writeln!(
         page,
-        "Of the {} annotations of ingress-nginx, {} are honoured, {} different, {} ignored and {} refused.",
-        counts.values().sum::<u32>(),
-        counts["honoured"],
-        counts["different"],
-        counts["ignored"],
-        counts["refused"],
+        "Of the {} annotations of ingress-nginx, {honoured} are honoured, {different} different, {ignored} ignored and {refused} refused.",
+        honoured + different + ignored + refused,
     )
     .unwrap();
     for (group, rows) in sections {

@@ -38,6 +38,14 @@ pub(crate) struct RequestContext {
     pub(crate) route: Option<Arc<CompiledRoute>>,
     /// The path in normal form, where that is not what came.
     pub(crate) path: Option<String>,
+    /// The value for `X-Forwarded-Prefix`, where the route rewrites the path.
+    pub(crate) prefix: Option<HeaderValue>,
+    /// `Access-Control-Allow-Origin`, where the client's origin may read the response.
+    pub(crate) allowed_origin: Option<HeaderValue>,
+    /// Body bytes that came so far, where they are limited.
+    pub(crate) body_received: u64,
+    /// The route's own backend had no endpoints, and its backup answers.
+    pub(crate) on_backup: bool,
     /// The identity that is passed on and logged; [`None`] until the request goes upstream.
     pub(crate) request_id: Option<HeaderValue>,
     /// The backend that was chosen.
@@ -121,6 +129,10 @@ impl RequestContext {
             client,
             route: None,
             path: None,
+            prefix: None,
+            allowed_origin: None,
+            body_received: 0,
+            on_backup: false,
             request_id: None,
             target: None,
             tries: SmallVec::new(),

@@ -40,6 +40,8 @@ pub(crate) enum Reason {
     BadMethod,
     /// Too many header fields, or too long ones.
     HeaderTooLarge,
+    /// The body is larger than the route allows.
+    BodyTooLarge,
     /// The connection was made under another TLS policy than the host of the request has.
     Misdirected,
     /// Nothing matches, and there is no fallback.
@@ -80,6 +82,8 @@ pub(crate) enum Reason {
     RateLimited,
     /// The client has too many requests at the same time.
     ConnectionsLimited,
+    /// A preflight request of a script.
+    Preflight,
     /// The route says so.
     Route(Arc<str>),
     /// Not foreseen.
@@ -95,6 +99,7 @@ impl Reason {
             Self::BadRequest => "bad-request",
             Self::BadMethod => "bad-method",
             Self::HeaderTooLarge => "header-too-large",
+            Self::BodyTooLarge => "body-too-large",
             Self::Misdirected => "misdirected",
             Self::NoRoute => "no-route",
             Self::NoEndpoints => "no-endpoints",
@@ -115,6 +120,7 @@ impl Reason {
             Self::AddressDenied => "address-denied",
             Self::RateLimited => "rate-limited",
             Self::ConnectionsLimited => "connections-limited",
+            Self::Preflight => "preflight",
             Self::Route(text) => text,
             Self::Internal => "internal",
         }
@@ -128,6 +134,7 @@ impl Reason {
             | Self::BadRequest
             | Self::BadMethod
             | Self::HeaderTooLarge
+            | Self::BodyTooLarge
             | Self::Misdirected
             | Self::AddressDenied
             | Self::RateLimited
@@ -148,6 +155,7 @@ impl Reason {
             | Self::DnsRefused
             | Self::HttpsRedirect
             | Self::Redirect
+            | Self::Preflight
             | Self::Route(_)
             | Self::Internal => Source::Gateway,
         }
@@ -159,6 +167,7 @@ impl Reason {
             Self::BadPath | Self::BadHost | Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::AddressDenied => StatusCode::FORBIDDEN,
@@ -179,6 +188,7 @@ impl Reason {
             Self::ClientClosed => client_closed(),
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::HttpsRedirect | Self::Redirect => StatusCode::PERMANENT_REDIRECT,
+            Self::Preflight => StatusCode::NO_CONTENT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

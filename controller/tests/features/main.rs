@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod cases;
 mod client;
 mod command;
 mod folder;

@@ -27,6 +27,8 @@ pub(crate) struct Globals {
     /// Every answer of a backend says `Server: lockgate`.
     pub(crate) server_tokens: bool,
     pub(crate) timeouts: Timeouts,
+    /// `None` is no limit.
+    pub(crate) body_limit: Option<u64>,
     pub(crate) tls: TlsPolicy,
     pub(crate) trust: ClientTrust,
     pub(crate) access: GlobalAccess,
@@ -58,6 +60,7 @@ impl Default for Draft {
                 hsts: None,
                 server_tokens: false,
                 timeouts: Timeouts::default(),
+                body_limit: Some(1 << 20),
                 tls: TlsPolicy::default(),
                 trust: ClientTrust::default(),
                 access: GlobalAccess::default(),
@@ -157,6 +160,9 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "force-ssl-redirect" => globals.force_ssl_redirect = value::boolean(text)?,
         "http-redirect-code" => globals.redirect_status = redirect_status(text)?,
         "no-tls-redirect-locations" => globals.redirect_except = locations(text)?,
+        "proxy-body-size" => {
+            globals.body_limit = Some(value::size(text)?).filter(|limit| *limit > 0);
+        }
         "hsts" => draft.hsts = value::boolean(text)?,
         "hsts-max-age" => {
             draft.hsts_values.max_age = text

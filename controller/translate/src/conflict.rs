@@ -10,24 +10,26 @@
 //!
 //! "Older" is [`Rank`]: by creation, then by namespace and name.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use model::{
-    Action, CertificateId, Filter, HeaderChange, HostPattern, HttpsRedirect, ObjectRef, Origin,
-    PathMatch, Route, RouteMatch, Timeouts, TlsHost, VirtualHost, WeightedBackend,
-};
+use model::{CertificateId, HostPattern, ObjectRef, Origin, PathMatch, TlsHost, VirtualHost};
 
 use crate::NamespacedName;
 use crate::Problem;
 use crate::access;
-use crate::annotation::Annotations;
 use crate::configmap::Globals;
-use crate::ingress::{Entry, PathPart, Rank, Target};
+use crate::ingress::tls::TlsEntry;
+use crate::ingress::{Entry, HostPart, PathPart, Rank};
 use crate::object::kinds;
 use crate::report::Reason;
+use crate::route::{self, Place};
 
 /// What those are told who did not get what they asked for.
 pub(crate) type Losers = BTreeMap<NamespacedName, Vec<Problem>>;
+
+/// A path that has been given away: to whom, and where its route is.
+type Taken<'a> = BTreeMap<&'a PathMatch, (&'a Entry, &'a PathPart, usize)>;
 
 /// Merges what the Ingresses ask for on one host. `entries` are in the order of their rank.
 ///
@@ -40,151 +42,184 @@ pub(crate) fn host<'a>(
 ) -> (VirtualHost, Losers) {
     let mut merged = VirtualHost::default();
     let mut losers = Losers::new();
-    let mut taken: BTreeMap<&PathMatch, (&Rank, &PathPart)> = BTreeMap::new();
-    let parts = || {
+    let mut taken = Taken::new();
+    let all = || {
         entries
             .clone()
             .filter_map(|entry| Some((entry, entry.hosts.get(pattern)?)))
     };
+    let parts = || all().filter(|(entry, _)| !entry.annotations.is_canary());
+    let regex = parts()
+        .find(|(entry, _)| entry.annotations.wants_regex())
+        .map(|(entry, _)| entry);
+    let place = Place {
+        has_certificate,
+        regex: regex.is_some(),
+        globals,
+    };
     for (entry, part) in parts() {
-        let own = &entry.rank.name;
         let access = access::of(entry, globals);
         for path in &part.paths {
-            if let Some((winner, other)) = taken.get(&path.path) {
-                losers.entry(own.clone()).or_default().push(Problem::error(
-                    Reason::Conflict,
-                    &path.field,
-                    &format!(
-                        "Ingress {}, which {}, has the same host `{pattern}`, path and type in {}; this path is not served",
-                        winner.name,
-                        winner.precedence_over(&entry.rank),
-                        other.field
+            if let Some((winner, other, _)) = taken.get(&path.path) {
+                lose(
+                    &mut losers,
+                    entry,
+                    Problem::error(
+                        Reason::Conflict,
+                        &path.field,
+                        &format!(
+                            "Ingress {}, which {}, has the same host `{pattern}`, path and type in {}; this path is not served",
+                            winner.rank.name,
+                            winner.rank.precedence_over(&entry.rank),
+                            other.field
+                        ),
                     ),
-                ));
+                );
                 continue;
             }
-            taken.insert(&path.path, (&entry.rank, path));
+            taken.insert(&path.path, (entry, path, merged.routes.len()));
             merged
                 .routes
-                .push(route(entry, path, &access, has_certificate, globals));
+                .push(route::route(entry, path, &access, &place));
         }
     }
     for (entry, part) in parts() {
-        let own = &entry.rank.name;
         let Some(default) = &part.default else {
             continue;
         };
         match taken.get(&default.path) {
             None => {
-                taken.insert(&default.path, (&entry.rank, default));
+                taken.insert(&default.path, (entry, default, merged.routes.len()));
                 let access = access::of(entry, globals);
                 merged
                     .routes
-                    .push(route(entry, default, &access, has_certificate, globals));
+                    .push(route::route(entry, default, &access, &place));
             }
             // A rule for `/` leaves nothing over, and that is what its owner wants.
-            Some((_, other)) if other.field != default.field => {}
-            Some((winner, _)) => {
-                losers.entry(own.clone()).or_default().push(Problem::warning(
-                    Reason::Conflict,
-                    &default.field,
-                    &format!(
-                        "the default backend of Ingress {}, which {}, answers for host `{pattern}`; this one does not",
-                        winner.name,
-                        winner.precedence_over(&entry.rank),
+            Some((_, other, _)) if other.field != default.field => {}
+            Some((winner, ..)) => {
+                lose(
+                    &mut losers,
+                    entry,
+                    Problem::warning(
+                        Reason::Conflict,
+                        &default.field,
+                        &format!(
+                            "the default backend of Ingress {}, which {}, answers for host `{pattern}`; this one does not",
+                            winner.rank.name,
+                            winner.rank.precedence_over(&entry.rank),
+                        ),
                     ),
-                ));
+                );
             }
         }
+    }
+    for (entry, part) in all().filter(|(entry, _)| entry.annotations.is_canary()) {
+        canary(pattern, entry, part, &taken, &mut merged, &mut losers);
+    }
+    if let Some(owner) = regex {
+        sort_expressions(&mut merged);
+        for (entry, _) in parts().filter(|(entry, _)| !entry.annotations.wants_regex()) {
+            let text = format!(
+                "Ingress {} makes all paths of host `{pattern}` regular expressions without regard to case; `Exact` and `Prefix` mean nothing there",
+                owner.rank.name
+            );
+            let problem = Problem::warning(Reason::RegexHost, "spec.rules", &text);
+            lose(&mut losers, entry, problem);
+        }
+    }
+    if let Some(root) = parts().find_map(|(entry, _)| route::app_root(entry)) {
+        // Before every other route for `/`.
+        merged.routes.insert(0, root);
     }
     merged.routes.shrink_to_fit();
     (merged, losers)
 }
 
-fn route(
+/// Of two texts that are equally long the one that comes later in the alphabet is tried first.
+fn sort_expressions(host: &mut VirtualHost) {
+    host.routes.sort_by_key(|route| {
+        let text = route.matches.path.to_string();
+        Reverse((text.len(), text))
+    });
+}
+
+fn lose(losers: &mut Losers, entry: &Entry, problem: Problem) {
+    losers
+        .entry(entry.rank.name.clone())
+        .or_default()
+        .push(problem);
+}
+
+/// Gives the paths of a canary their share of the routes that they belong to.
+fn canary(
+    pattern: &HostPattern,
     entry: &Entry,
-    path: &PathPart,
-    access: &Result<Vec<Filter>, &'static str>,
-    has_certificate: bool,
-    globals: &Globals,
-) -> Route {
-    let mut filters = filters(&entry.annotations, has_certificate, globals);
-    filters.extend(access.iter().flatten().cloned());
-    filters.shrink_to_fit();
-    Route {
-        matches: RouteMatch::path(path.path.clone()),
-        listeners: model::ListenerSelector::All,
-        filters,
-        action: match (access, &path.target) {
-            (Err(reason), _) | (Ok(_), Target::Unavailable(reason)) => Action::Respond {
-                status: 503,
-                reason: (*reason).to_owned(),
-            },
-            (Ok(_), Target::Backend(id)) => Action::Forward(vec![WeightedBackend {
-                backend: id.clone(),
-                weight: 1,
-            }]),
-        },
-        timeouts: Timeouts {
-            connect: entry
-                .annotations
-                .connect_timeout
-                .unwrap_or(globals.timeouts.connect),
-            read: entry
-                .annotations
-                .read_timeout
-                .unwrap_or(globals.timeouts.read),
-            send: entry
-                .annotations
-                .send_timeout
-                .unwrap_or(globals.timeouts.send),
-        },
-        origin: Origin::new(entry.rank.name.reference(kinds::INGRESS), &path.field),
+    part: &HostPart,
+    taken: &Taken<'_>,
+    merged: &mut VirtualHost,
+    losers: &mut Losers,
+) {
+    for path in part.paths.iter().chain(&part.default) {
+        let main = taken.get(&path.path);
+        let problem = match main {
+            None => "no other Ingress has this host, path and type; this path is not served",
+            // Otherwise whoever may write an Ingress could take over every host.
+            Some((main, ..)) if main.rank.name.namespace != entry.rank.name.namespace => {
+                "the Ingress with this host, path and type is in another namespace; this path gets no requests"
+            }
+            Some((.., place)) => {
+                let canary = route::canary(entry, path);
+                if let (Some(route), Some(canary)) = (merged.routes.get_mut(*place), canary) {
+                    route.options.canaries.push(canary);
+                }
+                continue;
+            }
+        };
+        let text = format!("{problem} (host `{pattern}`)");
+        lose(
+            losers,
+            entry,
+            Problem::error(Reason::CanaryWithoutMain, &path.field, &text),
+        );
     }
 }
 
-/// Plain HTTP goes to https where the host has a certificate, or where that is forced. `Strict-Transport-Security` goes
-/// with every response over TLS, as with ingress-nginx: a client believes it only where it believes the certificate.
-pub(crate) fn filters(
-    annotations: &Annotations,
-    has_certificate: bool,
-    globals: &Globals,
-) -> Vec<Filter> {
-    let mut filters = Vec::new();
-    let wanted = annotations.ssl_redirect.unwrap_or(globals.ssl_redirect);
-    let forced = annotations
-        .force_ssl_redirect
-        .unwrap_or(globals.force_ssl_redirect);
-    if forced || (wanted && has_certificate) {
-        filters.push(Filter::HttpsRedirect(HttpsRedirect {
-            status: globals.redirect_status,
-            except: globals.redirect_except.clone(),
-        }));
+/// Tells an Ingress that a name of its annotations is somebody else's.
+pub(crate) fn alias_lost(pattern: &HostPattern, entry: &Entry, losers: &mut Losers) {
+    let text = format!("another Ingress has host `{pattern}`; this one does not answer for it");
+    lose(
+        losers,
+        entry,
+        Problem::warning(Reason::Conflict, "metadata.annotations", &text),
+    );
+}
+
+/// A host that redirects to another one.
+pub(crate) fn redirecting_host(of: &HostPattern, owner: &Entry, globals: &Globals) -> VirtualHost {
+    VirtualHost {
+        routes: vec![route::to_host(of, owner, globals)],
     }
-    if let Some(hsts) = &globals.hsts {
-        filters.push(Filter::Hsts(hsts.clone()));
-    }
-    if globals.server_tokens {
-        filters.push(Filter::ResponseHeaders(HeaderChange {
-            set: vec![("Server".to_owned(), "lockgate".to_owned())],
-            ..HeaderChange::default()
-        }));
-    }
-    filters.shrink_to_fit();
-    filters
 }
 
 /// Merges the TLS entries for one host. `entries` are in the order of their rank. `None` if there are none.
 pub(crate) fn tls_host<'a>(
     pattern: &HostPattern,
-    entries: impl Iterator<Item = &'a Entry>,
+    entries: impl Iterator<Item = &'a Entry> + Clone,
     globals: &Globals,
 ) -> (Option<TlsHost>, Losers) {
+    let named = entries
+        .clone()
+        .any(|entry| entry.tls.iter().any(|tls| tls.hosts.contains(pattern)));
+    let concerns = |tls: &TlsEntry| {
+        let hosts = if named { &tls.hosts } else { &tls.aliases };
+        hosts.contains(pattern)
+    };
     let mut merged: Option<(TlsHost, &Rank)> = None;
     let mut losers = Losers::new();
     for entry in entries {
         let own = &entry.rank.name;
-        for tls in entry.tls.iter().filter(|tls| tls.hosts.contains(pattern)) {
+        for tls in entry.tls.iter().filter(|tls| concerns(tls)) {
             let (host, winner) = merged.get_or_insert_with(|| {
                 let object: ObjectRef = own.reference(kinds::INGRESS);
                 let host = TlsHost {

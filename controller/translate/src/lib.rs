@@ -40,6 +40,7 @@ pub mod manifests;
 mod names;
 mod object;
 mod report;
+mod route;
 mod secret;
 mod service;
 mod settings;

@@ -52,6 +52,10 @@ pub enum Reason {
     EndpointRefused,
     /// Another Ingress, or another path of the same one, has the same host, path and type.
     Conflict,
+    /// Another Ingress makes the paths of the host regular expressions.
+    RegexHost,
+    /// A canary that belongs to nothing.
+    CanaryWithoutMain,
     /// An Ingress of another namespace has the TLS settings of this host.
     TlsConflict,
     /// The Secret does not exist, or has not been delivered yet.
@@ -90,6 +94,8 @@ impl Reason {
             Self::ExternalNameRefused => "ExternalNameRefused",
             Self::EndpointRefused => "EndpointRefused",
             Self::Conflict => "Conflict",
+            Self::RegexHost => "RegexHost",
+            Self::CanaryWithoutMain => "CanaryWithoutMain",
             Self::TlsConflict => "TlsConflict",
             Self::SecretNotFound => "SecretNotFound",
             Self::InvalidSecret => "InvalidSecret",

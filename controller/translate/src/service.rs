@@ -68,20 +68,27 @@ impl Remark {
     }
 }
 
+/// Marks a backend whose requests go to the address of the Service.
+const BY_ADDRESS: &str = "+service";
+
 /// The backend for a port of a Service. A protocol that an annotation asks for makes it a backend of its own, since
-/// two Ingresses may speak differently to the same port.
+/// two Ingresses may speak differently to the same port; so does the wish to use the address of the Service.
 pub(crate) fn backend_id(
     namespace: &str,
     service: &str,
     port: &str,
     protocol: Option<BackendProtocol>,
+    by_address: bool,
 ) -> BackendId {
-    match protocol {
-        None => BackendId::new(namespace, service, port),
-        Some(protocol) => {
-            BackendId::new(namespace, service, &format!("{port}+{}", suffix(protocol)))
-        }
+    let mut port = port.to_owned();
+    if let Some(protocol) = protocol {
+        port.push('+');
+        port.push_str(suffix(protocol));
     }
+    if by_address {
+        port.push_str(BY_ADDRESS);
+    }
+    BackendId::new(namespace, service, &port)
 }
 
 /// The backend for the first port of a Service.
@@ -99,6 +106,7 @@ fn suffix(protocol: BackendProtocol) -> &'static str {
         BackendProtocol::Http1 => "http1",
         BackendProtocol::H2c => "h2c",
         BackendProtocol::Https => "https",
+        BackendProtocol::Auto => "auto",
     }
 }
 
@@ -110,6 +118,7 @@ fn split_port(port: &str) -> (&str, Option<BackendProtocol>) {
         BackendProtocol::Http1,
         BackendProtocol::H2c,
         BackendProtocol::Https,
+        BackendProtocol::Auto,
     ]
     .into_iter()
     .find(|protocol| suffix(*protocol) == asked);
@@ -136,7 +145,11 @@ pub(crate) fn is_port_name(text: &str) -> bool {
 /// Looks up what a backend stands for.
 pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool) -> Resolved {
     let name = service_of(id);
-    let (port, asked) = split_port(&id.port);
+    let (port, by_address) = match id.port.strip_suffix(BY_ADDRESS) {
+        Some(port) => (port, true),
+        None => (&*id.port, false),
+    };
+    let (port, asked) = split_port(port);
     let origin = Origin::new(name.reference(kinds::SERVICE), "spec.ports");
     let mut resolved = Resolved {
         backend: Backend {
@@ -184,9 +197,22 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool)
         .as_deref()
         .or(gathered.app_protocol.as_deref());
     resolved.backend.protocol = asked.unwrap_or_else(|| protocol_of(app_protocol));
-    resolved.endpoints = EndpointSet::Addresses(gathered.choose());
+    let address = by_address.then(|| service_address(service, service_port.port));
+    resolved.endpoints = EndpointSet::Addresses(match address.flatten() {
+        Some(address) => vec![Endpoint::new(address)],
+        // A headless Service has no address of its own.
+        None => gathered.choose(),
+    });
     resolved.slices = gathered.problems;
     resolved
+}
+
+fn service_address(service: &Service, port: i32) -> Option<SocketAddr> {
+    let address = service.spec.as_ref()?.cluster_ip.as_deref()?;
+    Some(SocketAddr::new(
+        address.parse().ok()?,
+        u16::try_from(port).ok()?,
+    ))
 }
 
 fn shown(port: &str) -> String {

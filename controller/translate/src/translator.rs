@@ -22,7 +22,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use model::{
     BackendId, CertificateId, Changes, HostPattern, Listener, ListenerName, ListenerProtocol,
-    ObjectRef, RoutingModel,
+    ObjectRef, RoutingModel, VirtualHost,
 };
 
 use self::index::Index;
@@ -338,12 +338,17 @@ impl Translator {
         work.reports.insert(name.clone());
         for (old, entry) in [(true, &before), (false, &entry)] {
             let Some(entry) = entry else { continue };
-            if old {
-                self.index.remove(entry);
-            } else {
+            if !old {
                 self.index.insert(entry);
             }
+            for pattern in entry.hosts.keys() {
+                work.hosts.extend(self.index.aliases_of(pattern).cloned());
+            }
+            if old {
+                self.index.remove(entry);
+            }
             work.hosts.extend(entry.hosts.keys().cloned());
+            work.hosts.extend(entry.aliases.keys().cloned());
             work.tls_hosts
                 .extend(entry.tls_hosts().into_iter().cloned());
             work.backends.extend(entry.backends.keys().cloned());
@@ -389,22 +394,48 @@ impl Translator {
     }
 
     fn host(&mut self, pattern: &HostPattern, work: &mut Work) {
-        let ranks = self.index.ranks(pattern);
-        let (host, losers) = if ranks.is_empty() {
-            (None, Losers::new())
-        } else {
-            let (host, losers) = conflict::host(
-                pattern,
-                &self.entries_of(ranks),
-                self.index.has_certificate(pattern),
-                &self.globals,
-            );
-            (Some(Arc::new(host)), losers)
-        };
+        let (host, losers) = self.virtual_host(pattern);
+        let host = host.map(Arc::new);
         if replace(&mut self.model.hosts, pattern, host) {
             work.outcome.changes.hosts.insert(pattern.clone());
         }
         note_losers(&mut self.host_losers, pattern, &losers, &mut work.reports);
+    }
+
+    /// What is served on a host. One that nobody has rules for may stand for another one.
+    fn virtual_host(&self, pattern: &HostPattern) -> (Option<VirtualHost>, Losers) {
+        let ranks = self.index.ranks(pattern);
+        let has_certificate = self.index.has_certificate(pattern);
+        let aliases = self.entries_of(self.index.alias_ranks(pattern));
+        // A canary alone serves nothing.
+        let mut served = self
+            .entries_of(ranks)
+            .filter(|entry| !entry.annotations.is_canary());
+        if served.next().is_some() {
+            let entries = self.entries_of(ranks);
+            let (host, mut losers) =
+                conflict::host(pattern, &entries, has_certificate, &self.globals);
+            for entry in aliases {
+                conflict::alias_lost(pattern, entry, &mut losers);
+            }
+            return (Some(host), losers);
+        }
+        let entries = self.entries_of(ranks);
+        let (_, mut losers) = conflict::host(pattern, &entries, has_certificate, &self.globals);
+        let mut aliases = aliases.filter_map(|entry| Some((entry, entry.aliases.get(pattern)?)));
+        let Some((owner, alias)) = aliases.next() else {
+            return (None, losers);
+        };
+        for (entry, _) in aliases.filter(|(_, other)| *other != alias) {
+            conflict::alias_lost(pattern, entry, &mut losers);
+        }
+        if alias.redirects {
+            let host = conflict::redirecting_host(&alias.of, owner, &self.globals);
+            return (Some(host), losers);
+        }
+        let entries = self.entries_of(self.index.ranks(&alias.of));
+        let (host, _) = conflict::host(&alias.of, &entries, has_certificate, &self.globals);
+        (Some(host), losers)
     }
 
     fn entries_of<'a>(

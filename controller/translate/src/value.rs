@@ -51,6 +51,105 @@ pub(crate) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     Ok(networks)
 }
 
+/// A number of bytes, with `k`, `m` or `g` for larger units.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim().to_ascii_lowercase();
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'b') => (text.strip_suffix('b').unwrap_or_default(), 1),
+        Some(b'k') => (text.strip_suffix('k').unwrap_or_default(), 1 << 10),
+        Some(b'm') => (text.strip_suffix('m').unwrap_or_default(), 1 << 20),
+        Some(b'g') => (text.strip_suffix('g').unwrap_or_default(), 1 << 30),
+        _ => (text.as_str(), 1),
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| "it is not a size such as `8k`, `10m` or `1g`".to_owned())
+}
+
+/// A text that may stand in a header or a URL: printable ASCII, no space in it.
+pub(crate) fn printable(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("it has characters that cannot be in it".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A path in which `$1` to `$9` may stand for groups.
+pub(crate) fn path_with_groups(text: &str) -> Result<String, String> {
+    let path = printable(text)?;
+    if path.contains("://") || path.contains(['?', '#', '\\']) {
+        return Err("it is not a path".to_owned());
+    }
+    for rest in path.split('$').skip(1) {
+        if !rest.starts_with(|c: char| ('1'..='9').contains(&c)) {
+            return Err("only `$1` to `$9` stand for something".to_owned());
+        }
+    }
+    if !path.starts_with(['/', '$']) {
+        return Ok(format!("/{path}"));
+    }
+    Ok(path)
+}
+
+/// An absolute path without variables.
+pub(crate) fn absolute_path(text: &str) -> Result<String, String> {
+    let path = printable(text)?;
+    if !path.starts_with('/') || path.starts_with("//") {
+        return Err("it is not an absolute path".to_owned());
+    }
+    Ok(path)
+}
+
+/// A URL with `http` or `https`, or an absolute path.
+pub(crate) fn url(text: &str) -> Result<String, String> {
+    let url = printable(text)?;
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let with_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']));
+    if !with_host && absolute_path(&url).is_err() || url.contains(['"', '\\', '<', '>']) {
+        return Err("it is neither a URL with http or https nor an absolute path".to_owned());
+    }
+    Ok(url)
+}
+
+/// The name of a header, a cookie or a parameter.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let legal = !name.is_empty()
+        && name.len() <= 128
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~'));
+    if legal {
+        Ok(name.to_owned())
+    } else {
+        Err("it is not a name".to_owned())
+    }
+}
+
+/// Names of headers, or `*`, as they are sent.
+pub(crate) fn names(text: &str) -> Result<String, String> {
+    let mut names = Vec::new();
+    for entry in list(text) {
+        if entry != "*" {
+            name(entry).map_err(|_| format!("{} is not a header name", quoted(entry)))?;
+        }
+        names.push(entry);
+    }
+    if names.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(names.join(", "))
+}
+
 /// The entries of a list that is separated by commas; empty ones are left out.
 pub(crate) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
@@ -82,6 +181,49 @@ mod tests {
             ("99999999999", None),
         ] {
             assert_eq!(seconds(text).ok(), want, "{text}");
+        }
+        for (text, want) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("8k", Some(8 << 10)),
+            ("10M", Some(10 << 20)),
+            ("1g", Some(1 << 30)),
+            ("5b", Some(5)),
+            ("", None),
+            ("m", None),
+            ("-1", None),
+            ("+1", None),
+            ("1mm", None),
+            ("1.5m", None),
+            ("99999999999999999999g", None),
+        ] {
+            assert_eq!(size(text).ok(), want, "{text}");
+        }
+        for (text, want) in [
+            ("/a/$1", Some("/a/$1")),
+            ("$2", Some("$2")),
+            ("a", Some("/a")),
+            ("/$host", None),
+            ("/a$", None),
+            ("https://a.test/$1", None),
+            ("/a b", None),
+            ("/a\nb", None),
+            ("/a?b", None),
+        ] {
+            assert_eq!(path_with_groups(text).ok().as_deref(), want, "{text}");
+        }
+        for (text, legal) in [
+            ("https://a.test", true),
+            ("http://a.test/x?y=z&w", true),
+            ("/x", true),
+            ("//a.test/x", false),
+            ("https://", false),
+            ("https:///x", false),
+            ("javascript:alert(1)", false),
+            ("a.test", false),
+            ("https://a.test/\r\nx: y", false),
+        ] {
+            assert_eq!(url(text).is_ok(), legal, "{text}");
         }
         assert_eq!(list(" a, ,b,").collect::<Vec<_>>(), ["a", "b"]);
     }

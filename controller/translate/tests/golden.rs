@@ -64,7 +64,8 @@ fn shortened(value: Value, key: &str) -> Value {
                 Value::String(text) => text == "default" && key != "hsts",
                 Value::Array(items) => items.is_empty() && key != "routes" && key != "addresses",
                 Value::Object(map) => map.is_empty(),
-                Value::Bool(_) | Value::Number(_) => false,
+                Value::Number(number) => key == "body_limit" && number.as_u64() == Some(1 << 20),
+                Value::Bool(_) => false,
             };
             !empty && key != "listeners"
         })

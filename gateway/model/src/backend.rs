@@ -69,6 +69,8 @@ pub enum BackendProtocol {
     Http1,
     /// HTTP/2 with prior knowledge, without TLS (`appProtocol: kubernetes.io/h2c`).
     H2c,
+    /// HTTP/1.1, over TLS where the client uses https.
+    Auto,
     /// HTTP/1.1 or HTTP/2 over TLS, as ALPN decides. The endpoint's certificate is not verified unless a policy says so.
     Https,
 }

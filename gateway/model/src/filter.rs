@@ -22,6 +22,61 @@ pub enum Filter {
     RequestHeaders(HeaderChange),
     /// Changes headers of the response that goes to the client.
     ResponseHeaders(HeaderChange),
+    /// Answers preflight requests and says who may read responses.
+    Cors(Cors),
+    /// Changes the path of the request that goes upstream.
+    Rewrite(Rewrite),
+    /// The `Host` of the request that goes upstream. May have variables in it.
+    UpstreamHost(String),
+    /// Changes where redirects and cookies of the backend point to.
+    ResponseRewrite(ResponseRewrite),
+}
+
+/// Cross-origin requests (Fetch standard, "CORS protocol").
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cors {
+    /// Origins that may: `*`, `null`, or `scheme://host:port`, where `*` stands for one label.
+    pub origins: Vec<String>,
+    /// Methods, as they are sent.
+    pub methods: String,
+    /// Request headers, as they are sent.
+    pub headers: String,
+    /// Response headers that may be read, as they are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expose: Option<String>,
+    /// May cookies go along?
+    pub credentials: bool,
+    /// Seconds for which a preflight answer holds.
+    pub max_age: u32,
+}
+
+/// Changes the path of the request that goes upstream.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrite {
+    /// A regular expression that matches from the start of the path; the whole path is replaced.
+    pub pattern: String,
+    /// The path instead; `$1` to `$9` are groups of the pattern.
+    pub target: String,
+    /// A value for `X-Forwarded-Prefix`, with groups as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+}
+
+/// Changes where redirects and cookies of the backend point to.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResponseRewrite {
+    /// The beginning of `Location` and `Refresh`, and what replaces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<(String, String)>,
+    /// A domain of cookies, and what replaces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie_domain: Option<(String, String)>,
+    /// The beginning of a path of cookies, and what replaces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie_path: Option<(String, String)>,
 }
 
 /// Redirects plain HTTP to the same URL with `https`.

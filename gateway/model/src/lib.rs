@@ -11,6 +11,7 @@ mod changes;
 mod filter;
 mod host;
 mod listener;
+mod options;
 mod origin;
 mod path;
 mod redacted;
@@ -28,9 +29,10 @@ pub use certificate::{
     Certificate, CertificateId, KeyAlgorithm, KeyFormat, PrivateKey, TlsHost, TlsPolicy, TlsVersion,
 };
 pub use changes::Changes;
-pub use filter::{Filter, HeaderChange, Hsts, HttpsRedirect};
+pub use filter::{Cors, Filter, HeaderChange, Hsts, HttpsRedirect, ResponseRewrite, Rewrite};
 pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
 pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};
+pub use options::{Balance, Canary, CanaryHeader, CanaryValue, Retry, RouteOptions};
 pub use origin::{ObjectRef, Origin};
 pub use path::{InvalidPath, NormalPath, PathMatch, normalise_path};
 pub use redacted::Redacted;

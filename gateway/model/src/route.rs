@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendId, Filter, ListenerSelector, Origin, PathMatch};
+use crate::{BackendId, Filter, ListenerSelector, Origin, PathMatch, RouteOptions};
 
 /// The routes of one host pattern.
 ///
@@ -32,6 +32,12 @@ pub struct Route {
     /// How long to wait for the backend.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// The largest request body in bytes (status 413); `None` is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_limit: Option<u64>,
+    /// What few routes ask for.
+    #[serde(default, skip_serializing_if = "RouteOptions::is_default")]
+    pub options: RouteOptions,
     /// Where this was asked for.
     pub origin: Origin,
 }
@@ -144,6 +150,9 @@ pub struct Redirect {
     /// Path, which also drops the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// The whole URL, in place of everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
 }
 
 /// How long to wait for a backend, in seconds. Defaults are those of ingress-nginx.

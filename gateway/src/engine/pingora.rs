@@ -36,7 +36,7 @@ use crate::error::{self, Fault, Reason, Source};
 use crate::phases::answer::Answer;
 use crate::phases::log::Outcome;
 use crate::phases::route::{Head, Verdict};
-use crate::phases::{access, headers, log, retry, route, upstream};
+use crate::phases::{access, body, headers, log, retry, route, upstream};
 use crate::settings::Limits;
 
 /// Attempts that Pingora makes; [`retry`] asks for fewer.
@@ -44,6 +44,8 @@ const MOST_ATTEMPTS: usize = 8;
 /// A request body up to this size is read and thrown away after an answer that did not need it, so that the
 /// connection can be used on.
 const SMALL_BODY: u64 = 64 * 1024;
+/// An error with which Pingora is told to ask another endpoint, because the response of this one is not wanted.
+const UNWANTED: ErrorType = ErrorType::Custom("unwanted response");
 /// How long that may take.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -207,12 +209,33 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        retry::answered(context(ctx)?, response.status);
+        let context = context(ctx)?;
+        retry::answered(context, response.status);
+        let method = &session.req_header().method;
+        if is_at_hand(session) && retry::unwanted(context, &self.worker, method, response.status) {
+            let mut error = Error::new_up(UNWANTED);
+            error.set_retry(true);
+            return Err(error);
+        }
         Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        part: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let context = context(ctx)?;
+        let Some(part) = part else {
+            return Ok(());
+        };
+        body::received(context, part.len()).map_err(|reason| failed(context, reason))
     }
 
     async fn response_filter(
@@ -269,12 +292,22 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
+        if *error.etype() == UNWANTED {
+            return error;
+        }
         error.retry.decide_reuse(client_reused);
-        let repeatable = session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated()
-            && session.response_written().is_none();
-        let again =
-            error.retry() && repeatable && ctx.as_deref_mut().is_some_and(retry::went_stale);
+        let at_hand = is_at_hand(session);
+        let method = &session.req_header().method;
+        let stale = error.retry() && at_hand && method.is_idempotent();
+        let again = ctx.as_deref_mut().is_some_and(|context| {
+            if stale {
+                return retry::went_stale(context);
+            }
+            let reason = reason_of(source_of(&error), &error);
+            at_hand
+                && reason.source() == Source::Upstream
+                && retry::broke(context, &self.worker, method, &reason)
+        });
         error.set_retry(again);
         error
     }
@@ -365,6 +398,11 @@ impl Proxy {
     }
 }
 
+/// Can the request be sent once more as a whole, and has the client seen nothing of an answer?
+fn is_at_hand(session: &Session) -> bool {
+    !session.as_ref().retry_buffer_truncated() && session.response_written().is_none()
+}
+
 /// Bounds on what the client may take its time for.
 fn set_limits(session: &mut Session, limits: &Limits) {
     // Pingora makes the idle time endless after the first request. It is only ever shortened here: setting it where
@@ -407,7 +445,9 @@ async fn write_answer(
     for (name, value) in fields {
         response.insert_header(name, value)?;
     }
-    response.insert_header(CONTENT_LENGTH, body.len())?;
+    if answer.status != StatusCode::NO_CONTENT {
+        response.insert_header(CONTENT_LENGTH, body.len())?;
+    }
     context.own_status = Some(answer.status);
     context.fail(answer.reason);
     headers::to_client(context, &mut ResponseFields(&mut response));

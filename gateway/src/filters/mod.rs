@@ -1,10 +1,14 @@
 //! What a route can do to requests and responses besides choosing who answers.
 
 pub(crate) mod addresses;
+pub(crate) mod cors;
 pub(crate) mod header_change;
 pub(crate) mod https_redirect;
 pub(crate) mod pace;
 pub(crate) mod redirect;
+pub(crate) mod response_rewrite;
+pub(crate) mod rewrite;
+pub(crate) mod variables;
 
 use http::request::Parts;
 use table::{CompiledFilter, CompiledRoute};
@@ -14,7 +18,7 @@ use crate::phases::answer::Answer;
 
 /// Runs the filters that can answer a request before a backend is asked, in their order.
 pub(crate) fn on_request(
-    context: &RequestContext,
+    context: &mut RequestContext,
     route: &CompiledRoute,
     parts: &Parts,
     host: &str,
@@ -28,10 +32,14 @@ pub(crate) fn on_request(
             }
             https_redirect::answer(*status, except, host, path, parts.uri.query())
         }
+        CompiledFilter::Cors(cors) => cors::answer(context, cors, parts),
         CompiledFilter::Access(_)
         | CompiledFilter::Pace(_)
         | CompiledFilter::Hsts(_)
         | CompiledFilter::RequestHeaders(_)
-        | CompiledFilter::ResponseHeaders(_) => None,
+        | CompiledFilter::ResponseHeaders(_)
+        | CompiledFilter::Rewrite(_)
+        | CompiledFilter::UpstreamHost(_)
+        | CompiledFilter::ResponseRewrite(_) => None,
     })
 }

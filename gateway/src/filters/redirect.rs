@@ -10,13 +10,29 @@ use crate::phases::answer::Answer;
 pub(crate) fn answer(
     redirect: &Redirect,
     https: bool,
-    host: &str,
+    authority: &str,
     path: &str,
     query: Option<&str>,
 ) -> Answer {
+    if let Some(url) = &redirect.location {
+        return match (
+            StatusCode::from_u16(redirect.status),
+            HeaderValue::from_str(url),
+        ) {
+            (Ok(status), Ok(url)) => Answer::redirect(status, Reason::Redirect, url),
+            _ => Answer::page(Reason::Internal),
+        };
+    }
+    let asks_for_nothing_else =
+        redirect.scheme.is_none() && redirect.host.is_none() && redirect.port.is_none();
+    // Another scheme has another port, and the one that the client used is not it.
+    let kept = match authority.rsplit_once(':') {
+        Some((host, port)) if !asks_for_nothing_else && !port.contains(']') => host,
+        _ => authority,
+    };
     let own_scheme = if https { "https" } else { "http" };
     let scheme = redirect.scheme.as_deref().unwrap_or(own_scheme);
-    let host = redirect.host.as_deref().unwrap_or(host);
+    let host = redirect.host.as_deref().unwrap_or(kept);
     let default_port = if scheme == "https" { 443 } else { 80 };
     let port = redirect.port.filter(|port| *port != default_port);
     let location = match &redirect.path {
@@ -63,6 +79,7 @@ mod tests {
                 host: host.map(str::to_owned),
                 port,
                 path: path.map(str::to_owned),
+                location: None,
             };
         for (redirect, https, want) in [
             (redirect(None, None, None, None), false, "http://a.test/p?q"),

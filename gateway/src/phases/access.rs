@@ -24,7 +24,11 @@ pub(crate) fn check(context: &mut RequestContext, worker: &Worker) -> Option<Ans
             CompiledFilter::HttpsRedirect { .. }
             | CompiledFilter::Hsts(_)
             | CompiledFilter::RequestHeaders(_)
-            | CompiledFilter::ResponseHeaders(_) => {}
+            | CompiledFilter::ResponseHeaders(_)
+            | CompiledFilter::Cors(_)
+            | CompiledFilter::Rewrite(_)
+            | CompiledFilter::UpstreamHost(_)
+            | CompiledFilter::ResponseRewrite(_) => {}
         }
     }
     None

@@ -48,6 +48,9 @@ impl Answer {
         request: &HeaderMap,
     ) -> (SmallVec<[(HeaderName, HeaderValue); 4]>, Bytes) {
         let mut fields = SmallVec::new();
+        if self.status == StatusCode::NO_CONTENT {
+            return (fields, Bytes::new());
+        }
         let title = title(self.status);
         let html = wants_html(request);
         let (kind, body) = if html {

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::header::{COOKIE, FORWARDED, HOST, STRICT_TRANSPORT_SECURITY};
+use http::header::{ACCEPT, COOKIE, FORWARDED, HOST, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use smallvec::SmallVec;
-use table::CompiledFilter;
+use table::{CompiledFilter, CompiledRoute};
 
 use super::fields::Fields;
 use super::forwarding::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT};
@@ -96,11 +96,33 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
     if let Some(id) = &context.request_id {
         fields.set("X-Request-ID", id.clone());
     }
+    if let Some(prefix) = &context.prefix {
+        fields.set("X-Forwarded-Prefix", prefix.clone());
+    }
     if let Some(route) = &context.route {
         for filter in &route.filters {
-            if let CompiledFilter::RequestHeaders(change) = filter {
-                filters::header_change::apply(change, fields);
+            match filter {
+                CompiledFilter::RequestHeaders(change) => {
+                    filters::header_change::apply(change, fields);
+                }
+                CompiledFilter::UpstreamHost(template) => {
+                    let host = filters::variables::render(template, context, original);
+                    if let Ok(host) = HeaderValue::try_from(host) {
+                        fields.set("Host", host);
+                    }
+                }
+                CompiledFilter::Access(_)
+                | CompiledFilter::Pace(_)
+                | CompiledFilter::Hsts(_)
+                | CompiledFilter::HttpsRedirect { .. }
+                | CompiledFilter::ResponseHeaders(_)
+                | CompiledFilter::Cors(_)
+                | CompiledFilter::Rewrite(_)
+                | CompiledFilter::ResponseRewrite(_) => {}
             }
+        }
+        if context.on_backup {
+            explain(route, original, fields);
         }
     }
 }
@@ -118,13 +140,43 @@ pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
             CompiledFilter::ResponseHeaders(change) => {
                 filters::header_change::apply(change, fields);
             }
+            CompiledFilter::Cors(cors) => filters::cors::apply(context, cors, fields),
+            // What Lockgate says itself points to where it is meant to.
+            CompiledFilter::ResponseRewrite(change) if context.own_status.is_none() => {
+                filters::response_rewrite::apply(change, fields);
+            }
             CompiledFilter::Hsts(_)
             | CompiledFilter::Access(_)
             | CompiledFilter::Pace(_)
             | CompiledFilter::HttpsRedirect { .. }
-            | CompiledFilter::RequestHeaders(_) => {}
+            | CompiledFilter::RequestHeaders(_)
+            | CompiledFilter::Rewrite(_)
+            | CompiledFilter::UpstreamHost(_)
+            | CompiledFilter::ResponseRewrite(_) => {}
         }
     }
+}
+
+/// Tells the backup of a backend why it is asked, in the headers that error backends of ingress-nginx read.
+fn explain(route: &CompiledRoute, original: &Parts, fields: &mut impl Fields) {
+    let mut set = |name: &'static str, text: &str| {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            fields.set(name, value);
+        }
+    };
+    let format = original
+        .headers
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    set("X-Code", "503");
+    set("X-Format", format.unwrap_or_default());
+    let uri = &original.uri;
+    set(
+        "X-Original-URI",
+        uri.path_and_query().map_or("/", PathAndQuery::as_str),
+    );
+    set("X-Namespace", &route.origin.object.namespace);
+    set("X-Ingress-Name", &route.origin.object.name);
 }
 
 /// Drops what a client may not say about itself, `Proxy` (CVE-2016-5385), and every name with an underscore: many

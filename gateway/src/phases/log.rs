@@ -41,7 +41,14 @@ pub(crate) fn finish(context: &mut RequestContext, worker: &Worker, outcome: &Ou
     worker
         .meter
         .count(context, outcome, status, elapsed, &worker.shared.series);
-    if let Some(writer) = &worker.log {
+    let unlogged = context
+        .route
+        .as_ref()
+        .and_then(|route| route.options.as_ref())
+        .is_some_and(|options| options.unlogged);
+    if let Some(writer) = &worker.log
+        && !unlogged
+    {
         writer.write(context, outcome, status, elapsed);
     }
     worker.tidy(&context.table);

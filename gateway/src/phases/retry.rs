@@ -1,13 +1,62 @@
 //! What happened to a try, and whether there is another one.
 
-use http::StatusCode;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use model::{Balance, Retry};
 
 use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::error::Reason;
 
-/// How often an endpoint is tried for one request (`proxy-next-upstream-tries` of ingress-nginx).
+/// How often an endpoint is tried for one request, unless the route says otherwise.
 const MOST_TRIES: usize = 3;
+
+/// May there be one more try? `wanted` says whether the route's rules name what has happened.
+fn may_try_again(context: &RequestContext, wanted: impl FnOnce(&Retry) -> bool) -> bool {
+    let options = context
+        .route
+        .as_ref()
+        .and_then(|route| route.options.as_ref());
+    let Some(retry) = options.and_then(|options| options.retry.as_ref()) else {
+        return context.tries.len() < MOST_TRIES;
+    };
+    let tries = u32::try_from(context.tries.len()).unwrap_or(u32::MAX);
+    let in_time = Duration::from_secs(u64::from(retry.timeout_seconds));
+    wanted(retry)
+        && (retry.tries == 0 || tries < retry.tries)
+        && (in_time.is_zero() || context.started.elapsed() < in_time)
+}
+
+fn has_another(context: &RequestContext, worker: &Worker) -> bool {
+    context.target.as_ref().is_some_and(|target| {
+        worker
+            .picker
+            .has_another(target.slot, &target.backend, |address| {
+                context.tried(address)
+            })
+    })
+}
+
+fn count_retry(context: &RequestContext) {
+    if let Some(target) = &context.target {
+        target.series.retries.increment(1);
+    }
+}
+
+/// Does what has happened stand in the rules?
+fn names(retry: &Retry, reason: &Reason) -> bool {
+    if matches!(
+        reason,
+        Reason::ConnectTimeout | Reason::ReadTimeout | Reason::WriteTimeout
+    ) {
+        retry.timeout
+    } else if *reason == Reason::UpstreamInvalid {
+        retry.invalid
+    } else {
+        retry.error
+    }
+}
 
 /// There is a connection to the endpoint.
 pub(crate) fn connected(context: &mut RequestContext, reused: bool) {
@@ -42,14 +91,10 @@ pub(crate) fn not_connected(
         return false;
     };
     target.series.connect_failed(reason);
-    let again = context.tries.len() < MOST_TRIES
-        && worker
-            .picker
-            .has_another(target.slot, &target.backend, |address| {
-                context.tried(address)
-            });
+    let again =
+        may_try_again(context, |retry| names(retry, reason)) && has_another(context, worker);
     if again {
-        target.series.retries.increment(1);
+        count_retry(context);
     }
     again
 }
@@ -58,19 +103,76 @@ pub(crate) fn not_connected(
 /// sure that the request may be sent twice.
 pub(crate) fn went_stale(context: &mut RequestContext) -> bool {
     end_try(context);
-    let again = context.tries.len() < MOST_TRIES;
-    if again && let Some(target) = &context.target {
-        target.series.retries.increment(1);
+    let again = may_try_again(context, |_| true);
+    if again {
+        count_retry(context);
     }
     again
 }
 
+/// May another endpoint be asked, by the rules of the route, after the endpoint failed before there was a response?
+/// The engine has made sure that the request is still at hand as a whole. Without rules this is never so: the request
+/// may have had its effect.
+pub(crate) fn broke(
+    context: &mut RequestContext,
+    worker: &Worker,
+    method: &Method,
+    reason: &Reason,
+) -> bool {
+    let wanted = with_rules(context, method)
+        && may_try_again(context, |retry| names(retry, reason))
+        && has_another(context, worker);
+    if wanted {
+        end_try(context);
+        count_retry(context);
+    }
+    wanted
+}
+
+/// Is this status of an endpoint one after which another endpoint is to be asked, and is there one? The engine has made
+/// sure that the request is still at hand as a whole.
+pub(crate) fn unwanted(
+    context: &mut RequestContext,
+    worker: &Worker,
+    method: &Method,
+    status: StatusCode,
+) -> bool {
+    let unwanted = with_rules(context, method)
+        && may_try_again(context, |retry| retry.statuses.contains(&status.as_u16()))
+        && has_another(context, worker);
+    if unwanted {
+        end_try(context);
+        count_retry(context);
+    }
+    unwanted
+}
+
+/// Has the route rules for what may be sent twice?
+fn with_rules(context: &RequestContext, method: &Method) -> bool {
+    let options = context
+        .route
+        .as_ref()
+        .and_then(|route| route.options.as_ref());
+    options
+        .and_then(|options| options.retry.as_ref())
+        .is_some_and(|retry| retry.non_idempotent || method.is_idempotent())
+}
+
 /// The endpoint has sent a response header.
 pub(crate) fn answered(context: &mut RequestContext, status: StatusCode) {
+    let averaged = context
+        .route
+        .as_ref()
+        .and_then(|route| route.options.as_ref())
+        .is_some_and(|options| options.balance == Balance::Ewma);
     if let Some(attempt) = context.current() {
         attempt.status = Some(status);
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-            attempt.header = Some(attempt.began.elapsed());
+            let latency = attempt.began.elapsed();
+            attempt.header = Some(latency);
+            if averaged {
+                attempt.in_flight.endpoint().measured(latency);
+            }
         }
     }
 }

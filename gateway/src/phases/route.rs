@@ -8,7 +8,7 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use model::{HostName, normalise_path};
-use table::{CompiledAction, CompiledRoute, Lookup};
+use table::{CompiledAction, CompiledFilter, CompiledRoute, Lookup};
 
 use super::answer::Answer;
 use super::forwarding;
@@ -93,18 +93,30 @@ fn find(context: &mut RequestContext, head: Head<'_>) -> Result<Verdict, Reason>
         .ok_or(Reason::NoRoute)?;
     context.route = Some(Arc::clone(route));
     let answer = filters::on_request(context, route, parts, &host, &path)
-        .or_else(|| answer_of(route, context, parts, &host, &path));
+        .or_else(|| answer_of(route, context, parts, authority, &path));
+    if let Some(answer) = answer {
+        return Ok(Verdict::Answer(answer));
+    }
+    for filter in &route.filters {
+        if let CompiledFilter::Rewrite(rewrite) = filter
+            && let Some((path, prefix)) = filters::rewrite::apply(rewrite, &path)?
+        {
+            context.path = Some(path);
+            context.prefix = prefix;
+            return Ok(Verdict::Forward);
+        }
+    }
     if let Cow::Owned(path) = path {
         context.path = Some(path);
     }
-    Ok(answer.map_or(Verdict::Forward, Verdict::Answer))
+    Ok(Verdict::Forward)
 }
 
 fn answer_of(
     route: &CompiledRoute,
     context: &RequestContext,
     parts: &Parts,
-    host: &str,
+    authority: &str,
     path: &str,
 ) -> Option<Answer> {
     match &route.action {
@@ -112,7 +124,7 @@ fn answer_of(
         CompiledAction::Redirect(redirect) => Some(filters::redirect::answer(
             redirect,
             context.client.https,
-            host,
+            authority,
             path,
             parts.uri.query(),
         )),

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{BackendProtocol, EndpointSet, Timeouts};
-use table::{CompiledAction, CompiledRoute};
+use model::{BackendProtocol, Balance, EndpointSet, Timeouts};
+use table::{BackendSlot, CompiledAction, CompiledRoute};
 
 use crate::context::{RequestContext, Target, Try};
 use crate::engine::Worker;
 use crate::error::Reason;
-use crate::phases::headers;
-use crate::upstream::{InFlight, Unresolved};
+use crate::phases::{body, headers};
+use crate::upstream::{InFlight, Turn, Unresolved};
 
 /// An endpoint and how to talk to it.
 #[derive(Debug)]
@@ -41,16 +41,57 @@ pub(crate) async fn prepare(
         return Err(Reason::Internal);
     };
     context.request_id = Some(headers::request_id(request, || worker.random.wide()));
-    let slot = targets
-        .choose(worker.random.next_u32())
-        .ok_or(Reason::NoEndpoints)?;
+    body::announced(context, request)?;
+    let Some(options) = &route.options else {
+        let slot = targets.choose(worker.random.next_u32());
+        return attempt(context, worker, slot).await;
+    };
+    let canary = options
+        .canary(request, worker.random.next_u32())
+        .filter(|slot| has_endpoints(context, *slot));
+    let slot = canary.or_else(|| targets.choose(worker.random.next_u32()));
+    let result = attempt(context, worker, slot).await;
+    match (result, options.backup) {
+        (Err(Reason::NoEndpoints | Reason::InvalidBackend), Some(backup)) => {
+            context.on_backup = true;
+            attempt(context, worker, Some(backup)).await
+        }
+        (result, _) => result,
+    }
+}
+
+/// Could a backend take a request? A name may turn out to be nothing.
+fn has_endpoints(context: &RequestContext, slot: BackendSlot) -> bool {
+    context
+        .table
+        .backend(slot)
+        .is_some_and(|backend| match &*backend.endpoints {
+            EndpointSet::Addresses(addresses) => !addresses.is_empty(),
+            EndpointSet::Dns { .. } => true,
+            EndpointSet::Invalid(_) => false,
+        })
+}
+
+/// Sends the request to a backend: takes the first endpoint to try.
+async fn attempt(
+    context: &mut RequestContext,
+    worker: &Worker,
+    slot: Option<BackendSlot>,
+) -> Result<(), Reason> {
+    let slot = slot.ok_or(Reason::NoEndpoints)?;
     let backend = context.table.backend(slot).cloned();
     // A backend that the model does not have has no endpoints either.
     let backend = backend.ok_or(Reason::NoEndpoints)?;
     let series = worker.picker.series(slot, &backend, &worker.shared.series);
     context.target = Some(Target {
         slot,
-        protocol: backend.protocol,
+        protocol: match backend.protocol {
+            BackendProtocol::Auto if context.client.https => BackendProtocol::Https,
+            BackendProtocol::Auto => BackendProtocol::Http1,
+            protocol @ (BackendProtocol::Http1 | BackendProtocol::H2c | BackendProtocol::Https) => {
+                protocol
+            }
+        },
         backend,
         series,
     });
@@ -83,8 +124,11 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
             target.slot,
             &target.backend,
             resolved.as_ref(),
-            &worker.shared.registry,
-            &worker.shared.series,
+            &worker.shared,
+            Turn {
+                balance: balance(context),
+                random: &worker.random,
+            },
             |address| context.tried(address),
         )
         .ok_or(Reason::NoEndpoints)?;
@@ -100,6 +144,14 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
     Ok(())
 }
 
+fn balance(context: &RequestContext) -> Balance {
+    context
+        .route
+        .as_ref()
+        .and_then(|route| route.options.as_ref())
+        .map_or_else(Balance::default, |options| options.balance)
+}
+
 /// How to talk to the endpoint of the current try.
 pub(crate) fn upstream(context: &RequestContext) -> Result<Upstream, Reason> {
     let target = context.target.as_ref().ok_or(Reason::Internal)?;
@@ -113,7 +165,7 @@ pub(crate) fn upstream(context: &RequestContext) -> Result<Upstream, Reason> {
                 format!("{}.{}.svc", id.service, id.namespace)
             }
         },
-        BackendProtocol::Http1 | BackendProtocol::H2c => String::new(),
+        BackendProtocol::Http1 | BackendProtocol::H2c | BackendProtocol::Auto => String::new(),
     };
     Ok(Upstream {
         address: attempt.address(),

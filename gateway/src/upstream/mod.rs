@@ -9,4 +9,4 @@ mod select;
 pub use registry::EndpointState;
 pub(crate) use registry::{EndpointRegistry, InFlight};
 pub(crate) use resolver::{Resolver, Unresolved};
-pub(crate) use select::Picker;
+pub(crate) use select::{Picker, Turn};

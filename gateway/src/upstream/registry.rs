@@ -30,7 +30,14 @@ pub(crate) struct Endpoint {
     connect_failures: AtomicU32,
     /// Milliseconds of [`now`]; until then it is only tried when there is no other one.
     avoid_until: AtomicU64,
+    /// Seconds to a response header, averaged with weights that fade: the bits of an `f64`.
+    latency: AtomicU64,
+    /// Milliseconds of [`now`] when `latency` was last written.
+    measured: AtomicU64,
 }
+
+/// After so many seconds about a third of a measurement is left.
+const MEMORY: f64 = 10.0;
 
 impl Endpoint {
     /// Where it is.
@@ -53,6 +60,34 @@ impl Endpoint {
         let pause = Duration::from_secs(1 << failures.min(3));
         self.avoid_until
             .store(now().saturating_add(millis(pause)), Ordering::Relaxed);
+    }
+
+    /// A response header came after this time.
+    pub(crate) fn measured(&self, latency: Duration) {
+        self.measured_at(latency, now());
+    }
+
+    fn measured_at(&self, latency: Duration, now: u64) {
+        let (before, weight) = self.remembered(now);
+        let average = before * weight + latency.as_secs_f64() * (1.0 - weight);
+        self.latency.store(average.to_bits(), Ordering::Relaxed);
+        self.measured.store(now, Ordering::Relaxed);
+    }
+
+    /// About how long a request would take: the average times the requests at hand. The average fades, so that who has
+    /// been slow is asked again.
+    pub(crate) fn load(&self, now: u64) -> f64 {
+        let at_hand = self.in_flight.load(Ordering::Relaxed).saturating_add(1);
+        let (average, weight) = self.remembered(now);
+        average * weight * f64::from(at_hand)
+    }
+
+    /// The average, and what is left of it after this time.
+    fn remembered(&self, now: u64) -> (f64, f64) {
+        let age = now.saturating_sub(self.measured.load(Ordering::Relaxed));
+        let age = Duration::from_millis(age).as_secs_f64();
+        let average = f64::from_bits(self.latency.load(Ordering::Relaxed));
+        (average, (-age / MEMORY).exp())
     }
 
     /// Has it refused connections lately?
@@ -137,6 +172,8 @@ impl EndpointRegistry {
                     in_flight: AtomicU32::new(0),
                     connect_failures: AtomicU32::new(0),
                     avoid_until: AtomicU64::new(0),
+                    latency: AtomicU64::new(0),
+                    measured: AtomicU64::new(0),
                 });
                 endpoints.insert(address, Arc::downgrade(&endpoint));
                 endpoint
@@ -222,6 +259,22 @@ mod tests {
             })
             .collect();
         assert_eq!(seen, [("a", 2, 0), ("a", 3, 0), ("b", 2, 0)]);
+    }
+
+    #[test]
+    fn who_is_slow_has_more_load_until_that_is_long_ago() {
+        let registry = EndpointRegistry::new();
+        let endpoints = registry.endpoints(&id("a"), addresses(&[1, 2]));
+        let (slow, fast) = (&endpoints[0], &endpoints[1]);
+        for second in 1..=20 {
+            slow.measured_at(Duration::from_millis(100), second * 1000);
+            fast.measured_at(Duration::from_millis(10), second * 1000);
+        }
+        assert!(slow.load(20_000) > 5.0 * fast.load(20_000));
+        let requests: Vec<_> = (0..19).map(|_| InFlight::on(Arc::clone(fast))).collect();
+        assert!(fast.load(20_000) > slow.load(20_000), "it has enough to do");
+        drop(requests);
+        assert!(slow.load(120_000) < fast.load(20_000), "long ago");
     }
 
     #[test]

@@ -4,12 +4,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ahash::AHashMap;
-use model::EndpointSet;
+use model::{Balance, EndpointSet};
 use table::{BackendSlot, CompiledBackend};
 
 use super::registry::{self, Endpoint, EndpointRegistry};
 use super::resolver::Name;
+use crate::Shared;
+use crate::engine::Random;
 use crate::telemetry::{BackendSeries, SeriesBudget};
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn<'a> {
+    /// By which rule.
+    pub(crate) balance: Balance,
+    /// For rules that draw.
+    pub(crate) random: &'a Random,
+}
 
 /// What a worker remembers about the backends that it uses. It belongs to one worker, so its lock is never waited
 /// for; the shared registry is only asked when a set of endpoints has changed.
@@ -81,14 +92,19 @@ impl Picker {
         slot: BackendSlot,
         backend: &Arc<CompiledBackend>,
         resolved: Option<&Arc<[IpAddr]>>,
-        registry: &EndpointRegistry,
-        budget: &SeriesBudget,
+        shared: &Shared,
+        turn: Turn<'_>,
         tried: impl Fn(SocketAddr) -> bool,
     ) -> Option<Arc<Endpoint>> {
         let mut entries = self.lock();
-        let entry = Entry::enter(&mut entries, slot, backend, budget);
-        entry.refresh(resolved, registry);
-        entry.next(&tried)
+        let entry = Entry::enter(&mut entries, slot, backend, &shared.series);
+        entry.refresh(resolved, &shared.registry);
+        match turn.balance {
+            Balance::RoundRobin => entry.next(&tried),
+            Balance::Ewma => entry
+                .faster_of_two(turn.random, &tried)
+                .or_else(|| entry.next(&tried)),
+        }
     }
 
     /// Is there an endpoint for which `tried` does not hold?
@@ -178,6 +194,27 @@ impl Entry {
             }
             (EndpointSet::Dns { .. } | EndpointSet::Invalid(_), _) => {}
         }
+    }
+
+    /// Of two endpoints drawn at random the one that has been faster lately, times the requests that it is working on.
+    /// Nothing where neither of them is good: then the turn decides.
+    fn faster_of_two(
+        &self,
+        random: &Random,
+        tried: &impl Fn(SocketAddr) -> bool,
+    ) -> Option<Arc<Endpoint>> {
+        let count = u32::try_from(self.endpoints.len())
+            .ok()
+            .filter(|count| *count > 1)?;
+        let now = registry::now();
+        let first = random.next_u32() % count;
+        let second = (first + 1 + random.next_u32() % (count - 1)) % count;
+        [first, second]
+            .into_iter()
+            .filter_map(|index| self.endpoints.get(usize::try_from(index).ok()?))
+            .filter(|endpoint| !tried(endpoint.address()) && !endpoint.is_avoided(now))
+            .min_by(|a, b| a.load(now).total_cmp(&b.load(now)))
+            .map(Arc::clone)
     }
 
     fn next(&mut self, tried: &impl Fn(SocketAddr) -> bool) -> Option<Arc<Endpoint>> {

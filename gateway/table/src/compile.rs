@@ -113,6 +113,7 @@ fn update_globals(table: &mut Table, model: &RoutingModel) {
             &HostPattern::Any,
             source,
             &mut table.backends,
+            &mut table.patterns,
             &mut acquired,
             &mut Accesses::new(),
             &mut rejects,
@@ -171,12 +172,13 @@ fn compile_host(
             position,
             listeners,
             &mut table.patterns,
-            || {
+            |patterns| {
                 let backends = &mut table.backends;
                 compile_route(
                     pattern,
                     route,
                     backends,
+                    patterns,
                     &mut acquired,
                     &mut accesses,
                     &mut faults,

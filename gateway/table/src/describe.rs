@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use model::{
     BackendId, BackendProtocol, CertificateId, ClientTrust, EndpointSet, Filter, HostPattern,
-    KeyAlgorithm, ListenerName, ListenerSelector, Origin, Redirect, Route, RouteMatch, Timeouts,
-    TlsPolicy,
+    KeyAlgorithm, ListenerName, ListenerSelector, Origin, Redirect, Route, RouteMatch,
+    RouteOptions, Timeouts, TlsPolicy,
 };
 use serde::Serialize;
 
@@ -52,6 +52,11 @@ pub struct RouteDescription {
     pub action: ActionDescription,
     /// How long to wait for the backend.
     pub timeouts: Timeouts,
+    /// The largest request body in bytes.
+    pub body_limit: Option<u64>,
+    /// What few routes ask for.
+    #[serde(skip_serializing_if = "RouteOptions::is_default")]
+    pub options: RouteOptions,
     /// Where it was asked for.
     pub origin: Origin,
 }
@@ -201,6 +206,12 @@ impl Table {
             filters,
             action,
             timeouts: compiled.timeouts,
+            body_limit: compiled.body_limit,
+            options: if compiled.options.is_some() {
+                source.options.clone()
+            } else {
+                RouteOptions::default()
+            },
             origin: compiled.origin.clone(),
         }
     }

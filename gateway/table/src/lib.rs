@@ -21,6 +21,8 @@
 //!     filters: Vec::new(),
 //!     action: Action::Respond { status: 200, reason: "example".to_owned() },
 //!     timeouts: Timeouts::default(),
+//!     body_limit: None,
+//!     options: Default::default(),
 //!     origin: Origin::default(),
 //! };
 //! let host = HostPattern::parse("*.shop.test")?;
@@ -59,13 +61,16 @@ mod hosts;
 mod intern;
 mod listeners;
 mod networks;
+mod options;
 mod paths;
 mod pattern;
 mod policies;
 mod reject;
+mod rewrite;
 mod route;
 mod shards;
 mod swap;
+mod template;
 mod text;
 mod tls;
 
@@ -94,12 +99,15 @@ pub use describe::{
 };
 pub use listeners::ListenerId;
 pub use networks::Networks;
+pub use options::{CompiledCanary, CompiledOptions, cookie};
 pub use policies::PolicyId;
 pub use reject::Reject;
+pub use rewrite::{CompiledCors, CompiledRewrite, Rewritten};
 pub use route::{
     CompiledAction, CompiledFilter, CompiledHeaderChange, CompiledRoute, INVALID_ROUTE,
 };
 pub use swap::{TableReader, TableWriter, channel};
+pub use template::{Template, Variable};
 pub use tls::TlsEntry;
 
 /// The result of compiling a model.

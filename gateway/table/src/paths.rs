@@ -89,7 +89,7 @@ impl Rule {
         position: usize,
         listeners: ListenerMask,
         patterns: &mut Patterns,
-        route: impl FnOnce() -> CompiledRoute,
+        route: impl FnOnce(&mut Patterns) -> CompiledRoute,
     ) -> Result<Self, String> {
         let path = match &matches.path {
             PathMatch::Exact(path) => RulePath::Exact(Text::new(path.as_str())),
@@ -103,7 +103,7 @@ impl Rule {
         Ok(Self {
             position,
             listeners,
-            route: Arc::new(route()),
+            route: Arc::new(route(patterns)),
             path,
             conditions,
         })

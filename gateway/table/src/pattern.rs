@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::Hir;
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
@@ -21,6 +21,8 @@ pub(crate) enum Anchor {
     Start,
     /// Both.
     Whole,
+    /// None.
+    None,
 }
 
 /// Compiled expressions, shared by the routes that are written alike.
@@ -52,6 +54,7 @@ impl Pattern {
         let anchored = match anchor {
             Anchor::Start => format!("^(?:{text})"),
             Anchor::Whole => format!("^(?:{text})$"),
+            Anchor::None => text.to_owned(),
         };
         let regex = RegexBuilder::new(&anchored)
             .unicode(unicode)
@@ -65,17 +68,26 @@ impl Pattern {
                     one_line(&error.to_string())
                 }
             })?;
-        let literal = Extractor::new()
-            .kind(ExtractKind::Prefix)
-            .extract(&hir)
-            .longest_common_prefix()
-            .unwrap_or_default()
-            .into();
+        let literal = match anchor {
+            // It may match anywhere.
+            Anchor::None => Box::default(),
+            Anchor::Start | Anchor::Whole => Extractor::new()
+                .kind(ExtractKind::Prefix)
+                .extract(&hir)
+                .longest_common_prefix()
+                .unwrap_or_default()
+                .into(),
+        };
         Ok(Self { literal, regex })
     }
 
     pub(crate) fn matches(&self, text: &[u8]) -> bool {
         text.starts_with(&self.literal) && self.regex.is_match(text)
+    }
+
+    /// What its groups match.
+    pub(crate) fn captures<'a>(&self, text: &'a [u8]) -> Option<Captures<'a>> {
+        self.regex.captures(text)
     }
 }
 

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use model::{
     Action, Filter, HeaderChange, HostName, HostPattern, Hsts, HttpsRedirect, Origin, Pace,
-    PathMatch, Redirect, Route, Timeouts, WeightedBackend,
+    PathMatch, Redirect, ResponseRewrite, Route, Timeouts, WeightedBackend,
 };
 
 use crate::access::{self, Accesses, CompiledAccess};
 use crate::backends::{BackendSlot, Backends, WeightedTargets};
+use crate::options::CompiledOptions;
+use crate::pattern::Patterns;
 use crate::reject::Reject;
+use crate::rewrite::{self, CompiledCors, CompiledRewrite};
+use crate::template::Template;
 
 /// The reason of the answers of a route whose action or filters could not be compiled.
 pub const INVALID_ROUTE: &str = "invalid-route";
@@ -30,6 +34,10 @@ pub struct CompiledRoute {
     pub action: CompiledAction,
     /// How long to wait for the backend.
     pub timeouts: Timeouts,
+    /// The largest request body in bytes.
+    pub body_limit: Option<u64>,
+    /// What few routes ask for.
+    pub options: Option<Box<CompiledOptions>>,
 }
 
 /// What answers a request.
@@ -68,6 +76,14 @@ pub enum CompiledFilter {
     RequestHeaders(CompiledHeaderChange),
     /// Changes headers of the response that goes to the client.
     ResponseHeaders(CompiledHeaderChange),
+    /// Answers preflight requests and says who may read responses.
+    Cors(Box<CompiledCors>),
+    /// Changes the path of the request that goes upstream.
+    Rewrite(Box<CompiledRewrite>),
+    /// The `Host` of the request that goes upstream.
+    UpstreamHost(Template),
+    /// Changes where redirects and cookies of the backend point to.
+    ResponseRewrite(Box<ResponseRewrite>),
 }
 
 /// Headers to remove, set and add, in this order.
@@ -89,19 +105,27 @@ pub(crate) fn compile_route(
     host: &HostPattern,
     route: &Route,
     backends: &mut Backends,
+    patterns: &mut Patterns,
     acquired: &mut Vec<BackendSlot>,
     accesses: &mut Accesses,
     rejects: &mut Vec<Reject>,
 ) -> CompiledRoute {
     let filters = route.filters.iter();
     let filters: Result<Vec<_>, _> = filters
-        .map(|filter| compile_filter(filter, accesses))
+        .map(|filter| compile_filter(filter, accesses, patterns))
         .collect();
     let checked = filters.and_then(|filters| {
         let action = compile_action(&route.action, backends, acquired)?;
-        Ok((filters, action))
+        let mut faults = Vec::new();
+        let options =
+            CompiledOptions::compile(&route.options, backends, acquired, patterns, &mut faults);
+        rejects.extend(faults.into_iter().map(|reason| Reject {
+            origin: route.origin.clone(),
+            reason,
+        }));
+        Ok((filters, action, options))
     });
-    let (filters, action) = checked.unwrap_or_else(|fault| {
+    let (filters, action, options) = checked.unwrap_or_else(|fault| {
         rejects.push(Reject {
             origin: route.origin.clone(),
             reason: format!("{fault}; requests of this route are answered with status 503"),
@@ -110,7 +134,7 @@ pub(crate) fn compile_route(
             status: StatusCode::SERVICE_UNAVAILABLE,
             reason: INVALID_ROUTE.into(),
         };
-        (Vec::new(), action)
+        (Vec::new(), action, None)
     });
     CompiledRoute {
         host: host.clone(),
@@ -119,6 +143,8 @@ pub(crate) fn compile_route(
         filters,
         action,
         timeouts: route.timeouts,
+        body_limit: route.body_limit,
+        options,
     }
 }
 
@@ -158,8 +184,13 @@ fn check_redirect(redirect: &Redirect) -> Result<(), String> {
         host,
         port,
         path,
+        location,
     } = redirect;
     redirect_status(*status)?;
+    if let Some(location) = location {
+        HeaderValue::from_str(location)
+            .map_err(|_| "the URL of a redirect has to be printable ASCII".to_owned())?;
+    }
     if let Some(scheme) = scheme
         && !matches!(scheme.as_str(), "http" | "https")
     {
@@ -192,7 +223,11 @@ fn redirect_status(status: u16) -> Result<StatusCode, String> {
     }
 }
 
-fn compile_filter(filter: &Filter, accesses: &mut Accesses) -> Result<CompiledFilter, String> {
+fn compile_filter(
+    filter: &Filter,
+    accesses: &mut Accesses,
+    patterns: &mut Patterns,
+) -> Result<CompiledFilter, String> {
     match filter {
         Filter::HttpsRedirect(HttpsRedirect { status, except }) => {
             Ok(CompiledFilter::HttpsRedirect {
@@ -211,6 +246,16 @@ fn compile_filter(filter: &Filter, accesses: &mut Accesses) -> Result<CompiledFi
         }
         Filter::ResponseHeaders(change) => {
             compile_header_change(change).map(CompiledFilter::ResponseHeaders)
+        }
+        Filter::Cors(cors) => {
+            CompiledCors::compile(cors).map(|cors| CompiledFilter::Cors(Box::new(cors)))
+        }
+        Filter::Rewrite(rewrite) => CompiledRewrite::compile(rewrite, patterns)
+            .map(|rewrite| CompiledFilter::Rewrite(Box::new(rewrite))),
+        Filter::UpstreamHost(text) => Template::parse(text).map(CompiledFilter::UpstreamHost),
+        Filter::ResponseRewrite(change) => {
+            rewrite::check_response_rewrite(change)?;
+            Ok(CompiledFilter::ResponseRewrite(Box::new(change.clone())))
         }
     }
 }

@@ -188,6 +188,8 @@ pub(crate) fn forward(model: &mut RoutingModel, address: SocketAddr) {
             weight: 1,
         }]),
         timeouts: Timeouts::default(),
+        body_limit: None,
+        options: model::RouteOptions::default(),
         origin: origin("route"),
     };
     model.hosts.insert(

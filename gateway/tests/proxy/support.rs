@@ -313,6 +313,8 @@ pub(crate) fn add_route_with(
         filters: Vec::new(),
         action,
         timeouts: Timeouts::default(),
+        body_limit: None,
+        options: model::RouteOptions::default(),
         origin: origin("web"),
     };
     change(&mut route);

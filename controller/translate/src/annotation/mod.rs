@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 pub(crate) use self::read::read;
-pub(crate) use self::values::{AccessValues, Annotations};
+pub(crate) use self::values::{AccessValues, Annotations, Canary, Routing};
 
 /// An annotation, without its prefix.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,8 @@ pub struct Annotation {
     pub waiver: Option<&'static str>,
     /// Values that ask for nothing, so that there is nothing to refuse.
     harmless: &'static [&'static str],
+    /// What follows from a value that cannot be read, where it is not the default.
+    otherwise: &'static str,
     read: Option<Read>,
 }
 
@@ -252,6 +254,7 @@ impl Annotation {
                 | Value::Regex
                 | Value::Text(_) => &[],
             },
+            otherwise: "the default applies",
             read,
         }
     }
@@ -289,6 +292,11 @@ impl Annotation {
 
     const fn risk(mut self, risk: Risk) -> Self {
         self.risk = risk;
+        self
+    }
+
+    const fn otherwise(mut self, otherwise: &'static str) -> Self {
+        self.otherwise = otherwise;
         self
     }
 

@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
             self.close("invalid-annotation");
             "the routes of this Ingress answer 503 rather than without it"
         } else {
-            "the default applies"
+            annotation.otherwise
         };
         self.problems.push(Problem::error(
             Reason::InvalidAnnotation,
@@ -136,37 +136,48 @@ impl<'a> Reader<'a> {
     }
 
     fn finish(mut self) -> Annotations {
+        let is_canary = self.read.is_canary();
+        if is_canary {
+            // The Ingress that it belongs to guards it.
+            self.read.closed = None;
+        }
         for (annotation, why, field) in std::mem::take(&mut self.refused) {
-            let problem = match annotation.waiver {
-                Some(waiver) if self.waived.contains(waiver) => Problem::warning(
+            let waiver = annotation.waiver;
+            let problem = if is_canary {
+                Problem::warning(
+                    Reason::UnsupportedAnnotation,
+                    &field,
+                    "a canary has the annotations of the Ingress that it belongs to; this one has no effect",
+                )
+            } else if let Some(waiver) = waiver.filter(|waiver| self.waived.contains(waiver)) {
+                Problem::warning(
                     Reason::UnsupportedAnnotation,
                     &field,
                     &format!("{why}; the routes are served without it, as `{waiver}` says"),
-                ),
-                waiver => {
-                    self.close("unsupported-annotation");
-                    let way_out = waiver.map_or_else(String::new, |waiver| {
-                        format!(
-                            "; `{}{waiver}: \"true\"` serves them",
-                            crds::ANNOTATION_PREFIX
-                        )
-                    });
-                    Problem::error(
-                        Reason::UnsupportedAnnotation,
-                        &field,
-                        &format!(
-                            "{why}; the routes of this Ingress answer 503 rather than without it{way_out}"
-                        ),
+                )
+            } else {
+                self.close("unsupported-annotation");
+                let way_out = waiver.map_or_else(String::new, |waiver| {
+                    format!(
+                        "; `{}{waiver}: \"true\"` serves them",
+                        crds::ANNOTATION_PREFIX
                     )
-                }
+                });
+                Problem::error(
+                    Reason::UnsupportedAnnotation,
+                    &field,
+                    &format!(
+                        "{why}; the routes of this Ingress answer 503 rather than without it{way_out}"
+                    ),
+                )
             };
             self.problems.push(problem);
         }
-        if self.read.canary {
-            self.problems.push(Problem::error(
+        if self.read.canary.is_some() && !is_canary {
+            self.problems.push(Problem::warning(
                 Reason::UnsupportedAnnotation,
                 "metadata.annotations",
-                "canary Ingresses are not supported yet; the routes of this Ingress are not served",
+                "the annotations of a canary have no effect without `canary: \"true\"`",
             ));
         }
         self.read

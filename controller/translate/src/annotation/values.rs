@@ -1,9 +1,9 @@
 //! What the annotations of one Ingress say.
 
 use ipnet::IpNet;
-use model::{BackendProtocol, Pace};
+use model::{BackendProtocol, Balance, HostPattern, Pace, Retry};
 
-/// What the annotations of one Ingress say.
+/// What the annotations of one Ingress say. What few Ingresses have is behind pointers.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Annotations {
     pub(crate) ssl_redirect: Option<bool>,
@@ -14,10 +14,102 @@ pub(crate) struct Annotations {
     pub(crate) send_timeout: Option<u32>,
     /// Who may pass, and how often.
     pub(crate) access: Option<Box<AccessValues>>,
+    /// 0 is no limit.
+    pub(crate) body_limit: Option<u64>,
     /// The routes answer 503 for this reason, because something that guards them cannot be done.
     pub(crate) closed: Option<&'static str>,
-    /// Meant to get a share of another Ingress's requests.
-    pub(crate) canary: bool,
+    pub(crate) routing: Option<Box<Routing>>,
+    pub(crate) traffic: Option<Box<Traffic>>,
+    pub(crate) cors: Option<Box<Cors>>,
+    pub(crate) canary: Option<Box<Canary>>,
+}
+
+/// Routing, rewrites, redirects.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Routing {
+    pub(crate) use_regex: bool,
+    pub(crate) rewrite: Option<String>,
+    pub(crate) prefix: Option<String>,
+    pub(crate) app_root: Option<String>,
+    pub(crate) permanent: Option<String>,
+    pub(crate) permanent_code: Option<u16>,
+    pub(crate) temporal: Option<String>,
+    pub(crate) temporal_code: Option<u16>,
+    pub(crate) www: bool,
+    pub(crate) aliases: Vec<HostPattern>,
+    pub(crate) upstream_host: Option<String>,
+}
+
+/// How requests get to backends, and what happens to responses.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Traffic {
+    pub(crate) service_upstream: bool,
+    pub(crate) balance: Option<Balance>,
+    pub(crate) default_backend: Option<String>,
+    pub(crate) unlogged: bool,
+    /// The conditions; tries and timeout stand in fields of their own.
+    pub(crate) retry: Option<Retry>,
+    pub(crate) tries: Option<u32>,
+    pub(crate) tries_timeout: Option<u32>,
+    pub(crate) redirect_from: Option<String>,
+    pub(crate) redirect_to: Option<String>,
+    pub(crate) cookie_domain: Option<(String, String)>,
+    pub(crate) cookie_path: Option<(String, String)>,
+}
+
+/// Cross-origin requests.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Cors {
+    pub(crate) enabled: bool,
+    /// `None` is everybody.
+    pub(crate) origins: Option<Vec<String>>,
+    pub(crate) methods: Option<String>,
+    pub(crate) headers: Option<String>,
+    pub(crate) expose: Option<String>,
+    pub(crate) credentials: Option<bool>,
+    pub(crate) max_age: Option<u32>,
+}
+
+/// A share of another Ingress's requests.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Canary {
+    pub(crate) enabled: bool,
+    pub(crate) weight: u32,
+    pub(crate) total: Option<u32>,
+    pub(crate) header: Option<String>,
+    pub(crate) header_value: Option<String>,
+    pub(crate) header_pattern: Option<String>,
+    pub(crate) cookie: Option<String>,
+}
+
+impl Annotations {
+    pub(crate) fn routing(&mut self) -> &mut Routing {
+        self.routing.get_or_insert_default()
+    }
+
+    pub(crate) fn traffic(&mut self) -> &mut Traffic {
+        self.traffic.get_or_insert_default()
+    }
+
+    pub(crate) fn cors(&mut self) -> &mut Cors {
+        self.cors.get_or_insert_default()
+    }
+
+    pub(crate) fn canary(&mut self) -> &mut Canary {
+        self.canary.get_or_insert_default()
+    }
+
+    /// Is the Ingress an alternative to another one?
+    pub(crate) fn is_canary(&self) -> bool {
+        self.canary.as_ref().is_some_and(|canary| canary.enabled)
+    }
+
+    /// Does it make the paths of its hosts regular expressions?
+    pub(crate) fn wants_regex(&self) -> bool {
+        self.routing
+            .as_ref()
+            .is_some_and(|routing| routing.use_regex || routing.rewrite.is_some())
+    }
 }
 
 impl Annotations {

@@ -15,7 +15,7 @@ use model::{BackendId, HostPattern, PathMatch};
 use self::tls::TlsEntry;
 use crate::NamespacedName;
 use crate::Problem;
-use crate::annotation::{self, Annotations};
+use crate::annotation::{self, Annotations, Routing};
 use crate::few::Fixed;
 use crate::object::name_of;
 use crate::report::{Reason, quoted};
@@ -58,6 +58,8 @@ pub(crate) struct Entry {
     pub(crate) tls: Vec<TlsEntry>,
     /// Backends and the fields that name them.
     pub(crate) backends: Fixed<BackendId, Vec<Box<str>>>,
+    /// Hosts that get what another one of its hosts has, unless somebody has rules for them.
+    pub(crate) aliases: Fixed<HostPattern, Alias>,
     /// What is wrong with the Ingress whatever the other objects are.
     pub(crate) problems: Vec<Problem>,
 }
@@ -71,10 +73,21 @@ pub(crate) struct HostPart {
     pub(crate) default: Option<PathPart>,
 }
 
+/// A host that stands for another one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Alias {
+    /// For which.
+    pub(crate) of: HostPattern,
+    /// It redirects there instead of answering itself.
+    pub(crate) redirects: bool,
+}
+
 /// One path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct PathPart {
     pub(crate) path: PathMatch,
+    /// As it is written, where that differs.
+    pub(crate) written: Option<Box<str>>,
     pub(crate) target: Target,
     pub(crate) field: Box<str>,
 }
@@ -98,7 +111,10 @@ impl Entry {
 
     /// The hosts of its TLS entries.
     pub(crate) fn tls_hosts(&self) -> BTreeSet<&HostPattern> {
-        self.tls.iter().flat_map(|entry| &entry.hosts).collect()
+        self.tls
+            .iter()
+            .flat_map(|entry| entry.hosts.iter().chain(&entry.aliases))
+            .collect()
     }
 }
 
@@ -158,10 +174,29 @@ pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
         problems,
         ..
     } = reader;
-    if annotations.canary {
-        hosts.clear();
-        backends.clear();
+    let mut aliases = BTreeMap::new();
+    if annotations.is_canary() {
+        // It takes part in what another Ingress serves.
         tls.clear();
+    } else if let (Some(routing), Some(spec)) = (&annotations.routing, &ingress.spec) {
+        aliases = aliases_of(routing, spec.rules.as_deref().unwrap_or_default(), &hosts);
+        for entry in &mut tls {
+            let aliases = aliases
+                .iter()
+                .filter(|(_, alias)| entry.hosts.contains(&alias.of));
+            entry.aliases = aliases.map(|(name, _)| name.clone()).collect();
+        }
+    }
+    if let Some(name) = annotations
+        .traffic
+        .as_ref()
+        .and_then(|traffic| traffic.default_backend.as_deref())
+    {
+        let service = NamespacedName::new(&name_of(&ingress.metadata).namespace, name);
+        backends
+            .entry(service::first_port(&service))
+            .or_default()
+            .push("metadata.annotations".into());
     }
     if annotations.closed.is_some() {
         backends.clear();
@@ -181,10 +216,51 @@ pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
         },
         annotations,
         hosts: hosts.into(),
+        aliases: aliases.into(),
         tls,
         backends: backends.into(),
         problems,
     }
+}
+
+/// The names that an Ingress asks for beside those of its rules.
+fn aliases_of(
+    routing: &Routing,
+    rules: &[IngressRule],
+    hosts: &BTreeMap<HostPattern, HostPart>,
+) -> BTreeMap<HostPattern, Alias> {
+    let mut aliases = BTreeMap::new();
+    let first = rules
+        .iter()
+        .filter_map(|rule| HostPattern::parse(rule.host.as_deref().unwrap_or_default()).ok())
+        .find(|host| hosts.contains_key(host));
+    if let Some(of) = first.filter(|host| *host != HostPattern::Any) {
+        for name in &routing.aliases {
+            let alias = Alias {
+                of: of.clone(),
+                redirects: false,
+            };
+            aliases.insert(name.clone(), alias);
+        }
+    }
+    for host in hosts.keys().filter(|_| routing.www) {
+        let HostPattern::Exact(name) = host else {
+            continue;
+        };
+        let other = match name.as_str().strip_prefix("www.") {
+            Some(rest) => HostPattern::parse(rest),
+            None => HostPattern::parse(&format!("www.{name}")),
+        };
+        if let Ok(other) = other {
+            let alias = Alias {
+                of: host.clone(),
+                redirects: true,
+            };
+            aliases.entry(other).or_insert(alias);
+        }
+    }
+    aliases.retain(|name, _| !hosts.contains_key(name));
+    aliases
 }
 
 /// Reads a host of a rule or of a TLS entry.
@@ -257,8 +333,9 @@ impl Reader<'_> {
             path,
             path_type,
         } = path;
-        let matches = match path::read(path.as_deref(), path_type, at) {
-            Ok(matches) => matches,
+        let regex = self.annotations.wants_regex();
+        let (matches, written) = match path::read(path.as_deref(), path_type, regex, at) {
+            Ok(read) => read,
             Err(problem) => {
                 self.problems.push(problem);
                 return None;
@@ -276,6 +353,7 @@ impl Reader<'_> {
         self.taken.insert(key, at.into());
         Some(PathPart {
             path: matches,
+            written,
             target: self.target(backend, &format!("{at}.backend")),
             field: at.into(),
         })
@@ -285,6 +363,7 @@ impl Reader<'_> {
         let field = "spec.defaultBackend";
         PathPart {
             path: PathMatch::everything(),
+            written: None,
             target: self.target(backend, field),
             field: field.into(),
         }
@@ -369,6 +448,10 @@ impl Reader<'_> {
                 name,
                 &port,
                 self.annotations.protocol,
+                self.annotations
+                    .traffic
+                    .as_ref()
+                    .is_some_and(|traffic| traffic.service_upstream),
             )),
             Err(text) => Err(invalid(Reason::InvalidBackend, ".service.port", text)),
         }

@@ -12,7 +12,15 @@ const LONGEST: usize = 4096;
 ///
 /// `ImplementationSpecific`, and no type at all, mean `Prefix`, as with ingress-nginx. No path means `/`. The path is
 /// brought into the form in which requests are matched.
-pub(crate) fn read(path: Option<&str>, path_type: &str, field: &str) -> Result<PathMatch, Problem> {
+///
+/// Also returns the path as it is written, where that differs: it is the regular expression on hosts that have those.
+/// With `regex` a text that is no path can be one.
+pub(crate) fn read(
+    path: Option<&str>,
+    path_type: &str,
+    regex: bool,
+    field: &str,
+) -> Result<(PathMatch, Option<Box<str>>), Problem> {
     let path = match path {
         None | Some("") => "/",
         Some(path) => path,
@@ -30,10 +38,17 @@ pub(crate) fn read(path: Option<&str>, path_type: &str, field: &str) -> Result<P
     if path.len() > LONGEST {
         return Err(invalid(&format!("it is longer than {LONGEST} bytes")));
     }
-    let normal = NormalPath::parse(path).map_err(|error| invalid(&error.to_string()))?;
+    let normal = match NormalPath::parse(path) {
+        Ok(normal) => normal,
+        Err(_) if regex && path.starts_with('/') && !path.contains(char::is_control) => {
+            return Ok((PathMatch::Regex(path.to_owned()), None));
+        }
+        Err(error) => return Err(invalid(&error.to_string())),
+    };
+    let written = (normal.as_str() != path).then(|| path.into());
     match path_type {
-        "Exact" => Ok(PathMatch::Exact(normal)),
-        "Prefix" | "ImplementationSpecific" | "" => Ok(PathMatch::Prefix(normal)),
+        "Exact" => Ok((PathMatch::Exact(normal), written)),
+        "Prefix" | "ImplementationSpecific" | "" => Ok((PathMatch::Prefix(normal), written)),
         other => Err(Problem::error(
             Reason::InvalidPathType,
             &format!("{field}.pathType"),
@@ -108,9 +123,34 @@ mod tests {
                 "types have one spelling",
             ),
         ] {
-            let got = read(path, path_type, "f").map_err(|problem| problem.reason);
+            let got = read(path, path_type, false, "f")
+                .map(|(path, _)| path)
+                .map_err(|problem| problem.reason);
             let shown: String = path.unwrap_or("none").chars().take(40).collect();
             assert_eq!(got, want, "{shown:?} {path_type} {why}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_kept_as_it_is_written() {
+        for (path, regex, want) in [
+            ("/a", true, Ok((None, "/a"))),
+            (
+                "/a(/|$)(.*)",
+                true,
+                Ok((Some("/a(/|$)(.*)"), "/a(/%7C$)(.*)")),
+            ),
+            (r"/v\d+", true, Ok((None, r"~ /v\d+"))),
+            (r"/v\d+", false, Err(())),
+            ("v.*", true, Err(())),
+            ("/a\nb", true, Err(())),
+        ] {
+            let got = read(Some(path), "ImplementationSpecific", regex, "f");
+            let got = got
+                .map(|(path, written)| (written, path.to_string()))
+                .map_err(|_| ());
+            let want = want.map(|(written, path)| (written.map(Box::from), path.to_owned()));
+            assert_eq!(got, want, "{path}");
         }
     }
 }

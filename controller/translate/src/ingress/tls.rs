@@ -14,6 +14,8 @@ use crate::Problem;
 pub(crate) struct TlsEntry {
     /// The hosts that it is for.
     pub(crate) hosts: BTreeSet<HostPattern>,
+    /// Further names for some of them, which have it unless somebody else has TLS settings for them.
+    pub(crate) aliases: BTreeSet<HostPattern>,
     /// The Secret with the certificate; `None` leaves it to the default certificate.
     pub(crate) secret: Option<NamespacedName>,
     /// Where it stands.
@@ -51,6 +53,7 @@ pub(crate) fn read(
     }
     TlsEntry {
         hosts: patterns,
+        aliases: BTreeSet::new(),
         secret: secret_name
             .as_deref()
             .filter(|name| !name.is_empty())

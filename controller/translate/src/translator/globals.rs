@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use model::{
     Action, BackendId, CertificateId, EndpointSet, ListenerSelector, Origin, PathMatch, Route,
-    RouteMatch, TlsHost, WeightedBackend,
+    RouteMatch, RouteOptions, TlsHost, WeightedBackend,
 };
 
 use super::{SELF_SIGNED, Translator, Work};
 use crate::annotation::Annotations;
-use crate::{access, configmap, conflict, kinds, service};
+use crate::{access, configmap, kinds, route, service};
 
 impl Translator {
     pub(super) fn configmap(&mut self, work: &mut Work) {
@@ -80,7 +80,7 @@ impl Translator {
             Some(EndpointSet::Dns { .. }) => {}
             Some(EndpointSet::Addresses(_) | EndpointSet::Invalid(_)) | None => return None,
         }
-        let mut filters = conflict::filters(&Annotations::default(), false, &self.globals);
+        let mut filters = route::filters(&Annotations::default(), false, &self.globals);
         let access = access::of_all(&self.globals);
         let action = match &access {
             Err(reason) => Action::Respond {
@@ -99,6 +99,8 @@ impl Translator {
             filters,
             action,
             timeouts: self.globals.timeouts,
+            body_limit: self.globals.body_limit,
+            options: RouteOptions::default(),
             origin: Origin::new(service.reference(kinds::SERVICE), ""),
         }))
     }

@@ -15,6 +15,10 @@ static NOBODY: Few<Rank> = Few::new();
 pub(super) struct Index {
     hosts: BTreeMap<HostPattern, Few<Rank>>,
     tls_hosts: BTreeMap<HostPattern, Few<Rank>>,
+    /// Names that stand for other hosts, with the Ingresses that say so.
+    aliases: BTreeMap<HostPattern, Few<Rank>>,
+    /// The names that stand for a host.
+    aliases_of: BTreeMap<HostPattern, Few<HostPattern>>,
     /// Exact hosts by the name behind their first label, which is what a wildcard covers.
     below: BTreeMap<Box<str>, Few<HostPattern>>,
     backends: BTreeMap<BackendId, Few<NamespacedName>>,
@@ -26,12 +30,12 @@ impl Index {
         let name = &entry.rank.name;
         for pattern in entry.hosts.keys() {
             put(&mut self.hosts, pattern, &entry.rank);
-            if let Some(parent) = parent(pattern) {
-                self.below
-                    .entry(parent.into())
-                    .or_default()
-                    .insert(pattern.clone());
-            }
+            self.note_parent(pattern);
+        }
+        for (pattern, alias) in entry.aliases.iter() {
+            put(&mut self.aliases, pattern, &entry.rank);
+            put(&mut self.aliases_of, &alias.of, pattern);
+            self.note_parent(pattern);
         }
         for pattern in entry.tls_hosts() {
             put(&mut self.tls_hosts, pattern, &entry.rank);
@@ -48,11 +52,14 @@ impl Index {
         let name = &entry.rank.name;
         for pattern in entry.hosts.keys() {
             take(&mut self.hosts, pattern, &entry.rank);
-            if !self.hosts.contains_key(pattern)
-                && let Some(parent) = parent(pattern)
-            {
-                take(&mut self.below, &Box::from(parent), pattern);
+            self.forget_parent(pattern);
+        }
+        for (pattern, alias) in entry.aliases.iter() {
+            take(&mut self.aliases, pattern, &entry.rank);
+            if !self.aliases.contains_key(pattern) {
+                take(&mut self.aliases_of, &alias.of, pattern);
             }
+            self.forget_parent(pattern);
         }
         for pattern in entry.tls_hosts() {
             take(&mut self.tls_hosts, pattern, &entry.rank);
@@ -65,8 +72,37 @@ impl Index {
         }
     }
 
+    fn note_parent(&mut self, pattern: &HostPattern) {
+        if let Some(parent) = parent(pattern) {
+            self.below
+                .entry(parent.into())
+                .or_default()
+                .insert(pattern.clone());
+        }
+    }
+
+    fn forget_parent(&mut self, pattern: &HostPattern) {
+        if !self.hosts.contains_key(pattern)
+            && !self.aliases.contains_key(pattern)
+            && let Some(parent) = parent(pattern)
+        {
+            take(&mut self.below, &Box::from(parent), pattern);
+        }
+    }
+
+    /// Hosts and the names that stand for some.
     pub(super) fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
-        self.hosts.keys()
+        self.hosts.keys().chain(self.aliases.keys())
+    }
+
+    /// The Ingresses that make a name stand for another host.
+    pub(super) fn alias_ranks(&self, pattern: &HostPattern) -> &Few<Rank> {
+        self.aliases.get(pattern).unwrap_or(&NOBODY)
+    }
+
+    /// The names that may stand for a host.
+    pub(super) fn aliases_of(&self, pattern: &HostPattern) -> impl Iterator<Item = &HostPattern> {
+        self.aliases_of.get(pattern).into_iter().flat_map(Few::iter)
     }
 
     pub(super) fn tls_hosts(&self) -> impl Iterator<Item = &HostPattern> {
@@ -112,7 +148,7 @@ impl Index {
                 .collect(),
             HostPattern::Exact(_) | HostPattern::Wildcard { .. } | HostPattern::Any => Vec::new(),
         };
-        if self.hosts.contains_key(pattern) {
+        if self.hosts.contains_key(pattern) || self.aliases.contains_key(pattern) {
             covered.push(pattern.clone());
         }
         covered

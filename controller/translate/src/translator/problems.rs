@@ -37,7 +37,7 @@ impl Translator {
                 .cloned()
                 .unwrap_or_default()
         };
-        for pattern in entry.hosts.keys() {
+        for pattern in entry.hosts.keys().chain(entry.aliases.keys()) {
             problems.extend(lost(self.host_losers.get(pattern)));
         }
         for pattern in entry.tls_hosts() {

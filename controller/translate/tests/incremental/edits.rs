@@ -109,6 +109,12 @@ fn ingresses() -> impl Strategy<Value = Object> {
         "nginx.ingress.kubernetes.io/proxy-read-timeout: '7'",
         "nginx.ingress.kubernetes.io/auth-url: http://x",
         "nginx.ingress.kubernetes.io/canary: 'true'",
+        "nginx.ingress.kubernetes.io/server-alias: 'a.shop.test, alias.test, b.shop.test'",
+        "nginx.ingress.kubernetes.io/from-to-www-redirect: 'true'",
+        "nginx.ingress.kubernetes.io/rewrite-target: /x",
+        "nginx.ingress.kubernetes.io/app-root: /x",
+        "nginx.ingress.kubernetes.io/default-backend: s2",
+        "nginx.ingress.kubernetes.io/service-upstream: 'true'",
         "kubernetes.io/ingress.class: lockgate",
     ]);
     (

@@ -49,20 +49,20 @@ pub(super) fn peer(upstream: Upstream) -> HttpPeer {
     options.verify_cert = false;
     options.verify_hostname = false;
     match protocol {
-        BackendProtocol::Http1 => options.set_http_version(1, 1),
+        BackendProtocol::Http1 | BackendProtocol::Auto => options.set_http_version(1, 1),
         BackendProtocol::H2c => options.set_http_version(2, 2),
         BackendProtocol::Https => {
             options.set_http_version(2, 1);
             options.ca = Some(Arc::clone(&PLACEHOLDER));
         }
     }
-    if protocol != BackendProtocol::Http1 {
+    if matches!(protocol, BackendProtocol::H2c | BackendProtocol::Https) {
         options.max_h2_streams = STREAMS;
         options.h2_stream_window_size = Some(STREAM_WINDOW);
         options.h2_connection_window_size = Some(CONNECTION_WINDOW);
     }
     peer.group_key = match protocol {
-        BackendProtocol::Http1 => 1,
+        BackendProtocol::Http1 | BackendProtocol::Auto => 1,
         BackendProtocol::H2c => 2,
         BackendProtocol::Https => 3,
     };

@@ -47,6 +47,8 @@ pub(crate) fn route(path: PathMatch, to: u32) -> Route {
             weight: 1,
         }]),
         timeouts: Timeouts::default(),
+        body_limit: None,
+        options: model::RouteOptions::default(),
         origin: Origin::new(ingress, "spec.rules[0].http.paths[0]"),
     }
 }

@@ -52,6 +52,8 @@ pub(crate) fn route(matches: RouteMatch, to: &str) -> Route {
             weight: 1,
         }]),
         timeouts: Timeouts::default(),
+        body_limit: None,
+        options: model::RouteOptions::default(),
         origin: origin(to),
     }
 }

@@ -160,7 +160,11 @@ pub(crate) fn is_sound(route: &Route) -> bool {
             | Filter::Pace(_)
             | Filter::HttpsRedirect(_)
             | Filter::Hsts(_)
-            | Filter::ResponseHeaders(_) => true,
+            | Filter::ResponseHeaders(_)
+            | Filter::Cors(_)
+            | Filter::Rewrite(_)
+            | Filter::UpstreamHost(_)
+            | Filter::ResponseRewrite(_) => true,
         })
 }
 

@@ -3,10 +3,11 @@
 use model::BackendProtocol;
 
 use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+use crate::value;
 
 /// Protocol and TLS towards backends.
 pub(super) static BACKEND: &[Annotation] = &[
-    Annotation::different("backend-protocol", Value::OneOf(&["HTTP", "HTTPS", "GRPC", "GRPCS", "AUTO_HTTP", "FCGI"]), |read, text| protocol(text).map(|v| read.protocol = Some(v)), "`AUTO_HTTP` and `FCGI` cannot be used; with `HTTPS`, HTTP/2 is spoken where the pod offers it").by_default("HTTP").about(Group::Backend, "What is spoken to the pods."),
+    Annotation::different("backend-protocol", Value::OneOf(&["HTTP", "HTTPS", "GRPC", "GRPCS", "AUTO_HTTP", "FCGI"]), |read, text| protocol(text).map(|v| read.protocol = Some(v)), "`FCGI` cannot be used; with `HTTPS`, HTTP/2 is spoken where the pod offers it").by_default("HTTP").about(Group::Backend, "What is spoken to the pods."),
     Annotation::refused("proxy-ssl-secret", Value::Object, PENDING).scope(Scope::Backend).risk(Risk::Medium).guarding().about(Group::Backend, "The client certificate for TLS towards the backend, and the authority (`ca.crt`) that its certificate has to come from."),
     Annotation::refused("proxy-ssl-verify", Value::Switch, PENDING).by_default("off").scope(Scope::Backend).guarding().about(Group::Backend, "Refuses backends whose certificate is not good."),
     Annotation::ignored("proxy-ssl-name", Value::Host, PENDING).scope(Scope::Backend).risk(Risk::High).about(Group::Backend, "The name that the certificate of the backend has to have."),
@@ -14,9 +15,9 @@ pub(super) static BACKEND: &[Annotation] = &[
     Annotation::ignored("proxy-ssl-verify-depth", Value::Number(0, u32::MAX), PENDING).by_default("1").scope(Scope::Backend).about(Group::Backend, "How long the chain to the authority may be."),
     Annotation::ignored("proxy-ssl-protocols", Value::Text("`TLSv1.2`, `TLSv1.3`, by spaces"), PENDING).by_default("TLSv1.2").scope(Scope::Backend).about(Group::Backend, "TLS versions towards the backend."),
     Annotation::ignored("proxy-ssl-ciphers", Value::Text("OpenSSL names, by colons"), PENDING).by_default("DEFAULT").scope(Scope::Backend).risk(Risk::Medium).about(Group::Backend, "Cipher suites towards the backend."),
-    Annotation::ignored("proxy-http-version", Value::OneOf(&["1.0", "1.1"]), PENDING).by_default("1.1").about(Group::Backend, "The version of HTTP towards the backend."),
-    Annotation::ignored("connection-proxy-header", Value::OneOf(&["keep-alive", "close"]), PENDING).about(Group::Backend, "The `Connection` header towards the backend."),
-    Annotation::ignored("service-upstream", Value::Boolean, PENDING).by_default("false").scope(Scope::Backend).about(Group::Backend, "Sends requests to the address of the Service instead of the pods."),
+    Annotation::different("proxy-http-version", Value::OneOf(&["1.0", "1.1"]), |_, text| http_version(text), "1.1 only").by_default("1.1").about(Group::Backend, "The version of HTTP towards the backend."),
+    Annotation::different("connection-proxy-header", Value::OneOf(&["keep-alive", "close"]), |_, text| connection_header(text), "connections are always kept").about(Group::Backend, "The `Connection` header towards the backend."),
+    Annotation::honoured("service-upstream", Value::Boolean, |read, text| value::boolean(text).map(|v| read.traffic().service_upstream = v)).by_default("false").scope(Scope::Backend).about(Group::Backend, "Sends requests to the address of the Service instead of the pods."),
     Annotation::ignored("fastcgi-index", Value::Text("file name"), "FastCGI is not spoken; put a web server into the pod").risk(Risk::Medium).about(Group::Backend, "The index file of a FastCGI backend."),
     Annotation::ignored("fastcgi-params-configmap", Value::Object, "FastCGI is not spoken; put a web server into the pod").risk(Risk::Medium).about(Group::Backend, "Parameters for a FastCGI backend."),
 ];
@@ -26,7 +27,24 @@ fn protocol(text: &str) -> Result<BackendProtocol, String> {
         "HTTP" => Ok(BackendProtocol::Http1),
         "HTTPS" | "GRPCS" => Ok(BackendProtocol::Https),
         "GRPC" => Ok(BackendProtocol::H2c),
-        "AUTO_HTTP" | "FCGI" => Err("this protocol is not supported".to_owned()),
-        _ => Err("it is none of HTTP, HTTPS, GRPC and GRPCS".to_owned()),
+        "AUTO_HTTP" => Ok(BackendProtocol::Auto),
+        "FCGI" => Err("FastCGI is not spoken; put a web server into the pod".to_owned()),
+        _ => Err("it is none of HTTP, HTTPS, GRPC, GRPCS and AUTO_HTTP".to_owned()),
+    }
+}
+
+fn http_version(text: &str) -> Result<(), String> {
+    match text.trim() {
+        "1.1" => Ok(()),
+        "1.0" => Err("HTTP/1.0 is not spoken to backends".to_owned()),
+        _ => Err("it is neither `1.0` nor `1.1`".to_owned()),
+    }
+}
+
+fn connection_header(text: &str) -> Result<(), String> {
+    match text.trim() {
+        "keep-alive" => Ok(()),
+        "close" => Err("connections to backends are always kept".to_owned()),
+        _ => Err("it is neither `keep-alive` nor `close`".to_owned()),
     }
 }

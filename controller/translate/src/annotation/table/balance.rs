@@ -1,5 +1,7 @@
 //! Sessions and balancing.
 
+use model::Balance;
+
 use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
 
 /// Sessions and balancing.
@@ -101,12 +103,21 @@ pub(super) static AFFINITY: &[Annotation] = &[
     .by_default("3")
     .scope(Scope::Backend)
     .about(Group::Affinity, "How large these groups are."),
-    Annotation::ignored(
+    Annotation::different(
         "load-balance",
         Value::OneOf(&["round_robin", "ewma"]),
-        PENDING,
+        |read, text| balance(text).map(|v| read.traffic().balance = Some(v)),
+        "`round_robin` and `ewma`; `ewma` also counts the requests that a pod is working on",
     )
     .by_default("round_robin")
     .scope(Scope::Backend)
     .about(Group::Affinity, "How a pod is chosen."),
 ];
+
+fn balance(text: &str) -> Result<Balance, String> {
+    match text.trim() {
+        "round_robin" => Ok(Balance::RoundRobin),
+        "ewma" => Ok(Balance::Ewma),
+        _ => Err("it is neither `round_robin` nor `ewma`".to_owned()),
+    }
+}

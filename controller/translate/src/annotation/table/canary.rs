@@ -1,6 +1,6 @@
 //! Shares of traffic for a new version.
 
-use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+use super::super::{Annotation, Group, Risk, Scope, Value};
 use crate::value;
 
 /// Shares of traffic for a new version.
@@ -10,10 +10,10 @@ pub(super) static CANARY: &[Annotation] = &[
         Value::Boolean,
         |read, text| {
             // An unreadable value is nearer to `true`: whoever writes it does not mean a normal Ingress.
-            read.canary = value::boolean(text).unwrap_or(true);
+            read.canary().enabled = value::boolean(text).unwrap_or(true);
             Ok(())
         },
-        "the Ingress is not served yet",
+        "several canaries of one path add up; a canary of another namespace gets no requests",
     )
     .by_default("false")
     .scope(Scope::Ingress)
@@ -21,37 +21,56 @@ pub(super) static CANARY: &[Annotation] = &[
         Group::Canary,
         "The Ingress is an alternative for the same hosts and paths of another one.",
     ),
-    Annotation::ignored("canary-weight", Value::Number(0, u32::MAX), PENDING)
-        .by_default("0")
-        .scope(Scope::Ingress)
-        .about(Group::Canary, "The share of requests that it gets."),
-    Annotation::ignored("canary-weight-total", Value::Number(1, u32::MAX), PENDING)
-        .by_default("100")
-        .scope(Scope::Ingress)
-        .about(Group::Canary, "What `canary-weight` is a share of."),
-    Annotation::ignored("canary-by-header", Value::Name, PENDING)
-        .scope(Scope::Ingress)
-        .risk(Risk::Medium)
-        .about(
-            Group::Canary,
-            "A header that decides: `always` and `never`.",
-        ),
-    Annotation::ignored("canary-by-header-value", Value::Text("text"), PENDING)
-        .scope(Scope::Ingress)
-        .risk(Risk::Medium)
-        .about(
-            Group::Canary,
-            "The value of that header which leads here, instead of `always`.",
-        ),
-    Annotation::ignored("canary-by-header-pattern", Value::Regex, PENDING)
-        .scope(Scope::Ingress)
-        .risk(Risk::Medium)
-        .about(Group::Canary, "A pattern for that value."),
-    Annotation::ignored("canary-by-cookie", Value::Name, PENDING)
-        .scope(Scope::Ingress)
-        .risk(Risk::Medium)
-        .about(
-            Group::Canary,
-            "A cookie that decides: `always` and `never`.",
-        ),
+    Annotation::honoured("canary-weight", Value::Number(0, u32::MAX), |read, text| {
+        value::number(text, 0, u32::MAX).map(|v| read.canary().weight = v)
+    })
+    .by_default("0")
+    .scope(Scope::Ingress)
+    .about(Group::Canary, "The share of requests that it gets."),
+    Annotation::honoured(
+        "canary-weight-total",
+        Value::Number(1, u32::MAX),
+        |read, text| value::number(text, 0, u32::MAX).map(|v| read.canary().total = Some(v)),
+    )
+    .by_default("100")
+    .scope(Scope::Ingress)
+    .about(Group::Canary, "What `canary-weight` is a share of."),
+    Annotation::honoured("canary-by-header", Value::Name, |read, text| {
+        value::name(text).map(|v| read.canary().header = Some(v))
+    })
+    .scope(Scope::Ingress)
+    .risk(Risk::Medium)
+    .about(
+        Group::Canary,
+        "A header that decides: `always` and `never`.",
+    ),
+    Annotation::honoured(
+        "canary-by-header-value",
+        Value::Text("text"),
+        |read, text| value::printable(text).map(|v| read.canary().header_value = Some(v)),
+    )
+    .scope(Scope::Ingress)
+    .risk(Risk::Medium)
+    .about(
+        Group::Canary,
+        "The value of that header which leads here, instead of `always`.",
+    ),
+    Annotation::different(
+        "canary-by-header-pattern",
+        Value::Regex,
+        |read, text| value::printable(text).map(|v| read.canary().header_pattern = Some(v)),
+        "expressions of linear time: no look-around, no back-references",
+    )
+    .scope(Scope::Ingress)
+    .risk(Risk::Medium)
+    .about(Group::Canary, "A pattern for that value."),
+    Annotation::honoured("canary-by-cookie", Value::Name, |read, text| {
+        value::name(text).map(|v| read.canary().cookie = Some(v))
+    })
+    .scope(Scope::Ingress)
+    .risk(Risk::Medium)
+    .about(
+        Group::Canary,
+        "A cookie that decides: `always` and `never`.",
+    ),
 ];

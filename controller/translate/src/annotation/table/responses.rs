@@ -1,6 +1,7 @@
 //! Errors, headers, logs.
 
 use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+use crate::{service, value};
 
 /// Errors, headers, logs.
 pub(super) static RESPONSES: &[Annotation] = &[
@@ -8,7 +9,13 @@ pub(super) static RESPONSES: &[Annotation] = &[
         Group::Responses,
         "Answers of these statuses are replaced by those of the default backend.",
     ),
-    Annotation::ignored("default-backend", Value::Text("name of a Service"), PENDING).about(
+    Annotation::different(
+        "default-backend",
+        Value::Text("name of a Service"),
+        |read, text| service_name(text).map(|v| read.traffic().default_backend = Some(v)),
+        "for a Service without endpoints; not yet for `custom-http-errors`",
+    )
+    .about(
         Group::Responses,
         "Answers when the Service has no endpoints, and for `custom-http-errors`.",
     ),
@@ -18,9 +25,11 @@ pub(super) static RESPONSES: &[Annotation] = &[
     Annotation::ignored("custom-headers", Value::Object, PENDING)
         .risk(Risk::Medium)
         .about(Group::Responses, "A ConfigMap with headers for responses."),
-    Annotation::ignored("enable-access-log", Value::Boolean, PENDING)
-        .by_default("true")
-        .about(Group::Responses, "Whether requests are logged."),
+    Annotation::honoured("enable-access-log", Value::Boolean, |read, text| {
+        value::boolean(text).map(|v| read.traffic().unlogged = !v)
+    })
+    .by_default("true")
+    .about(Group::Responses, "Whether requests are logged."),
     Annotation::ignored(
         "enable-rewrite-log",
         Value::Boolean,
@@ -59,3 +68,12 @@ pub(super) static TLS: &[Annotation] = &[
         .scope(Scope::Host)
         .about(Group::Tls, "Whose order of cipher suites counts."),
 ];
+
+fn service_name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    if service::is_service_name(name) {
+        Ok(name.to_owned())
+    } else {
+        Err("it is not the name of a Service".to_owned())
+    }
+}

@@ -1,17 +1,22 @@
 //! Timeouts, bodies, buffers, retries.
 
-use super::super::{Annotation, Group, PENDING, Risk, Value};
+use model::Retry;
+
+use super::super::{Annotation, Group, Risk, Value};
+use crate::report::quoted;
 use crate::value;
 
 /// Timeouts, bodies, buffers, retries.
 pub(super) static TRANSFER: &[Annotation] = &[
-    Annotation::ignored("proxy-body-size", Value::Size, PENDING)
-        .by_default("1m")
-        .risk(Risk::Medium)
-        .about(
-            Group::Transfer,
-            "The largest request body; a larger one is answered with 413.",
-        ),
+    Annotation::honoured("proxy-body-size", Value::Size, |read, text| {
+        value::size(text).map(|v| read.body_limit = Some(v))
+    })
+    .by_default("1m")
+    .risk(Risk::Medium)
+    .about(
+        Group::Transfer,
+        "The largest request body; a larger one is answered with 413.",
+    ),
     Annotation::honoured("proxy-read-timeout", Value::Seconds, |read, text| {
         value::seconds(text).map(|v| read.read_timeout = Some(v))
     })
@@ -96,10 +101,11 @@ pub(super) static TRANSFER: &[Annotation] = &[
         Group::Transfer,
         "How much of a request body is kept in memory.",
     ),
-    Annotation::ignored(
+    Annotation::different(
         "proxy-next-upstream",
         Value::Text("words of nginx, by spaces"),
-        PENDING,
+        |read, text| conditions(text).map(|v| read.traffic().retry = Some(v)),
+        "without the annotation, a request that a pod may have seen is not sent twice",
     )
     .by_default("error timeout")
     .risk(Risk::Medium)
@@ -107,30 +113,33 @@ pub(super) static TRANSFER: &[Annotation] = &[
         Group::Transfer,
         "Which failures are tried again on another pod.",
     ),
-    Annotation::ignored(
+    Annotation::different(
         "proxy-next-upstream-tries",
         Value::Number(0, u32::MAX),
-        PENDING,
+        |read, text| value::number(text, 0, u32::MAX).map(|v| read.traffic().tries = Some(v)),
+        "8 at most",
     )
     .by_default("3")
     .about(
         Group::Transfer,
         "How many pods are tried; 0 is all of them.",
     ),
-    Annotation::ignored(
+    Annotation::honoured(
         "proxy-next-upstream-timeout",
         Value::Number(0, u32::MAX),
-        PENDING,
+        |read, text| {
+            value::number(text, 0, u32::MAX).map(|v| read.traffic().tries_timeout = Some(v))
+        },
     )
     .by_default("0")
     .about(
         Group::Transfer,
         "Seconds after which no other pod is tried; 0 is no limit.",
     ),
-    Annotation::ignored(
+    Annotation::honoured(
         "proxy-redirect-from",
         Value::Text("`off`, `default` or a URL"),
-        PENDING,
+        |read, text| redirect_from(text).map(|v| read.traffic().redirect_from = v),
     )
     .by_default("off")
     .risk(Risk::Medium)
@@ -138,22 +147,26 @@ pub(super) static TRANSFER: &[Annotation] = &[
         Group::Transfer,
         "The beginning of `Location` and `Refresh` that is replaced.",
     ),
-    Annotation::ignored("proxy-redirect-to", Value::Url, PENDING)
-        .by_default("off")
-        .risk(Risk::Medium)
-        .about(Group::Transfer, "What stands there instead."),
-    Annotation::ignored(
+    Annotation::honoured("proxy-redirect-to", Value::Url, |read, text| {
+        redirect_to(text).map(|v| read.traffic().redirect_to = v)
+    })
+    .by_default("off")
+    .risk(Risk::Medium)
+    .about(Group::Transfer, "What stands there instead."),
+    Annotation::different(
         "proxy-cookie-domain",
         Value::Text("`off`, or two domains"),
-        PENDING,
+        |read, text| pair(text).map(|v| read.traffic().cookie_domain = v),
+        "no regular expressions",
     )
     .by_default("off")
     .risk(Risk::Medium)
     .about(Group::Transfer, "Replaces the domain of cookies."),
-    Annotation::ignored(
+    Annotation::different(
         "proxy-cookie-path",
         Value::Text("`off`, or two paths"),
-        PENDING,
+        |read, text| pair(text).map(|v| read.traffic().cookie_path = v),
+        "no regular expressions",
     )
     .by_default("off")
     .risk(Risk::Medium)
@@ -166,3 +179,69 @@ pub(super) static TRANSFER: &[Annotation] = &[
     .by_default("false")
     .about(Group::Transfer, "Pushes what `Link: rel=preload` names."),
 ];
+
+fn conditions(text: &str) -> Result<Retry, String> {
+    let mut retry = Retry {
+        error: false,
+        timeout: false,
+        ..Retry::default()
+    };
+    for word in text.split_whitespace() {
+        match word {
+            "off" => {}
+            "error" => retry.error = true,
+            "timeout" => retry.timeout = true,
+            "invalid_header" => retry.invalid = true,
+            "non_idempotent" => retry.non_idempotent = true,
+            "http_500" => retry.statuses.push(500),
+            "http_502" => retry.statuses.push(502),
+            "http_503" => retry.statuses.push(503),
+            "http_504" => retry.statuses.push(504),
+            "http_403" => retry.statuses.push(403),
+            "http_404" => retry.statuses.push(404),
+            "http_429" => retry.statuses.push(429),
+            _ => return Err(format!("{} is no condition", quoted(word))),
+        }
+    }
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if text.split_whitespace().any(|word| word == "off") {
+        retry = Retry {
+            error: false,
+            timeout: false,
+            ..Retry::default()
+        };
+    }
+    Ok(retry)
+}
+
+/// `default` replaces the address of the backend, which no backend knows here.
+fn redirect_from(text: &str) -> Result<Option<String>, String> {
+    match text.trim() {
+        "off" | "default" => Ok(None),
+        text if text.starts_with('~') => Err("regular expressions cannot be used".to_owned()),
+        text => value::printable(text).map(Some),
+    }
+}
+
+fn redirect_to(text: &str) -> Result<Option<String>, String> {
+    match text.trim() {
+        "off" | "default" => Ok(None),
+        text => value::printable(text).map(Some),
+    }
+}
+
+fn pair(text: &str) -> Result<Option<(String, String)>, String> {
+    let mut words = text.split_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some("off"), None, None) => Ok(None),
+        (Some(from), Some(_), None) if from.starts_with('~') => {
+            Err("regular expressions cannot be used".to_owned())
+        }
+        (Some(from), Some(to), None) if !to.contains(';') => {
+            Ok(Some((value::printable(from)?, value::printable(to)?)))
+        }
+        _ => Err("it is neither `off` nor two words".to_owned()),
+    }
+}

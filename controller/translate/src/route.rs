@@ -1,0 +1,322 @@
+//! A path of an Ingress → a route, with what its annotations ask for.
+
+use model::{
+    Action, BackendId, Canary, CanaryHeader, CanaryValue, Cors, Filter, HeaderChange, HostPattern,
+    HttpsRedirect, ListenerSelector, NormalPath, Origin, PathMatch, Redirect, ResponseRewrite,
+    Retry, Rewrite, Route, RouteMatch, RouteOptions, Timeouts, WeightedBackend,
+};
+
+use crate::NamespacedName;
+use crate::annotation::{self, Annotations};
+use crate::configmap::Globals;
+use crate::ingress::{Entry, PathPart, Target};
+use crate::object::kinds;
+use crate::service;
+
+/// Where a route stands.
+pub(crate) struct Place<'a> {
+    /// Some TLS entry covers the host.
+    pub(crate) has_certificate: bool,
+    /// The paths of the host are regular expressions.
+    pub(crate) regex: bool,
+    pub(crate) globals: &'a Globals,
+}
+
+/// What ingress-nginx sends where `cors-allow-methods` is absent.
+const CORS_METHODS: &str = "GET, PUT, POST, DELETE, PATCH, OPTIONS";
+/// The same for `cors-allow-headers`.
+const CORS_HEADERS: &str = "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization";
+/// The same for `cors-max-age`.
+const CORS_MAX_AGE: u32 = 1_728_000;
+
+/// The route of a path.
+///
+/// `access` is what guards it, or why that cannot be done.
+pub(crate) fn route(
+    entry: &Entry,
+    path: &PathPart,
+    access: &Result<Vec<Filter>, &'static str>,
+    place: &Place<'_>,
+) -> Route {
+    let annotations = &entry.annotations;
+    let globals = place.globals;
+    let closed = annotations
+        .closed
+        .or_else(|| access.as_ref().err().copied());
+    let redirect = redirect(annotations).filter(|_| closed.is_none());
+    let action = match (&path.target, redirect) {
+        _ if closed.is_some() => unavailable(closed.unwrap_or_default()),
+        (_, Some(redirect)) => Action::Redirect(redirect),
+        (Target::Backend(id), None) => Action::Forward(vec![WeightedBackend {
+            backend: id.clone(),
+            weight: 1,
+        }]),
+        (Target::Unavailable(reason), None) => unavailable(reason),
+    };
+    let mut filters = filters(annotations, place.has_certificate, globals);
+    if matches!(action, Action::Redirect(_)) {
+        // It comes before the one to https.
+        filters.retain(|filter| !matches!(filter, Filter::HttpsRedirect(_)));
+    }
+    filters.extend(access.iter().flatten().cloned());
+    if closed.is_none() {
+        filters.splice(0..0, cors(annotations));
+        filters.extend(rewrite(annotations, path));
+        filters.extend(upstream_host(entry, path));
+        filters.extend(response_rewrite(annotations));
+    }
+    filters.shrink_to_fit();
+    Route {
+        matches: RouteMatch::path(if place.regex {
+            PathMatch::Regex(expression(path))
+        } else {
+            path.path.clone()
+        }),
+        listeners: ListenerSelector::All,
+        filters,
+        action,
+        timeouts: Timeouts {
+            connect: annotations
+                .connect_timeout
+                .unwrap_or(globals.timeouts.connect),
+            read: annotations.read_timeout.unwrap_or(globals.timeouts.read),
+            send: annotations.send_timeout.unwrap_or(globals.timeouts.send),
+        },
+        body_limit: match annotations.body_limit {
+            Some(0) => None,
+            Some(limit) => Some(limit),
+            None => globals.body_limit,
+        },
+        options: options(entry),
+        origin: Origin::new(entry.rank.name.reference(kinds::INGRESS), &path.field),
+    }
+}
+
+fn unavailable(reason: &str) -> Action {
+    Action::Respond {
+        status: 503,
+        reason: reason.to_owned(),
+    }
+}
+
+/// Plain HTTP goes to https where the host has a certificate, or where that is forced. `Strict-Transport-Security` goes
+/// with every response over TLS, as with ingress-nginx: a client believes it only where it believes the certificate.
+pub(crate) fn filters(
+    annotations: &Annotations,
+    has_certificate: bool,
+    globals: &Globals,
+) -> Vec<Filter> {
+    let mut filters = Vec::new();
+    let wanted = annotations.ssl_redirect.unwrap_or(globals.ssl_redirect);
+    let forced = annotations
+        .force_ssl_redirect
+        .unwrap_or(globals.force_ssl_redirect);
+    if forced || (wanted && has_certificate) {
+        filters.push(Filter::HttpsRedirect(HttpsRedirect {
+            status: globals.redirect_status,
+            except: globals.redirect_except.clone(),
+        }));
+    }
+    if let Some(hsts) = &globals.hsts {
+        filters.push(Filter::Hsts(hsts.clone()));
+    }
+    if globals.server_tokens {
+        filters.push(Filter::ResponseHeaders(HeaderChange {
+            set: vec![("Server".to_owned(), "lockgate".to_owned())],
+            ..HeaderChange::default()
+        }));
+    }
+    filters
+}
+
+/// The path as a regular expression without regard to case; the end is free.
+fn expression(path: &PathPart) -> String {
+    format!("(?i){}", written(path))
+}
+
+fn written(path: &PathPart) -> &str {
+    match (&path.written, &path.path) {
+        (Some(written), _) => written,
+        (None, PathMatch::Regex(text)) => text,
+        (None, PathMatch::Exact(path) | PathMatch::Prefix(path)) => path.as_str(),
+    }
+}
+
+fn rewrite(annotations: &Annotations, path: &PathPart) -> Option<Filter> {
+    let routing = annotations.routing.as_ref()?;
+    let target = routing.rewrite.as_ref()?;
+    if target == written(path) {
+        return None;
+    }
+    Some(Filter::Rewrite(Rewrite {
+        pattern: expression(path),
+        target: target.clone(),
+        prefix: routing.prefix.clone(),
+    }))
+}
+
+fn redirect(annotations: &Annotations) -> Option<Redirect> {
+    let routing = annotations.routing.as_ref()?;
+    let (location, status) = match (&routing.temporal, &routing.permanent) {
+        (Some(url), _) => (url, routing.temporal_code.unwrap_or(302)),
+        (None, Some(url)) => (url, routing.permanent_code.unwrap_or(301)),
+        (None, None) => return None,
+    };
+    Some(Redirect {
+        status,
+        location: Some(location.clone()),
+        ..Redirect::default()
+    })
+}
+
+/// The route that sends `/` elsewhere.
+pub(crate) fn app_root(entry: &Entry) -> Option<Route> {
+    let routing = entry.annotations.routing.as_ref()?;
+    let path = routing.app_root.as_ref()?;
+    if entry.annotations.closed.is_some() {
+        return None;
+    }
+    let redirect = Redirect {
+        status: 302,
+        path: Some(path.clone()),
+        ..Redirect::default()
+    };
+    Some(redirecting(
+        PathMatch::Exact(NormalPath::parse("/").ok()?),
+        redirect,
+        entry,
+    ))
+}
+
+/// The route that sends everything to another host.
+pub(crate) fn to_host(of: &HostPattern, owner: &Entry, globals: &Globals) -> Route {
+    let redirect = Redirect {
+        status: globals.redirect_status,
+        host: Some(of.to_string()),
+        ..Redirect::default()
+    };
+    redirecting(PathMatch::everything(), redirect, owner)
+}
+
+fn redirecting(path: PathMatch, redirect: Redirect, owner: &Entry) -> Route {
+    Route {
+        matches: RouteMatch::path(path),
+        listeners: ListenerSelector::All,
+        filters: Vec::new(),
+        action: Action::Redirect(redirect),
+        timeouts: Timeouts::default(),
+        body_limit: None,
+        options: RouteOptions::default(),
+        origin: Origin::new(
+            owner.rank.name.reference(kinds::INGRESS),
+            "metadata.annotations",
+        ),
+    }
+}
+
+fn upstream_host(entry: &Entry, path: &PathPart) -> Option<Filter> {
+    let text = entry.annotations.routing.as_ref()?.upstream_host.as_ref()?;
+    let name = &entry.rank.name;
+    let (service, port) = match &path.target {
+        Target::Backend(BackendId { service, port, .. }) => (&**service, &**port),
+        Target::Unavailable(_) => ("", ""),
+    };
+    // What is known already; the rest is up to the request.
+    let mut text = text.clone();
+    for (variable, value) in [
+        ("namespace", &*name.namespace),
+        ("ingress_name", &*name.name),
+        ("service_name", service),
+        ("service_port", port.split('+').next().unwrap_or_default()),
+    ] {
+        text = text
+            .replace(&format!("${{{variable}}}"), value)
+            .replace(&format!("${variable}"), value);
+    }
+    Some(Filter::UpstreamHost(text))
+}
+
+fn response_rewrite(annotations: &Annotations) -> Option<Filter> {
+    let traffic = annotations.traffic.as_ref()?;
+    let change = ResponseRewrite {
+        location: traffic
+            .redirect_from
+            .clone()
+            .zip(traffic.redirect_to.clone()),
+        cookie_domain: traffic.cookie_domain.clone(),
+        cookie_path: traffic.cookie_path.clone(),
+    };
+    (change != ResponseRewrite::default()).then_some(Filter::ResponseRewrite(change))
+}
+
+fn cors(annotations: &Annotations) -> Option<Filter> {
+    let cors = annotations.cors.as_ref().filter(|cors| cors.enabled)?;
+    let text =
+        |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
+    Some(Filter::Cors(Cors {
+        origins: cors.origins.clone().unwrap_or_else(|| vec!["*".to_owned()]),
+        methods: text(&cors.methods, CORS_METHODS),
+        headers: text(&cors.headers, CORS_HEADERS),
+        expose: cors.expose.clone(),
+        credentials: cors.credentials.unwrap_or(true),
+        max_age: cors.max_age.unwrap_or(CORS_MAX_AGE),
+    }))
+}
+
+fn options(entry: &Entry) -> RouteOptions {
+    let Some(traffic) = &entry.annotations.traffic else {
+        return RouteOptions::default();
+    };
+    let asked =
+        traffic.retry.is_some() || traffic.tries.is_some() || traffic.tries_timeout.is_some();
+    let retry = asked.then(|| {
+        let default = Retry::default();
+        Retry {
+            tries: traffic.tries.unwrap_or(default.tries),
+            timeout_seconds: traffic.tries_timeout.unwrap_or(default.timeout_seconds),
+            ..traffic.retry.clone().unwrap_or(default)
+        }
+    });
+    RouteOptions {
+        canaries: Vec::new(),
+        backup: traffic.default_backend.as_deref().map(|name| {
+            let namespace = &entry.rank.name.namespace;
+            service::first_port(&NamespacedName::new(namespace, name))
+        }),
+        retry,
+        balance: traffic.balance.unwrap_or_default(),
+        unlogged: traffic.unlogged,
+    }
+}
+
+/// The share that a canary asks for. Nothing where it cannot answer.
+pub(crate) fn canary(entry: &Entry, path: &PathPart) -> Option<Canary> {
+    let annotation::Canary {
+        enabled: _,
+        weight,
+        total,
+        header,
+        header_value,
+        header_pattern,
+        cookie,
+    } = entry.annotations.canary.as_deref()?;
+    let Target::Backend(backend) = &path.target else {
+        return None;
+    };
+    let value = match (header_value, header_pattern) {
+        (Some(value), _) => CanaryValue::Exact(value.clone()),
+        (None, Some(pattern)) => CanaryValue::Regex(pattern.clone()),
+        (None, None) => CanaryValue::Word,
+    };
+    Some(Canary {
+        backend: backend.clone(),
+        weight: *weight,
+        // As in ingress-nginx, a smaller total counts for nothing.
+        total: total.filter(|total| *total >= 100).unwrap_or(100),
+        header: header.as_ref().map(|name| CanaryHeader {
+            name: name.clone(),
+            value,
+        }),
+        cookie: cookie.clone(),
+    })
+}

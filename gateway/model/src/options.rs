@@ -1,0 +1,130 @@
+//! What few routes ask for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::BackendId;
+
+/// What a route asks for beyond the usual.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteOptions {
+    /// Alternatives to the backends of the route.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<Canary>,
+    /// What answers when the backend has no endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackendId>,
+    /// When another endpoint is tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// How an endpoint is chosen.
+    #[serde(skip_serializing_if = "is_default")]
+    pub balance: Balance,
+    /// Requests are not written to the access log.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unlogged: bool,
+}
+
+impl RouteOptions {
+    /// Does the route ask for nothing?
+    pub fn is_default(&self) -> bool {
+        is_default(self)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A backend that takes some of the requests of a route.
+///
+/// Of several the first one decides whose header or cookie says something; if none does, the shares are drawn.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// Where its requests go. Without endpoints it takes none.
+    pub backend: BackendId,
+    /// Its share of the requests that nothing else decides.
+    #[serde(default)]
+    pub weight: u32,
+    /// What the weight is a share of.
+    pub total: u32,
+    /// A header that decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<CanaryHeader>,
+    /// A cookie that decides: `always` and `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
+}
+
+/// A header that decides about a canary.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryHeader {
+    /// Its name.
+    pub name: String,
+    /// Which values lead to the canary.
+    pub value: CanaryValue,
+}
+
+/// Values of a header.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CanaryValue {
+    /// `always` leads to the canary, `never` does not, others decide nothing.
+    Word,
+    /// This one; others decide nothing.
+    Exact(String),
+    /// Those in which this regular expression matches; others decide nothing.
+    Regex(String),
+}
+
+/// When another endpoint is tried.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a word of the list that users write"
+)]
+pub struct Retry {
+    /// A connection fails or breaks before there is a response.
+    pub error: bool,
+    /// A connection or a response does not come in time.
+    pub timeout: bool,
+    /// A response is not HTTP.
+    pub invalid: bool,
+    /// Statuses of responses.
+    #[serde(default)]
+    pub statuses: Vec<u16>,
+    /// Also where sending a request twice may do something twice.
+    pub non_idempotent: bool,
+    /// How many endpoints are tried at most; 0 is no limit.
+    pub tries: u32,
+    /// Seconds after which no other endpoint is tried; 0 is no limit.
+    pub timeout_seconds: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            error: true,
+            timeout: true,
+            invalid: false,
+            statuses: Vec::new(),
+            non_idempotent: false,
+            tries: 3,
+            timeout_seconds: 0,
+        }
+    }
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// Of two at random the one that has been faster lately, with respect to what it has to do.
+    Ewma,
+}
