@@ -7,7 +7,15 @@ shift
 cases=("$@")
 [ $# -gt 0 ] || cases=(INT:group TERM:harness TERM:run KILL:parent KILL:run KILL:harness KILL:unshare KILL:first KILL:inside KILL:command)
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# A case that fails leaves a cluster that runs: it has to end before its folder goes.
+finish() {
+  if [ -e "/proc/${harness:-none}" ]; then
+    kill "$harness"
+    until_true 60 test ! -e "/proc/$harness" || true
+  fi
+  rm -rf "$work"
+}
+trap finish EXIT
 export TMPDIR=$work
 
 fail() { echo "cleanup: $case: $*" >&2; sed 's/^/  /' "$work/log" >&2; exit 1; }
