@@ -233,12 +233,17 @@ fn answer(route: &RouteDescription) -> String {
     let filters = route.filters.iter().map(|filter| match filter {
         Filter::Access(access) => {
             let lists = usize::from(!access.deny.is_empty()) + usize::from(access.allow.is_some());
+            let basic = if access.basic.is_some() {
+                ", name and password"
+            } else {
+                ""
+            };
             let limits = if access.limits.is_some() {
                 ", limits"
             } else {
                 ""
             };
-            format!("access ({lists} address lists{limits})")
+            format!("access ({lists} address lists{basic}{limits})")
         }
         Filter::Pace(pace) => format!("pace ({} bytes per second)", pace.bytes_per_second),
         Filter::HttpsRedirect(redirect) => format!("https redirect ({})", redirect.status),

@@ -78,6 +78,10 @@ pub(crate) enum Reason {
     Redirect,
     /// The address of the client is not one of those that pass.
     AddressDenied,
+    /// No name and password, or wrong ones.
+    Unauthorized,
+    /// Too many passwords are being checked.
+    AuthenticationBusy,
     /// The client comes too often.
     RateLimited,
     /// The client has too many requests at the same time.
@@ -118,6 +122,8 @@ impl Reason {
             Self::HttpsRedirect => "https-redirect",
             Self::Redirect => "redirect",
             Self::AddressDenied => "address-denied",
+            Self::Unauthorized => "unauthorized",
+            Self::AuthenticationBusy => "authentication-busy",
             Self::RateLimited => "rate-limited",
             Self::ConnectionsLimited => "connections-limited",
             Self::Preflight => "preflight",
@@ -137,6 +143,7 @@ impl Reason {
             | Self::BodyTooLarge
             | Self::Misdirected
             | Self::AddressDenied
+            | Self::Unauthorized
             | Self::RateLimited
             | Self::ConnectionsLimited
             | Self::ClientClosed
@@ -149,6 +156,7 @@ impl Reason {
             | Self::UpstreamReset
             | Self::UpstreamInvalid => Source::Upstream,
             Self::NoRoute
+            | Self::AuthenticationBusy
             | Self::NoEndpoints
             | Self::InvalidBackend
             | Self::DnsFailed
@@ -171,10 +179,12 @@ impl Reason {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::AddressDenied => StatusCode::FORBIDDEN,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NoEndpoints
             | Self::InvalidBackend
             | Self::Route(_)
             | Self::RateLimited
+            | Self::AuthenticationBusy
             | Self::ConnectionsLimited => StatusCode::SERVICE_UNAVAILABLE,
             Self::DnsFailed
             | Self::DnsRefused

@@ -14,6 +14,7 @@ mod filters;
 mod front;
 mod limits;
 mod listen;
+mod passwords;
 mod phases;
 mod settings;
 mod telemetry;
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: access_log::AccessLog,
     /// Looks up names of endpoints.
     pub(crate) resolver: upstream::Resolver,
+    /// Checks passwords of users.
+    pub(crate) passwords: passwords::Passwords,
     /// How often clients came.
     pub(crate) limiters: limits::Limiters,
     /// How many series of metrics there may be.
@@ -57,6 +60,7 @@ impl Shared {
                 settings.access_log_output.clone(),
             ),
             resolver: upstream::Resolver::new(),
+            passwords: passwords::Passwords::new(),
             limiters: limits::Limiters::new(),
             series: telemetry::SeriesBudget::new(settings.max_series),
             settings,

@@ -23,7 +23,7 @@ use tracing::warn;
 use translate::{Change, NamespacedName};
 
 use super::failure::{Cause, Failure, Journal, describe_watch};
-use super::kinds::{Kind, TLS_SECRET};
+use super::kinds::{Kind, WATCHED_SECRETS};
 use super::line::{self, Line, Pace};
 use super::secrets::{self, Batch};
 use super::{Closed, EventSender, SourceEvent, Wanted};
@@ -204,7 +204,7 @@ impl Source {
     /// Starts the watches of Secrets and what chooses among them; returns how many first lists follow.
     fn watch_secrets(&mut self, scope: &Scope, wanted: watch::Receiver<Wanted>) -> usize {
         let (batches, received) = mpsc::channel(4);
-        let of_type = watcher::Config::default().fields(&format!("type={TLS_SECRET}"));
+        let of_type = watcher::Config::default().fields(WATCHED_SECRETS);
         let mut places: Vec<(String, watcher::Config)> = if scope.namespaces.is_empty() {
             vec![(String::new(), of_type)]
         } else {
@@ -212,7 +212,7 @@ impl Source {
             scope.namespaces.iter().map(place).collect()
         };
         for secret in scope.secrets.iter().filter(|s| !scope.covers(&s.namespace)) {
-            let fields = format!("type={TLS_SECRET},metadata.name={}", secret.name);
+            let fields = format!("{WATCHED_SECRETS},metadata.name={}", secret.name);
             places.push((
                 secret.namespace.to_string(),
                 watcher::Config::default().fields(&fields),

@@ -14,7 +14,14 @@ use translate::Object;
 use crate::permissions::{Permission, Reach};
 
 /// The type of Secret that holds a certificate and its key.
-pub(crate) const TLS_SECRET: &str = "kubernetes.io/tls";
+const TLS_SECRET: &str = "kubernetes.io/tls";
+
+/// The type of Secret that holds anything; names and passwords among it.
+const OPAQUE_SECRET: &str = "Opaque";
+
+/// Which Secrets are watched. What Lockgate never reads, and what there is a lot of, does not come over the line; a
+/// selector cannot name two types.
+pub(crate) const WATCHED_SECRETS: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockerconfigjson,type!=kubernetes.io/dockercfg,type!=kubernetes.io/ssh-auth,type!=kubernetes.io/basic-auth,type!=bootstrap.kubernetes.io/token";
 
 /// The label of an EndpointSlice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -129,10 +136,17 @@ impl Kind for Secret {
         // Annotations of Secrets repeat their content, as `kubectl apply` does, or say who made them.
         self.metadata.annotations = None;
         self.string_data = None;
-        let tls = self.type_.as_deref() == Some(TLS_SECRET);
+        let kind = self.type_.as_deref();
         if let Some(data) = &mut self.data {
-            if tls {
+            if kind == Some(TLS_SECRET) {
                 data.retain(|key, _| matches!(key.as_str(), "tls.crt" | "tls.key"));
+            } else if kind == Some(OPAQUE_SECRET) {
+                // Names and passwords. A certificate has to be in a Secret of its own type.
+                for key in ["tls.crt", "tls.key"] {
+                    if let Some(value) = data.get_mut(key) {
+                        *value = ByteString::default();
+                    }
+                }
             } else {
                 // Only the names of the keys are kept, for messages.
                 for value in data.values_mut() {
@@ -282,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_secret_only_certificate_and_key_are_kept() {
+    fn of_a_secret_only_what_is_read_is_kept() {
         let tls = stripped::<Secret>(json!({
             "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "key"}},
             "type": "kubernetes.io/tls",
@@ -294,8 +308,13 @@ mod tests {
         );
         assert_eq!(tls["metadata"], json!({"name": "s"}));
 
+        let opaque = stripped::<Secret>(json!({
+            "metadata": {"name": "s"}, "type": "Opaque", "data": {"auth": "YTpi", "tls.key": "a2V5"},
+        }));
+        assert_eq!(opaque["data"], json!({"auth": "YTpi", "tls.key": ""}));
+
         let other = stripped::<Secret>(json!({
-            "metadata": {"name": "s"}, "type": "Opaque", "data": {"password": "aHVudGVyMg=="},
+            "metadata": {"name": "s"}, "type": "example.com/other", "data": {"password": "aHVudGVyMg=="},
         }));
         assert_eq!(
             other["data"],

@@ -2,19 +2,36 @@
 
 use std::sync::Arc;
 
-use model::{Access, ClientLimits, Filter};
+use model::{Access, BasicAuth, ClientLimits, Filter};
 
+use crate::Snapshot;
 use crate::annotation::AccessValues;
 use crate::configmap::Globals;
 use crate::ingress::Entry;
+use crate::ingress::auth::BasicPart;
 
 /// Why a route is closed by a setting that guards all of them.
 const INVALID_SETTING: &str = "invalid-setting";
 
+/// Why a route is closed by a Secret that it needs.
+const INVALID_SECRET: &str = "invalid-secret";
+
 /// The filters of the routes of one Ingress, or why they are closed.
-pub(crate) fn of(entry: &Entry, globals: &Globals) -> Result<Vec<Filter>, &'static str> {
+pub(crate) fn of(
+    entry: &Entry,
+    globals: &Globals,
+    snapshot: &Snapshot,
+) -> Result<Vec<Filter>, &'static str> {
     match &entry.annotations.access {
-        Some(own) => filters(own, &entry.rank.name.to_string(), globals),
+        Some(own) => {
+            let basic = entry.basic.as_ref().map(|part| basic(part, snapshot));
+            filters(
+                own,
+                basic.transpose()?,
+                &entry.rank.name.to_string(),
+                globals,
+            )
+        }
         None if globals.access.is_default() => Ok(Vec::new()),
         None => of_all(globals),
     }
@@ -22,10 +39,26 @@ pub(crate) fn of(entry: &Entry, globals: &Globals) -> Result<Vec<Filter>, &'stat
 
 /// The filters of a route that no Ingress asks for.
 pub(crate) fn of_all(globals: &Globals) -> Result<Vec<Filter>, &'static str> {
-    filters(&AccessValues::default(), "", globals)
+    filters(&AccessValues::default(), None, "", globals)
 }
 
-fn filters(own: &AccessValues, zone: &str, globals: &Globals) -> Result<Vec<Filter>, &'static str> {
+fn basic(part: &BasicPart, snapshot: &Snapshot) -> Result<BasicAuth, &'static str> {
+    let users = snapshot.users(&part.secret, part.form);
+    Ok(BasicAuth {
+        realm: part
+            .realm
+            .clone()
+            .unwrap_or_else(|| "Authentication Required".to_owned()),
+        users: Arc::clone(users.map_err(|_| INVALID_SECRET)?),
+    })
+}
+
+fn filters(
+    own: &AccessValues,
+    basic: Option<BasicAuth>,
+    zone: &str,
+    globals: &Globals,
+) -> Result<Vec<Filter>, &'static str> {
     let global = &globals.access;
     let or_global = |own: Option<&Vec<_>>, global: &Result<Option<Vec<_>>, ()>| match (own, global)
     {
@@ -42,6 +75,7 @@ fn filters(own: &AccessValues, zone: &str, globals: &Globals) -> Result<Vec<Filt
         deny,
         allow,
         satisfy_any: own.satisfy_any,
+        basic,
         limits: limits(own, zone, globals),
     };
     let mut filters = Vec::new();

@@ -17,6 +17,7 @@ use model::{CertificateId, HostPattern, ObjectRef, Origin, PathMatch, TlsHost, V
 
 use crate::NamespacedName;
 use crate::Problem;
+use crate::Snapshot;
 use crate::access;
 use crate::configmap::Globals;
 use crate::ingress::tls::TlsEntry;
@@ -39,6 +40,7 @@ pub(crate) fn host<'a>(
     entries: &(impl Iterator<Item = &'a Entry> + Clone),
     has_certificate: bool,
     globals: &Globals,
+    snapshot: &Snapshot,
 ) -> (VirtualHost, Losers) {
     let mut merged = VirtualHost::default();
     let mut losers = Losers::new();
@@ -58,7 +60,7 @@ pub(crate) fn host<'a>(
         globals,
     };
     for (entry, part) in parts() {
-        let access = access::of(entry, globals);
+        let access = access::of(entry, globals, snapshot);
         for path in &part.paths {
             if let Some((winner, other, _)) = taken.get(&path.path) {
                 lose(
@@ -90,7 +92,7 @@ pub(crate) fn host<'a>(
         match taken.get(&default.path) {
             None => {
                 taken.insert(&default.path, (entry, default, merged.routes.len()));
-                let access = access::of(entry, globals);
+                let access = access::of(entry, globals, snapshot);
                 merged
                     .routes
                     .push(route::route(entry, default, &access, &place));

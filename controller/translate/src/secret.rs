@@ -1,5 +1,7 @@
 //! Secret → certificate.
 
+mod users;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -13,6 +15,7 @@ use thiserror::Error;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
+pub(crate) use self::users::{UserSources, UsersFault, UsersForm};
 use crate::object::{kinds, name_of};
 
 const CHAIN: &str = "tls.crt";
@@ -97,13 +100,14 @@ pub(crate) fn certificate(secret: &Secret) -> Result<Arc<Certificate>, SecretFau
     }))
 }
 
-/// Stands for what [`certificate`] reads, so that the same Secret is not read again.
+/// Stands for what is read of a Secret, so that the same one is not read again.
 pub(crate) fn digest(secret: &Secret) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for key in [CHAIN, KEY] {
-        let value = bytes(secret, key).unwrap_or_default();
-        hash.update(value.len().to_be_bytes());
-        hash.update(value);
+    for (key, value) in secret.data.iter().flatten() {
+        for part in [key.as_bytes(), &value.0] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        }
     }
     hash.finalize().into()
 }

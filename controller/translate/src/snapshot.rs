@@ -6,12 +6,12 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use model::Certificate;
+use model::{Certificate, Users};
 
 use crate::NamespacedName;
 use crate::few::Few;
 use crate::object::name_of;
-use crate::secret::{self, SecretFault};
+use crate::secret::{self, SecretFault, UserSources, UsersFault, UsersForm};
 
 /// Every object that a translation may see, in the order of their names.
 ///
@@ -37,6 +37,8 @@ pub(crate) struct SecretState {
     pub(crate) digest: Option<[u8; 32]>,
     /// The present certificate, or the last good one.
     pub(crate) serving: Option<Arc<Certificate>>,
+    /// Names and passwords. No version but the present one counts: who is taken off the list is off at once.
+    pub(crate) users: UserSources,
 }
 
 impl Snapshot {
@@ -79,6 +81,18 @@ impl Snapshot {
         match self.secrets.get(secret) {
             Some(state) => state.fault.as_ref(),
             None => Some(&SecretFault::Missing),
+        }
+    }
+
+    /// The names and passwords of a Secret.
+    pub(crate) fn users(
+        &self,
+        secret: &NamespacedName,
+        form: UsersForm,
+    ) -> Result<&Arc<Users>, UsersFault> {
+        match self.secrets.get(secret) {
+            Some(state) => state.users.get(form),
+            None => Err(UsersFault::Missing),
         }
     }
 
@@ -158,6 +172,7 @@ impl Snapshot {
             fault,
             digest,
             serving,
+            users: UserSources::read(object),
         };
         self.secrets.insert(name.clone(), state);
     }
@@ -167,6 +182,7 @@ impl Snapshot {
             Some(state) if state.serving.is_some() => {
                 state.fault = Some(SecretFault::Missing);
                 state.digest = None;
+                state.users = UserSources::missing();
             }
             _ => {
                 self.secrets.remove(name);

@@ -413,15 +413,26 @@ impl Translator {
             .filter(|entry| !entry.annotations.is_canary());
         if served.next().is_some() {
             let entries = self.entries_of(ranks);
-            let (host, mut losers) =
-                conflict::host(pattern, &entries, has_certificate, &self.globals);
+            let (host, mut losers) = conflict::host(
+                pattern,
+                &entries,
+                has_certificate,
+                &self.globals,
+                &self.snapshot,
+            );
             for entry in aliases {
                 conflict::alias_lost(pattern, entry, &mut losers);
             }
             return (Some(host), losers);
         }
         let entries = self.entries_of(ranks);
-        let (_, mut losers) = conflict::host(pattern, &entries, has_certificate, &self.globals);
+        let (_, mut losers) = conflict::host(
+            pattern,
+            &entries,
+            has_certificate,
+            &self.globals,
+            &self.snapshot,
+        );
         let mut aliases = aliases.filter_map(|entry| Some((entry, entry.aliases.get(pattern)?)));
         let Some((owner, alias)) = aliases.next() else {
             return (None, losers);
@@ -434,7 +445,13 @@ impl Translator {
             return (Some(host), losers);
         }
         let entries = self.entries_of(self.index.ranks(&alias.of));
-        let (host, _) = conflict::host(&alias.of, &entries, has_certificate, &self.globals);
+        let (host, _) = conflict::host(
+            &alias.of,
+            &entries,
+            has_certificate,
+            &self.globals,
+            &self.snapshot,
+        );
         (Some(host), losers)
     }
 

@@ -150,6 +150,31 @@ pub(crate) fn names(text: &str) -> Result<String, String> {
     Ok(names.join(", "))
 }
 
+/// The name of an object, and its namespace if that is given.
+pub(crate) fn object(text: &str) -> Result<(Option<Box<str>>, Box<str>), String> {
+    let text = text.trim();
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, text),
+    };
+    let legal = |part: &str| {
+        let end = |byte: Option<u8>| {
+            byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        };
+        part.len() <= 253
+            && end(part.bytes().next())
+            && end(part.bytes().next_back())
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+    };
+    if legal(name) && namespace.is_none_or(legal) {
+        Ok((namespace.map(Into::into), name.into()))
+    } else {
+        Err("it is neither `name` nor `namespace/name` of an object".to_owned())
+    }
+}
+
 /// The entries of a list that is separated by commas; empty ones are left out.
 pub(crate) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')

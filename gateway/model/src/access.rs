@@ -1,7 +1,12 @@
 //! Who may pass, and how often.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use crate::Redacted;
 
 /// What a request has to satisfy before a backend is asked.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -16,6 +21,9 @@ pub struct Access {
     /// Either [`Access::allow`] or an authentication suffices. Without it both have to hold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub satisfy_any: bool,
+    /// Asks for name and password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<BasicAuth>,
     /// How often a client may come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ClientLimits>,
@@ -28,11 +36,25 @@ impl Access {
             deny,
             allow,
             satisfy_any: _,
+            basic,
             limits,
         } = self;
-        deny.is_empty() && allow.is_none() && limits.is_none()
+        basic.is_none() && deny.is_empty() && allow.is_none() && limits.is_none()
     }
 }
+
+/// Asks for name and password (RFC 7617).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BasicAuth {
+    /// What a browser shows when it asks.
+    pub realm: String,
+    /// Names with the hashes of their passwords, as htpasswd writes them.
+    pub users: Arc<Users>,
+}
+
+/// Names with the hashes of their passwords.
+pub type Users = Redacted<BTreeMap<String, String>>;
 
 /// How often each client may come.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use access::{Access, ClientLimits, Pace};
+pub use access::{Access, BasicAuth, ClientLimits, Pace, Users};
 pub use backend::{Backend, BackendId, BackendProtocol, Endpoint, EndpointSet};
 pub use certificate::{
     Certificate, CertificateId, KeyAlgorithm, KeyFormat, PrivateKey, TlsHost, TlsPolicy, TlsVersion,

@@ -388,7 +388,7 @@ impl Proxy {
             Verdict::Answer(answer) => return Some(answer),
             Verdict::Forward => {}
         }
-        if let Some(answer) = access::check(context, &self.worker) {
+        if let Some(answer) = access::check(context, &self.worker, &request.headers).await {
             return Some(answer);
         }
         upstream::prepare(context, &self.worker, &request.headers)

@@ -1,6 +1,7 @@
 //! What a route can do to requests and responses besides choosing who answers.
 
 pub(crate) mod addresses;
+pub(crate) mod basic;
 pub(crate) mod cors;
 pub(crate) mod header_change;
 pub(crate) mod https_redirect;

@@ -1,23 +1,30 @@
-//! Whether a request may pass: limits first, then addresses.
+//! Whether a request may pass: limits, then addresses, then who it is from.
 
+use http::HeaderMap;
+use http::header::WWW_AUTHENTICATE;
 use table::{CompiledAccess, CompiledFilter};
 
 use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::error::Reason;
 use crate::filters::addresses::{self, Standing};
-use crate::filters::pace;
+use crate::filters::{basic, pace};
 use crate::limits::Exceeded;
+use crate::passwords::Checked;
 use crate::phases::answer::Answer;
 
 /// Runs what stands between a request and its backend. What it returns is answered.
-pub(crate) fn check(context: &mut RequestContext, worker: &Worker) -> Option<Answer> {
+pub(crate) async fn check(
+    context: &mut RequestContext,
+    worker: &Worker,
+    headers: &HeaderMap,
+) -> Option<Answer> {
     let route = context.route.clone()?;
     for filter in &route.filters {
         match filter {
             CompiledFilter::Access(access) => {
-                if let Some(answer) = admit(access, context, worker) {
-                    return Some(answer);
+                if let Err(answer) = admit(access, context, worker, headers).await {
+                    return Some(*answer);
                 }
             }
             CompiledFilter::Pace(pace) => context.pace = Some(pace::Progress::new(*pace)),
@@ -34,23 +41,58 @@ pub(crate) fn check(context: &mut RequestContext, worker: &Worker) -> Option<Ans
     None
 }
 
-fn admit(access: &CompiledAccess, context: &mut RequestContext, worker: &Worker) -> Option<Answer> {
-    let client = context.client.address;
-    if let Some(limits) = &access.limits {
-        let limiters = &worker.shared.limiters;
-        match limiters.admit(&worker.zones, limits, client) {
-            Ok(permit) => context.permit = permit,
-            Err(Exceeded::Concurrent) => {
-                let reason = Reason::ConnectionsLimited;
-                return Some(Answer::with_status(limits.concurrent_status, reason));
-            }
-            Err(Exceeded::Rate) => {
-                return Some(Answer::with_status(limits.rate_status, Reason::RateLimited));
-            }
+async fn admit(
+    access: &CompiledAccess,
+    context: &mut RequestContext,
+    worker: &Worker,
+    headers: &HeaderMap,
+) -> Result<(), Box<Answer>> {
+    limit(access, context, worker)?;
+    match addresses::standing(access, context.client.address) {
+        Standing::Listed if access.satisfy_any => return Ok(()),
+        // Somebody else may vouch for the client.
+        Standing::Unlisted if access.satisfy_any && access.authenticates() => {}
+        Standing::Denied | Standing::Unlisted => {
+            return Err(Box::new(Answer::page(Reason::AddressDenied)));
         }
+        Standing::Listed | Standing::Unknown => {}
     }
-    match addresses::standing(access, client) {
-        Standing::Denied | Standing::Unlisted => Some(Answer::page(Reason::AddressDenied)),
-        Standing::Listed | Standing::Unknown => None,
+    let Some(wanted) = &access.basic else {
+        return Ok(());
+    };
+    match basic::check(wanted, &worker.shared.passwords, headers).await {
+        Checked::Right => Ok(()),
+        Checked::Wrong => {
+            let challenge = (WWW_AUTHENTICATE, wanted.challenge.clone());
+            Err(Box::new(
+                Answer::page(Reason::Unauthorized).with_field(challenge),
+            ))
+        }
+        Checked::Busy => Err(Box::new(Answer::page(Reason::AuthenticationBusy))),
+    }
+}
+
+fn limit(
+    access: &CompiledAccess,
+    context: &mut RequestContext,
+    worker: &Worker,
+) -> Result<(), Box<Answer>> {
+    let Some(limits) = &access.limits else {
+        return Ok(());
+    };
+    let limiters = &worker.shared.limiters;
+    match limiters.admit(&worker.zones, limits, context.client.address) {
+        Ok(permit) => {
+            context.permit = permit;
+            Ok(())
+        }
+        Err(Exceeded::Concurrent) => Err(Box::new(Answer::with_status(
+            limits.concurrent_status,
+            Reason::ConnectionsLimited,
+        ))),
+        Err(Exceeded::Rate) => Err(Box::new(Answer::with_status(
+            limits.rate_status,
+            Reason::RateLimited,
+        ))),
     }
 }

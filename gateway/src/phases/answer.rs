@@ -16,6 +16,8 @@ pub(crate) struct Answer {
     pub(crate) reason: Reason,
     /// Where to go instead.
     pub(crate) location: Option<HeaderValue>,
+    /// Another field.
+    pub(crate) field: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Answer {
@@ -30,6 +32,7 @@ impl Answer {
             status,
             reason,
             location: None,
+            field: None,
         }
     }
 
@@ -39,7 +42,14 @@ impl Answer {
             status,
             reason,
             location: Some(location),
+            field: None,
         }
+    }
+
+    /// The same with another field.
+    pub(crate) fn with_field(mut self, field: (HeaderName, HeaderValue)) -> Self {
+        self.field = Some(field);
+        self
     }
 
     /// Header fields but the length, and the body. The page says nothing about backends: neither address nor cause.
@@ -71,6 +81,7 @@ impl Answer {
             // Some failures are cacheable by default (RFC 9110, 15.1) and would outlive their cause.
             fields.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
         }
+        fields.extend(self.field.clone());
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             fields.push((
                 ALLOW,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::header::{ACCEPT, COOKIE, FORWARDED, HOST, STRICT_TRANSPORT_SECURITY};
+use http::header::{ACCEPT, AUTHORIZATION, COOKIE, FORWARDED, HOST, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
@@ -104,6 +104,10 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
             match filter {
                 CompiledFilter::RequestHeaders(change) => {
                     filters::header_change::apply(change, fields);
+                }
+                // It was meant for the gateway.
+                CompiledFilter::Access(access) if access.basic.is_some() => {
+                    fields.remove(&AUTHORIZATION);
                 }
                 CompiledFilter::UpstreamHost(template) => {
                     let host = filters::variables::render(template, context, original);

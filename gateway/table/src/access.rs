@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::StatusCode;
-use model::{Access, ClientLimits};
+use http::{HeaderValue, StatusCode};
+use model::{Access, BasicAuth, ClientLimits, Users};
 
 use crate::networks::Networks;
 
@@ -17,8 +17,26 @@ pub struct CompiledAccess {
     pub allow: Option<Networks>,
     /// Either `allow` or an authentication suffices.
     pub satisfy_any: bool,
+    /// Asks for name and password.
+    pub basic: Option<CompiledBasic>,
     /// How often a client may come.
     pub limits: Option<CompiledLimits>,
+}
+
+impl CompiledAccess {
+    /// Does it ask who a user is?
+    pub fn authenticates(&self) -> bool {
+        self.basic.is_some()
+    }
+}
+
+/// Asks for name and password.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CompiledBasic {
+    /// The value of `WWW-Authenticate`.
+    pub challenge: HeaderValue,
+    /// Names with the hashes of their passwords.
+    pub users: Arc<Users>,
 }
 
 /// How often each client may come.
@@ -80,16 +98,36 @@ pub(crate) fn compile(
         deny,
         allow,
         satisfy_any,
+        basic,
         limits,
     } = &**access;
     let compiled = Arc::new(CompiledAccess {
         deny: Networks::new(deny),
         allow: allow.as_deref().map(Networks::new),
         satisfy_any: *satisfy_any,
+        basic: basic.as_ref().map(compile_basic).transpose()?,
         limits: limits.as_ref().map(compile_limits).transpose()?,
     });
     known.insert(address, Arc::clone(&compiled));
     Ok(compiled)
+}
+
+fn compile_basic(basic: &BasicAuth) -> Result<CompiledBasic, String> {
+    let BasicAuth { realm, users } = basic;
+    if users.expose().is_empty() {
+        return Err("there is nobody who could pass".to_owned());
+    }
+    let legal = realm
+        .chars()
+        .all(|c| c != '"' && c != '\\' && !c.is_control());
+    let challenge = HeaderValue::try_from(format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
+    match challenge {
+        Ok(challenge) if legal => Ok(CompiledBasic {
+            challenge,
+            users: Arc::clone(users),
+        }),
+        Ok(_) | Err(_) => Err("the realm cannot stand in a header field".to_owned()),
+    }
 }
 
 fn compile_limits(limits: &ClientLimits) -> Result<CompiledLimits, String> {

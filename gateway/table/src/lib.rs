@@ -90,7 +90,7 @@ use crate::pattern::Patterns;
 use crate::reject::Rejects;
 use crate::tls::Tls;
 
-pub use access::{CompiledAccess, CompiledLimits, Rate};
+pub use access::{CompiledAccess, CompiledBasic, CompiledLimits, Rate};
 pub use backends::{BackendSlot, CompiledBackend, WeightedTargets};
 pub use compile::{compile, recompile};
 pub use describe::{

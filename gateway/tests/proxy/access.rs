@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::{Request, Response};
-use model::{Access, Action, ClientLimits, ClientTrust, Filter, HttpsRedirect, Pace};
+use model::{
+    Access, Action, BasicAuth, ClientLimits, ClientTrust, Filter, HttpsRedirect, Pace, Redacted,
+};
 use tokio::sync::Semaphore;
 
 use super::support::*;
@@ -303,4 +305,127 @@ async fn a_response_keeps_the_pace() {
         "{:?}",
         begun.elapsed()
     );
+}
+
+/// `anna` with `secret`, by SHA-1 and by bcrypt of the lowest cost.
+const SHA: &str = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=";
+/// Of crypt_blowfish's own tests: the password is `U*U`.
+const BCRYPT: &str = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+
+fn asking(users: &[(&str, &str)]) -> Access {
+    let users = users
+        .iter()
+        .map(|(name, hash)| ((*name).to_owned(), (*hash).to_owned()));
+    Access {
+        basic: Some(BasicAuth {
+            realm: "the shop".to_owned(),
+            users: Arc::new(Redacted::new(users.collect())),
+        }),
+        ..Access::default()
+    }
+}
+
+#[tokio::test]
+async fn name_and_password_are_asked_for_and_stay_with_the_gateway() {
+    let origin = echo("web").await;
+    let users = asking(&[("anna", SHA), ("bert", BCRYPT), ("carl", "plain")]);
+    let site = Site::start(filtered(origin, Filter::Access(Arc::new(users))));
+    // anna:secret, anna:wrong, bert:U*U (twice: it is remembered), carl:plain, dora:secret
+    for (given, want) in [
+        (None, 401),
+        (Some("Basic YW5uYTpzZWNyZXQ="), 200),
+        (Some("Basic YW5uYTp3cm9uZw=="), 401),
+        (Some("Basic YmVydDpVKlU="), 200),
+        (Some("Basic YmVydDpVKlU="), 200),
+        (Some("Basic Y2FybDpwbGFpbg=="), 401),
+        (Some("Basic ZG9yYTpzZWNyZXQ="), 401),
+        (Some("Bearer YW5uYTpzZWNyZXQ="), 401),
+    ] {
+        let fields: Vec<_> = given
+            .map(|value| ("authorization", value))
+            .into_iter()
+            .collect();
+        let answer = site.get_with("a.test", "/", &fields).await;
+        assert_eq!(answer.status, want, "{given:?}");
+        if want == 200 {
+            assert_eq!(answer.seen_header("authorization"), Vec::<String>::new());
+        } else {
+            let challenge = "Basic realm=\"the shop\", charset=\"UTF-8\"";
+            assert_eq!(answer.header("www-authenticate"), Some(challenge));
+        }
+    }
+    let line = site.log.line(|line| line["status"] == 401).await;
+    assert_eq!(line["reason"], "unauthorized");
+}
+
+#[tokio::test]
+async fn who_is_taken_off_the_list_is_off_at_once() {
+    let origin = echo("web").await;
+    let users = |users| Filter::Access(Arc::new(asking(users)));
+    let mut site = Site::start(filtered(origin, users(&[("bert", BCRYPT)])));
+    let bert = [("authorization", "Basic YmVydDpVKlU=")];
+    assert_eq!(site.get_with("a.test", "/", &bert).await.status, 200);
+    site.change(|model| {
+        model.hosts.clear();
+        add_route_with(model, "*", "/", forward("web"), |route| {
+            route.filters.push(users(&[("anna", SHA)]));
+        });
+    });
+    assert_eq!(site.get_with("a.test", "/", &bert).await.status, 401);
+}
+
+#[tokio::test]
+async fn an_address_or_a_password_suffices_where_any_does() {
+    let origin = echo("web").await;
+    for (deny, allow, any, authorized, want, why) in [
+        (
+            &[][..],
+            Some("127.0.0.0/8"),
+            true,
+            false,
+            200,
+            "the address",
+        ),
+        (&[], Some("192.0.2.0/24"), true, true, 200, "the password"),
+        (&[], Some("192.0.2.0/24"), true, false, 401, "neither"),
+        (&[], None, true, false, 401, "no list vouches for nobody"),
+        (
+            &[],
+            Some("127.0.0.0/8"),
+            false,
+            false,
+            401,
+            "both are needed",
+        ),
+        (
+            &[],
+            Some("192.0.2.0/24"),
+            false,
+            true,
+            403,
+            "both are needed",
+        ),
+        (&[], Some("127.0.0.0/8"), false, true, 200, "both"),
+        (&["127.0.0.0/8"], None, true, true, 403, "denied is denied"),
+    ] {
+        let access = Access {
+            deny: nets(deny),
+            allow: allow.map(|net| nets(&[net])),
+            satisfy_any: any,
+            ..asking(&[("anna", SHA)])
+        };
+        let site = Site::start(filtered(origin, Filter::Access(Arc::new(access))));
+        let fields = [("authorization", "Basic YW5uYTpzZWNyZXQ=")];
+        let fields = if authorized { &fields[..] } else { &[] };
+        let answer = site.get_with("a.test", "/", fields).await;
+        assert_eq!(answer.status, want, "{why}");
+    }
+    // Without an authentication there is nothing else that could vouch.
+    let access = Access {
+        allow: Some(nets(&["192.0.2.0/24"])),
+        satisfy_any: true,
+        ..Access::default()
+    };
+    let site = Site::start(filtered(origin, Filter::Access(Arc::new(access))));
+    assert_eq!(site.get("a.test", "/").await.status, 403);
 }

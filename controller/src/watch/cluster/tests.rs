@@ -172,7 +172,7 @@ async fn everything_is_listed_then_wanted_secrets_then_changes_follow() {
             .query
             .clone()
     };
-    assert!(asked("list", "secrets").contains("fieldSelector=type%3Dkubernetes.io%2Ftls"));
+    assert!(asked("list", "secrets").contains("fieldSelector=type%21%3Dhelm.sh%2Frelease.v1%2C"));
     assert!(asked("list", "configmaps").contains("fieldSelector=metadata.name%3Dlockgate"));
     assert!(asked("watch", "ingresses").contains("allowWatchBookmarks=true"));
     drop(scene.events);

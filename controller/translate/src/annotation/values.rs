@@ -3,6 +3,8 @@
 use ipnet::IpNet;
 use model::{BackendProtocol, Balance, HostPattern, Pace, Retry};
 
+use crate::secret::UsersForm;
+
 /// What the annotations of one Ingress say. What few Ingresses have is behind pointers.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Annotations {
@@ -127,6 +129,12 @@ pub(crate) struct AccessValues {
     pub(crate) whitelist: Option<Vec<IpNet>>,
     pub(crate) deny: Option<Vec<IpNet>>,
     pub(crate) satisfy_any: bool,
+    /// Name and password are asked for.
+    pub(crate) basic: bool,
+    /// The Secret with the users, and its namespace if that is given.
+    pub(crate) secret: Option<(Option<Box<str>>, Box<str>)>,
+    pub(crate) form: UsersForm,
+    pub(crate) realm: Option<String>,
     /// 0 is no limit.
     pub(crate) per_second: u32,
     pub(crate) per_minute: u32,

@@ -1,5 +1,6 @@
 //! One Ingress, translated by itself: nothing here looks at another object.
 
+pub(crate) mod auth;
 pub(crate) mod path;
 pub(crate) mod tls;
 
@@ -12,6 +13,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::jiff::Timestamp;
 use model::{BackendId, HostPattern, PathMatch};
 
+use self::auth::BasicPart;
 use self::tls::TlsEntry;
 use crate::NamespacedName;
 use crate::Problem;
@@ -56,6 +58,8 @@ pub(crate) struct Entry {
     pub(crate) annotations: Annotations,
     pub(crate) hosts: Fixed<HostPattern, HostPart>,
     pub(crate) tls: Vec<TlsEntry>,
+    /// Asks for name and password.
+    pub(crate) basic: Option<Box<BasicPart>>,
     /// Backends and the fields that name them.
     pub(crate) backends: Fixed<BackendId, Vec<Box<str>>>,
     /// Hosts that get what another one of its hosts has, unless somebody has rules for them.
@@ -106,6 +110,7 @@ impl Entry {
         self.tls
             .iter()
             .filter_map(|entry| entry.secret.as_ref())
+            .chain(self.basic.iter().map(|basic| &basic.secret))
             .collect()
     }
 
@@ -122,11 +127,12 @@ impl Entry {
 pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
     let name = name_of(&ingress.metadata);
     let mut problems = Vec::new();
-    let annotations = annotation::read(
+    let mut annotations = annotation::read(
         ingress.metadata.annotations.as_ref(),
         prefixes,
         &mut problems,
     );
+    let basic = auth::basic(&mut annotations, &name.namespace, &mut problems).map(Box::new);
     let mut reader = Reader {
         namespace: &name.namespace,
         annotations: &annotations,
@@ -207,17 +213,14 @@ pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
     tls.shrink_to_fit();
     Entry {
         rank: Rank {
-            age: ingress
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map_or(Age::Unknown, |time| Age::Created(time.0)),
+            age: age(ingress),
             name,
         },
         annotations,
         hosts: hosts.into(),
         aliases: aliases.into(),
         tls,
+        basic,
         backends: backends.into(),
         problems,
     }
@@ -261,6 +264,11 @@ fn aliases_of(
     }
     aliases.retain(|name, _| !hosts.contains_key(name));
     aliases
+}
+
+fn age(ingress: &Ingress) -> Age {
+    let created = ingress.metadata.creation_timestamp.as_ref();
+    created.map_or(Age::Unknown, |time| Age::Created(time.0))
 }
 
 /// Reads a host of a rule or of a TLS entry.

@@ -8,7 +8,7 @@ use super::{Translator, Work};
 use crate::ingress::Entry;
 use crate::ingress::tls::TlsEntry;
 use crate::report::{Problem, Reason};
-use crate::secret::{self, SecretFault};
+use crate::secret::{self, SecretFault, UsersFault};
 use crate::service::Remark;
 use crate::{NamespacedName, kinds};
 
@@ -49,6 +49,24 @@ impl Translator {
                 .get(id)
                 .and_then(|state| state.remark.as_ref());
             problems.extend(remark.map(|remark| remark.problem(fields)));
+        }
+        if let Some(basic) = &entry.basic
+            && let Err(fault) = self.snapshot.users(&basic.secret, basic.form)
+        {
+            let reason = match fault {
+                UsersFault::Missing => Reason::SecretNotFound,
+                UsersFault::NoFile | UsersFault::NoMap | UsersFault::Nobody => {
+                    Reason::InvalidSecret
+                }
+            };
+            problems.push(Problem::error(
+                reason,
+                "metadata.annotations",
+                &format!(
+                    "`auth-secret`, Secret {}: {fault}; the routes of this Ingress answer 503 rather than without it",
+                    basic.secret
+                ),
+            ));
         }
         for tls in &entry.tls {
             problems.extend(self.secret_problem(tls));

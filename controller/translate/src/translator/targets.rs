@@ -45,6 +45,17 @@ impl Translator {
             }
             work.reports
                 .extend(self.index.users_of_secret(&name).cloned());
+            for user in self.index.users_of_secret(&name) {
+                let entry = self.entries.get(user);
+                let asks = entry.filter(|entry| {
+                    let basic = entry.basic.as_ref();
+                    basic.is_some_and(|basic| basic.secret == name)
+                });
+                for pattern in asks.into_iter().flat_map(|entry| entry.hosts.keys()) {
+                    work.hosts.insert(pattern.clone());
+                    work.hosts.extend(self.index.aliases_of(pattern).cloned());
+                }
+            }
             self.report_default_certificate(&name, work);
         }
     }

@@ -1,23 +1,49 @@
 //! Who a user is.
 
 use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+use crate::secret::UsersForm;
+use crate::value;
 
 /// Who a user is.
 pub(super) static AUTHENTICATION: &[Annotation] = &[
-    Annotation::refused("auth-type", Value::OneOf(&["basic", "digest"]), PENDING)
-        .guarding()
-        .about(Group::Authentication, "Asks for name and password."),
-    Annotation::refused("auth-secret", Value::Object, PENDING)
-        .risk(Risk::Medium)
-        .guarding()
-        .about(
-            Group::Authentication,
-            "The Secret with names and passwords.",
-        ),
-    Annotation::refused(
+    Annotation::different(
+        "auth-type",
+        Value::OneOf(&["basic"]),
+        |read, text| match text.trim() {
+            "basic" => {
+                read.access().basic = true;
+                Ok(())
+            }
+            "digest" => Err("digest needs passwords, or what is as good as them, in clear; use `basic`".to_owned()),
+            _ => Err("it is not `basic`".to_owned()),
+        },
+        "`digest` cannot be used and closes the route; without a Secret that can be read the route is closed",
+    )
+    .guarding()
+    .about(Group::Authentication, "Asks for name and password."),
+    Annotation::different(
+        "auth-secret",
+        Value::Object,
+        |read, text| value::object(text).map(|secret| read.access().secret = Some(secret)),
+        "it counts without `auth-type`, too; a Secret of another namespace closes the route; hashes are bcrypt, `$apr1$`, SHA-crypt, `{SHA}` and `{SSHA}`",
+    )
+    .risk(Risk::Medium)
+    .guarding()
+    .about(
+        Group::Authentication,
+        "The Secret with names and passwords.",
+    ),
+    Annotation::honoured(
         "auth-secret-type",
         Value::OneOf(&["auth-file", "auth-map"]),
-        PENDING,
+        |read, text| {
+            read.access().form = match text.trim() {
+                "auth-file" => UsersForm::File,
+                "auth-map" => UsersForm::Map,
+                _ => return Err("it is neither `auth-file` nor `auth-map`".to_owned()),
+            };
+            Ok(())
+        },
     )
     .by_default("auth-file")
     .guarding()
@@ -25,12 +51,20 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
         Group::Authentication,
         "How that Secret holds them: an htpasswd file in the key `auth`, or a key per name.",
     ),
-    Annotation::ignored("auth-realm", Value::Text("text"), PENDING)
-        .risk(Risk::Medium)
-        .about(
-            Group::Authentication,
-            "What the browser shows when it asks.",
-        ),
+    Annotation::honoured("auth-realm", Value::Text("text"), |read, text| {
+        let legal = |c: char| !c.is_control() && !matches!(c, '"' | '\\');
+        if !text.chars().all(legal) {
+            return Err("it has control characters, quotes or backslashes in it".to_owned());
+        }
+        read.access().realm = Some(text.trim().to_owned());
+        Ok(())
+    })
+    .by_default("Authentication Required")
+    .risk(Risk::Medium)
+    .about(
+        Group::Authentication,
+        "What the browser shows when it asks.",
+    ),
     Annotation::refused("auth-url", Value::Url, PENDING)
         .risk(Risk::High)
         .guarding()
