@@ -18,6 +18,7 @@ mod passwords;
 mod phases;
 mod settings;
 mod telemetry;
+mod timer;
 mod upstream;
 
 use table::TableReader;
@@ -25,7 +26,7 @@ use table::TableReader;
 pub use access_log::LogOutput;
 pub use drain::Running;
 pub use listen::{BindError, Gateway};
-pub use settings::{Limits, LogFormat, Settings};
+pub use settings::{Engine, Limits, LogFormat, Settings};
 pub use telemetry::describe_metrics;
 pub use upstream::EndpointState;
 

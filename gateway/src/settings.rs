@@ -15,6 +15,28 @@ pub enum LogFormat {
     Text,
 }
 
+/// What moves the bytes of requests. Every one of them applies the same rules to every request.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Engine {
+    /// The one that is best for each request, as far as it is known today.
+    #[default]
+    Auto,
+    /// Pingora for everything.
+    Pingora,
+    /// Preview: the direct engine for HTTP/1.1 to backends without TLS, Pingora for everything else.
+    DirectPreview,
+}
+
+impl Engine {
+    /// Is the direct engine asked first?
+    pub(crate) fn is_direct(self) -> bool {
+        match self {
+            Self::DirectPreview => true,
+            Self::Auto | Self::Pingora => false,
+        }
+    }
+}
+
 /// Everything that stays the same for the life of a gateway. What may change is in the table.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -24,6 +46,8 @@ pub struct Settings {
     pub https: Vec<SocketAddr>,
     /// Worker threads, each with a runtime, sockets and upstream connections of its own. At least one is started.
     pub workers: usize,
+    /// What moves the bytes of requests.
+    pub engine: Engine,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// How the access log is written; `None` writes none.
@@ -41,6 +65,7 @@ impl Default for Settings {
             http: Vec::new(),
             https: Vec::new(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
+            engine: Engine::default(),
             limits: Limits::default(),
             access_log: Some(LogFormat::Json),
             access_log_output: LogOutput::stdout(),

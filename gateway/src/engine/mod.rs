@@ -2,21 +2,77 @@
 //!
 //! An engine is made once per worker thread and serves the connections of that thread. It holds what the thread keeps
 //! for itself in a [`Worker`], runs the phases in their order, and hands each of them plain `http` types and the
-//! request's context. Today there is one: [`PingoraEngine`].
+//! request's context.
 
+mod direct;
 mod pingora;
+mod refusal;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use table::Table;
+use tokio::sync::watch;
 
-pub(crate) use self::pingora::PingoraEngine;
+use self::direct::DirectEngine;
+use self::pingora::PingoraEngine;
 use crate::Shared;
 use crate::access_log::LineWriter;
+use crate::connection::Connection;
+use crate::front::conn::Transport;
 use crate::limits::KnownZones;
 use crate::telemetry::Meter;
 use crate::upstream::Picker;
+
+/// The engines of one worker.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pingora: Arc<PingoraEngine>,
+    /// Where it is wanted.
+    direct: Option<DirectEngine>,
+}
+
+impl Engine {
+    /// What the settings ask for.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let direct = shared.settings.engine.is_direct();
+        let worker = Arc::new(Worker::new(shared));
+        let pingora = Arc::new(PingoraEngine::new(Arc::clone(&worker)));
+        Self {
+            direct: direct.then(|| DirectEngine::new(worker, Arc::clone(&pingora))),
+            pingora,
+        }
+    }
+
+    /// Serves a connection until it ends.
+    pub(crate) async fn serve(
+        &self,
+        transport: Transport,
+        connection: Arc<Connection>,
+        shutdown: &watch::Receiver<bool>,
+        close_idle: &watch::Receiver<bool>,
+    ) {
+        match &self.direct {
+            Some(direct) if !connection.http2 => {
+                direct
+                    .serve(transport, connection, shutdown, close_idle)
+                    .await;
+            }
+            _ => {
+                let first = Bytes::new();
+                let served = self.pingora.serve(transport, first, connection, shutdown);
+                // Its future is large, and most connections may not need it.
+                Box::pin(served).await;
+            }
+        }
+    }
+
+    /// Wakes connections that wait for a request.
+    pub(crate) async fn cleanup(&self) {
+        self.pingora.cleanup().await;
+    }
+}
 
 /// What one worker thread has for itself. Locks in it are never waited for, since nobody else takes them.
 #[derive(Debug)]

@@ -19,8 +19,8 @@ use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora::apps::{HttpServerApp as _, HttpServerOptions};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora::protocols::{Digest, Stream};
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
@@ -29,10 +29,10 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use self::fields::{RequestFields, ResponseFields};
 use super::Worker;
-use crate::Shared;
 use crate::connection::Connection;
 use crate::context::RequestContext;
 use crate::error::{self, Fault, Reason, Source};
+use crate::front::conn::{self, Transport};
 use crate::phases::answer::Answer;
 use crate::phases::log::Outcome;
 use crate::phases::route::{Head, Verdict};
@@ -63,8 +63,8 @@ impl fmt::Debug for PingoraEngine {
 
 impl PingoraEngine {
     /// An engine for one worker.
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let limits = &shared.settings.limits;
+    pub(crate) fn new(worker: Arc<Worker>) -> Self {
+        let limits = &worker.shared.settings.limits;
         let conf = ServerConf {
             upstream_keepalive_pool_size: limits.upstream_idle_connections,
             threads: 1,
@@ -73,7 +73,6 @@ impl PingoraEngine {
         };
         let server_options = server_options(limits);
         let h2_options = h2_options(limits);
-        let worker = Arc::new(Worker::new(shared));
         let inner = Proxy {
             worker: Arc::clone(&worker),
         };
@@ -86,13 +85,15 @@ impl PingoraEngine {
         }
     }
 
-    /// Serves a connection until it ends.
+    /// Serves a connection until it ends. `first` has been read from it already.
     pub(crate) async fn serve(
         &self,
-        stream: Stream,
+        transport: Transport,
+        first: Bytes,
         connection: Arc<Connection>,
         shutdown: &ShutdownWatch,
     ) {
+        let stream = conn::session(transport, first, Arc::clone(&connection));
         session::serve(&self.proxy, &self.worker, stream, connection, shutdown).await;
     }
 

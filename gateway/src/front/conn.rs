@@ -261,19 +261,84 @@ impl AsyncWrite for Transport {
     }
 }
 
-impl Linger for Batch<Transport> {
+impl Linger for Transport {
     async fn linger(mut self) {
         let _ = timeout(SHUTDOWN_TIMEOUT, self.shutdown()).await;
         // Nobody decrypts what nobody wants.
-        let mut socket = self.into_inner().into_socket().stream;
+        let mut socket = self.into_socket().stream;
         let mut buffer = vec![0; READ_AHEAD];
         let discard = async { while socket.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
         let _ = timeout(LINGER, discard).await;
     }
 }
 
-/// The stream that an engine serves: deadlines on what is read, few and large writes.
-pub(crate) fn session(transport: Transport, connection: Arc<Connection>) -> Stream {
+/// A connection some bytes of which have been read already: they come first.
+#[derive(Debug)]
+struct Replay {
+    first: Bytes,
+    inner: Transport,
+}
+
+impl AsyncRead for Replay {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.first.is_empty() {
+            return Pin::new(&mut this.inner).poll_read(cx, buf);
+        }
+        let length = this.first.len().min(buf.remaining());
+        buf.put_slice(&this.first.split_to(length));
+        if this.first.is_empty() {
+            // Lets go of the memory behind it.
+            this.first = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replay {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl Linger for Batch<Replay> {
+    async fn linger(mut self) {
+        // What is held back has to go out first.
+        let _ = timeout(SHUTDOWN_TIMEOUT, self.shutdown()).await;
+        self.into_inner().inner.linger().await;
+    }
+}
+
+/// The stream that Pingora serves: deadlines on what is read, few and large writes. `first` has been read already.
+pub(crate) fn session(transport: Transport, first: Bytes, connection: Arc<Connection>) -> Stream {
     let fd = transport.socket().stream.as_raw_fd();
     let socket = SocketDigest::from_raw_fd(fd);
     // Filled in here, Pingora need not ask the kernel, and hears of the client instead of the load balancer. They are
@@ -299,7 +364,13 @@ pub(crate) fn session(transport: Transport, connection: Arc<Connection>) -> Stre
         Flush::Now
     };
     Box::new(GuardIo::new(
-        Batch::new(transport, flush),
+        Batch::new(
+            Replay {
+                first,
+                inner: transport,
+            },
+            flush,
+        ),
         connection,
         digests,
     ))

@@ -1,4 +1,4 @@
-//! The stream as Pingora sees it, with a deadline on what the client has to send.
+//! A client's stream with a deadline on what the client has to send, and the same as Pingora sees it.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -17,10 +17,11 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::connection::{Awaited, Connection};
 use crate::telemetry;
+use crate::timer::Timer;
 
 /// How long the farewell of a connection may take: TLS wants to send an alert, and the client may not read.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,14 +41,18 @@ pub(crate) struct Digests {
 /// The deadline is absolute, so that a client that sends one byte a second does not move it. It is looked at when
 /// bytes arrive and, by a timer, when none do. It must be set before the read that it is meant for: setting it does
 /// not wake a reader.
-pub(crate) struct GuardIo<S: Linger> {
+pub(crate) struct Guarded<S: Linger> {
     /// There until the drop.
     inner: Option<S>,
     connection: Arc<Connection>,
+    timer: Timer,
+}
+
+/// A guarded stream with all that Pingora asks a stream about.
+pub(crate) struct GuardIo<S: Linger> {
+    guarded: Guarded<S>,
     digests: Digests,
     established: SystemTime,
-    /// Kept over requests: moving a timer forward is left to the moment when it fires.
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// A stream that can be closed without a reset.
@@ -56,16 +61,24 @@ pub(crate) trait Linger: Unpin + Send + 'static {
     fn linger(self) -> impl Future<Output = ()> + Send;
 }
 
-impl<S: Linger> GuardIo<S> {
+impl<S: Linger> Guarded<S> {
     /// Guards `inner` by the deadline of `connection`.
-    pub(crate) fn new(inner: S, connection: Arc<Connection>, digests: Digests) -> Self {
+    pub(crate) fn new(inner: S, connection: Arc<Connection>) -> Self {
         Self {
             inner: Some(inner),
             connection,
-            digests,
-            established: SystemTime::now(),
-            timer: None,
+            timer: Timer::default(),
         }
+    }
+
+    /// The connection that is guarded.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// The stream, unguarded.
+    pub(crate) fn into_inner(mut self) -> Option<S> {
+        self.inner.take()
     }
 
     fn inner(&mut self) -> io::Result<Pin<&mut S>> {
@@ -73,22 +86,6 @@ impl<S: Linger> GuardIo<S> {
             .as_mut()
             .map(Pin::new)
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
-    /// Ready when `at` has come.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let at = tokio::time::Instant::from_std(at);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if timer.deadline() > at {
-            timer.as_mut().reset(at);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= at {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(at);
-        }
     }
 
     fn cut(&self, awaited: Awaited) -> io::Error {
@@ -107,7 +104,18 @@ impl<S: Linger> GuardIo<S> {
     }
 }
 
-impl<S: AsyncRead + Linger> AsyncRead for GuardIo<S> {
+impl<S: Linger> GuardIo<S> {
+    /// Guards `inner` by the deadline of `connection`.
+    pub(crate) fn new(inner: S, connection: Arc<Connection>, digests: Digests) -> Self {
+        Self {
+            guarded: Guarded::new(inner, connection),
+            digests,
+            established: SystemTime::now(),
+        }
+    }
+}
+
+impl<S: AsyncRead + Linger> AsyncRead for Guarded<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -134,14 +142,24 @@ impl<S: AsyncRead + Linger> AsyncRead for GuardIo<S> {
             }
             Poll::Ready(_) => read,
             Poll::Pending => {
-                ready!(self.poll_timer(cx, at));
+                ready!(self.timer.poll(cx, at));
                 Poll::Ready(Err(self.cut(awaited)))
             }
         }
     }
 }
 
-impl<S: AsyncWrite + Linger> AsyncWrite for GuardIo<S> {
+impl<S: AsyncRead + Linger> AsyncRead for GuardIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.guarded).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Linger> AsyncWrite for Guarded<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -171,6 +189,36 @@ impl<S: AsyncWrite + Linger> AsyncWrite for GuardIo<S> {
     }
 }
 
+impl<S: AsyncWrite + Linger> AsyncWrite for GuardIo<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.guarded).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.guarded).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.guarded.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.guarded).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.guarded).poll_shutdown(cx)
+    }
+}
+
 #[async_trait]
 impl<S: AsyncWrite + Linger> Shutdown for GuardIo<S> {
     async fn shutdown(&mut self) {
@@ -192,7 +240,7 @@ impl<S: Linger> Ssl for GuardIo<S> {
 
     /// Also answers for HTTP/2 without TLS, which the front has recognised by its preface.
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.connection.http2.then_some(ALPN::H2)
+        self.guarded.connection.http2.then_some(ALPN::H2)
     }
 }
 
@@ -219,7 +267,7 @@ impl<S: Linger> GetSocketDigest for GuardIo<S> {
 
 /// A request that was answered before it had come in full leaves bytes behind, read or still on their way. Closing the
 /// socket then would reset the connection, and the client could lose the answer (RFC 9112, section 9.6).
-impl<S: Linger> Drop for GuardIo<S> {
+impl<S: Linger> Drop for Guarded<S> {
     fn drop(&mut self) {
         if !self.connection.lingers() {
             return;
@@ -242,7 +290,7 @@ impl<S: Linger> Peek for GuardIo<S> {}
 impl<S: Linger> fmt::Debug for GuardIo<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GuardIo")
-            .field("client", &self.connection.client)
+            .field("client", &self.guarded.connection.client)
             .finish_non_exhaustive()
     }
 }
@@ -348,7 +396,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_runs_is_not_cut() {
         let (mut guard, mut client) = guard(SHORT, LONG, false);
-        guard.connection.request_started();
+        guard.guarded.connection.request_started();
         let quiet = timeout(SHORT * 3, guard.read_u8()).await;
         assert!(quiet.is_err(), "the read is still waiting");
         client.write_all(b"x").await.unwrap();
@@ -360,14 +408,14 @@ mod tests {
         // Silence between two requests: the idle time counts, although a timer for later exists already.
         let (mut idle, _client) = guard(LONG, SHORT, false);
         assert!(timeout(SHORT / 4, idle.read_u8()).await.is_err());
-        idle.connection.request_started();
-        idle.connection.request_finished();
+        idle.guarded.connection.request_started();
+        idle.guarded.connection.request_finished();
         assert_eq!(read_all(&mut idle).await.1, io::ErrorKind::TimedOut);
 
         // The first byte came in time: now the header time counts, not the rest of the idle time.
         let (mut slow, mut client) = guard(SHORT, LONG, false);
-        slow.connection.request_started();
-        slow.connection.request_finished();
+        slow.guarded.connection.request_started();
+        slow.guarded.connection.request_finished();
         client.write_all(b"G").await.unwrap();
         let (length, kind, _) = read_all(&mut slow).await;
         assert_eq!((length, kind), (1, io::ErrorKind::TimedOut));
@@ -376,8 +424,8 @@ mod tests {
     #[tokio::test]
     async fn an_idle_http2_connection_is_left_to_its_own_timer() {
         let (mut guard, mut client) = guard(SHORT, SHORT, true);
-        guard.connection.request_started();
-        guard.connection.request_finished();
+        guard.guarded.connection.request_started();
+        guard.guarded.connection.request_finished();
         assert!(timeout(SHORT * 3, guard.read_u8()).await.is_err());
         client.write_all(b"x").await.unwrap();
         assert_eq!(guard.read_u8().await.unwrap(), b'x');
@@ -388,9 +436,9 @@ mod tests {
         for lingers in [false, true] {
             let (guard, mut client) = guard(LONG, LONG, false);
             if lingers {
-                guard.connection.linger();
+                guard.guarded.connection.linger();
             }
-            let connection = Arc::downgrade(&guard.connection);
+            let connection = Arc::downgrade(&guard.guarded.connection);
             drop(guard);
             // More than the pipe holds.
             let sent = timeout(Duration::from_secs(5), client.write_all(&[b'x'; 5000]));
@@ -415,10 +463,10 @@ mod tests {
         let (mut guard, _client) = guard(SHORT, LONG, false);
         assert!(timeout(SHORT / 4, guard.read_u8()).await.is_err());
         // Later: the timer that exists fires too early and is set again.
-        guard.connection.deadline.arm_idle();
+        guard.guarded.connection.deadline.arm_idle();
         assert!(timeout(SHORT * 2, guard.read_u8()).await.is_err());
         // Earlier.
-        guard.connection.deadline.arm_header();
+        guard.guarded.connection.deadline.arm_header();
         assert_eq!(read_all(&mut guard).await.1, io::ErrorKind::TimedOut);
     }
 }

@@ -5,8 +5,8 @@
 
 mod batch;
 mod client_hello;
-mod conn;
-mod guard;
+pub(crate) mod conn;
+pub(crate) mod guard;
 mod proxy_protocol;
 
 use std::io;
@@ -27,7 +27,7 @@ use tracing::{debug, error};
 use crate::Shared;
 use crate::connection::{Connection, Deadline};
 use crate::drain::{Slot, Tracker};
-use crate::engine::PingoraEngine;
+use crate::engine::Engine;
 use crate::front::conn::{Socket, Transport};
 use crate::{listen, telemetry};
 
@@ -35,7 +35,7 @@ use crate::{listen, telemetry};
 pub(crate) struct Front {
     shared: Arc<Shared>,
     tracker: Arc<Tracker>,
-    engine: PingoraEngine,
+    engine: Engine,
     /// True: responses end their connection. In the form that Pingora takes.
     shutdown: watch::Receiver<bool>,
     /// True: connections on which nothing happens are closed.
@@ -103,7 +103,7 @@ impl Front {
         let (shutdown_sender, shutdown) = watch::channel(false);
         let (close_idle_sender, close_idle) = watch::channel(false);
         let front = Self {
-            engine: PingoraEngine::new(Arc::clone(&shared)),
+            engine: Engine::new(Arc::clone(&shared)),
             shared,
             tracker,
             shutdown,
@@ -155,8 +155,10 @@ impl Front {
         let peer = arrival.peer;
         let listener = arrival.listener.clone();
         match self.prepare(stream, arrival).await {
-            Ok((stream, connection)) => {
-                self.engine.serve(stream, connection, &self.shutdown).await;
+            Ok((transport, connection)) => {
+                self.engine
+                    .serve(transport, connection, &self.shutdown, &self.close_idle)
+                    .await;
             }
             Err(Refusal {
                 metric,
@@ -175,7 +177,7 @@ impl Front {
         &self,
         stream: TcpStream,
         arrival: Arrival,
-    ) -> Result<(pingora::protocols::Stream, Arc<Connection>), Refusal> {
+    ) -> Result<(Transport, Arc<Connection>), Refusal> {
         let limits = &self.shared.settings.limits;
         let broken = |error| Refusal::connection("socket-error", error);
         listen::tune(&stream).map_err(broken)?;
@@ -242,8 +244,7 @@ impl Front {
             linger: AtomicBool::new(false),
             slot: arrival.slot,
         });
-        let stream = conn::session(transport, Arc::clone(&connection));
-        Ok((stream, connection))
+        Ok((transport, connection))
     }
 
     /// Waits until the client has sent something. A drain closes connections that never did.

@@ -15,3 +15,7 @@ mod shared;
 mod support;
 #[cfg(test)]
 mod tls;
+
+/// What serves in here.
+#[cfg(test)]
+const ENGINE: gateway::Engine = gateway::Engine::Pingora;

@@ -49,6 +49,7 @@ impl Site {
             http: vec![local],
             https: vec![local],
             workers: 2,
+            engine: crate::ENGINE,
             limits,
             access_log: None,
             ..Settings::default()

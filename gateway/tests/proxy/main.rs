@@ -25,3 +25,7 @@ mod streams;
 mod support;
 #[cfg(test)]
 mod swaps;
+
+/// What serves in here.
+#[cfg(test)]
+const ENGINE: gateway::Engine = gateway::Engine::Pingora;

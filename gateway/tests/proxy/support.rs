@@ -57,6 +57,7 @@ impl Site {
             http: vec![local],
             https: vec![local],
             workers: 1,
+            engine: crate::ENGINE,
             limits: Limits::default(),
             access_log: Some(LogFormat::Json),
             access_log_output: LogOutput::new(log.clone()),

@@ -19,15 +19,7 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The answer instead.
-const PAGE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    content-type: text/plain; charset=utf-8\r\n\
-    content-length: 16\r\n\
-    cache-control: no-store\r\n\
-    connection: close\r\n\r\n\
-    400 Bad Request\n";
-/// Length of the body in it.
-pub(super) const PAGE_BODY: usize = 16;
+use crate::engine::refusal::PAGE;
 
 /// How far a connection is with its current request.
 #[derive(Debug, Default)]
@@ -196,19 +188,5 @@ impl fmt::Debug for Refusals {
         f.debug_struct("Refusals")
             .field("inner", &self.inner)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_page_has_the_length_that_it_says() {
-        let text = std::str::from_utf8(PAGE).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert_eq!(body.len(), PAGE_BODY);
-        assert!(head.contains(&format!("content-length: {PAGE_BODY}\r\n")));
-        assert!(head.lines().all(|line| !line.starts_with(' ')), "{head}");
     }
 }

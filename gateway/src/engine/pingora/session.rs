@@ -11,9 +11,9 @@ use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 
 use super::Proxy;
-use super::refusals::{self, Progress, Refusals};
+use super::refusals::{Progress, Refusals};
 use crate::connection::Connection;
-use crate::engine::Worker;
+use crate::engine::{Worker, refusal};
 use crate::phases::log;
 
 tokio::task_local! {
@@ -89,7 +89,7 @@ impl HttpServerApp for App {
         );
         let reused = served.await;
         if progress.is_refused() {
-            log::refused(connection, &self.worker, refusals::PAGE_BODY);
+            log::refused(connection, &self.worker, refusal::PAGE_BODY);
         }
         reused
     }

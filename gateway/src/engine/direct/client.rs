@@ -1,0 +1,307 @@
+//! The client's side of an HTTP/1 connection.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
+
+use super::request::{Found, Head, Outline};
+use crate::connection::{Awaited, Connection};
+use crate::front::conn::Transport;
+use crate::front::guard::{Guarded, SHUTDOWN_TIMEOUT};
+use crate::timer::Timer;
+
+/// How much is read at once.
+const READ: usize = 64 * 1024;
+/// Buffers that have grown beyond this are not kept between two writes.
+const KEPT: usize = 16 * 1024;
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// Where bytes are read to before it is known what becomes of them. There is one per thread and not one per
+/// connection, so that connections that wait hold no memory.
+pub(super) struct Scratch(Box<[u8]>);
+
+impl Scratch {
+    /// Borrows the thread's.
+    pub(super) fn take() -> Self {
+        let kept = SCRATCH.take();
+        Self(kept.unwrap_or_else(|| vec![0; READ].into_boxed_slice()))
+    }
+
+    /// Reads what there is; nothing at the end.
+    pub(super) fn poll_read<R>(
+        &mut self,
+        reader: &mut R,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<&[u8]>>
+    where
+        R: AsyncRead + Unpin,
+    {
+        let mut buf = ReadBuf::new(&mut self.0);
+        ready!(Pin::new(reader).poll_read(cx, &mut buf))?;
+        let length = buf.filled().len();
+        Poll::Ready(Ok(self.0.get(..length).unwrap_or_default()))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        SCRATCH.set(Some(std::mem::take(&mut self.0)).filter(|scratch| !scratch.is_empty()));
+    }
+}
+
+/// Bytes on their way out.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// What has been sent is kept, to be sent again.
+    pub(super) keep: bool,
+}
+
+impl Outgoing {
+    /// Has everything been sent?
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
+    /// How much there is, whether it has been sent or not.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Where to append.
+    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Sends everything again that was kept.
+    pub(super) fn rewind(&mut self) {
+        self.sent = 0;
+    }
+
+    /// Forgets what was sent and what was not.
+    pub(super) fn clear(&mut self) {
+        self.sent = 0;
+        if self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.clear();
+        }
+    }
+
+    /// Writes what there is. Says how much that was.
+    pub(super) fn poll_write<W>(
+        &mut self,
+        writer: &mut W,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let before = self.sent;
+        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut *writer).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(length)) => self.sent += length,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if self.sent > before => return Poll::Ready(Ok(self.sent - before)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let written = self.sent - before;
+        if !self.keep {
+            self.clear();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    /// Writes `content` behind what there is, without a copy where the writer takes it at once.
+    pub(super) fn write<W>(
+        &mut self,
+        writer: &mut W,
+        cx: &mut Context<'_>,
+        mut content: &[u8],
+    ) -> io::Result<()>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        while self.is_empty() && !self.keep && !content.is_empty() {
+            match Pin::new(&mut *writer).poll_write(cx, content) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(length)) => content = content.get(length..).unwrap_or_default(),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        self.bytes.extend_from_slice(content);
+        Ok(())
+    }
+}
+
+/// What comes next on a connection.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A request.
+    Request(Outline),
+    /// Something for Pingora.
+    Foreign,
+    /// Something that is refused.
+    Refused,
+    /// The end.
+    Closed,
+}
+
+/// A client.
+pub(super) struct Client {
+    /// The stream. Reads fail when the deadline of the connection is over.
+    pub(super) io: Guarded<Transport>,
+    /// What has been read and not been used.
+    pub(super) held: BytesMut,
+    /// What has not been sent yet.
+    pub(super) out: Outgoing,
+    /// TLS may have something that the socket did not take.
+    pub(super) unflushed: bool,
+    /// Waits for the client and for its endpoint.
+    pub(super) timer: Timer,
+}
+
+impl Client {
+    /// Nothing has been read.
+    pub(super) fn new(transport: Transport, connection: Arc<Connection>) -> Self {
+        Self {
+            io: Guarded::new(transport, connection),
+            held: BytesMut::new(),
+            out: Outgoing::default(),
+            unflushed: false,
+            timer: Timer::default(),
+        }
+    }
+
+    /// The connection.
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        self.io.connection()
+    }
+
+    /// Waits for a request. `closing` ends connections that are silent.
+    pub(super) async fn next_request<C>(
+        &mut self,
+        head: &mut Head,
+        mut closing: Pin<&mut C>,
+    ) -> Next
+    where
+        C: Future,
+    {
+        if self.held.is_empty() {
+            // A connection that waits holds as little as can be.
+            self.held = BytesMut::new();
+            self.out = Outgoing::default();
+        } else if let Some((_, Awaited::NextRequest)) = self.connection().deadline.get() {
+            self.connection().deadline.arm_header();
+        }
+        let mut look = !self.held.is_empty();
+        loop {
+            if look {
+                match head.read(&self.held) {
+                    Found::Partial => {}
+                    Found::Foreign => return Next::Foreign,
+                    Found::Refused => return Next::Refused,
+                    Found::Complete(outline) => return Next::Request(outline),
+                }
+            }
+            let held = &mut self.held;
+            let io = &mut self.io;
+            let read = poll_fn(|cx| {
+                let mut scratch = Scratch::take();
+                match scratch.poll_read(io, cx) {
+                    Poll::Ready(Ok(bytes)) => {
+                        // A header section ends with a line; without one there is nothing new to see.
+                        let look = held.is_empty() || bytes.contains(&b'\n');
+                        held.extend_from_slice(bytes);
+                        Poll::Ready((!bytes.is_empty()).then_some(look))
+                    }
+                    Poll::Ready(Err(_)) => Poll::Ready(None),
+                    Poll::Pending if held.is_empty() && closing.as_mut().poll(cx).is_ready() => {
+                        Poll::Ready(None)
+                    }
+                    Poll::Pending => Poll::Pending,
+                }
+            });
+            match read.await {
+                Some(new) => look = new || self.held.len() >= super::request::MOST_BYTES,
+                None => return Next::Closed,
+            }
+        }
+    }
+
+    /// Writes and flushes what there is to send. Says whether anything has left.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut moved = false;
+        while !self.out.is_empty() {
+            self.unflushed = true;
+            match self.out.poll_write(&mut self.io, cx) {
+                Poll::Ready(Ok(_)) => moved = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if moved => return Poll::Ready(Ok(true)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.io).poll_flush(cx)? {
+                Poll::Ready(()) => self.unflushed = false,
+                Poll::Pending if !moved => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+        Poll::Ready(Ok(moved))
+    }
+
+    /// Is there something that has not left?
+    pub(super) fn is_sending(&self) -> bool {
+        !self.out.is_empty() || self.unflushed
+    }
+
+    /// Sends what there is to send, unless the client stops taking it.
+    pub(super) async fn send(&mut self, patience: Duration) -> io::Result<()> {
+        let mut touched = Instant::now();
+        poll_fn(|cx| {
+            while self.is_sending() {
+                match self.poll_send(cx)? {
+                    Poll::Ready(true) => touched = Instant::now(),
+                    Poll::Ready(false) => {}
+                    Poll::Pending => {
+                        let late = touched.checked_add(patience);
+                        let late = late.map_or(Poll::Pending, |at| self.timer.poll(cx, at));
+                        return late.map(|()| Err(io::ErrorKind::TimedOut.into()));
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// The connection for Pingora, with what has been read of it.
+    pub(super) fn into_parts(self) -> Option<(Transport, Bytes)> {
+        let first = self.held.freeze();
+        Some((self.io.into_inner()?, first))
+    }
+
+    /// Says goodbye.
+    pub(super) async fn close(mut self) {
+        // Otherwise that is done behind our back.
+        if !self.connection().lingers() {
+            let _ = timeout(SHUTDOWN_TIMEOUT, self.io.shutdown()).await;
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! An HTTP/1 connection, request by request.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, StatusCode};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::body::Body;
+use super::client::{Client, Next, Scratch};
+use super::edits::{Edits, write_field};
+use super::exchange::{Exchange, Patience, Request};
+use super::request::{Head, Outline};
+use super::response::{write_end, write_number_field, write_status};
+use super::{DirectEngine, date, qualifies};
+use crate::connection::Connection;
+use crate::context::RequestContext;
+use crate::engine::refusal;
+use crate::error::{self, Fault, Reason, Source};
+use crate::front::conn::Transport;
+use crate::phases::answer::Answer;
+use crate::phases::log::{self, Outcome};
+use crate::phases::route::{self, Verdict};
+use crate::phases::upstream::Upstream;
+use crate::phases::{headers, retry, upstream};
+
+/// A request body up to this size is read and thrown away after an answer that did not need it, so that the
+/// connection can be used on.
+const SMALL_BODY: u64 = 64 * 1024;
+/// How long that may take.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How a request ended.
+#[derive(Debug, Default)]
+struct End {
+    status: Option<StatusCode>,
+    received: usize,
+    sent: usize,
+    upstream_received: usize,
+    /// May there be another one on this connection?
+    keep: bool,
+    /// The client may still be sending it.
+    unread: bool,
+}
+
+/// Serves a connection until it ends, or gives it to Pingora for good with the first request that is not for this
+/// engine.
+pub(super) async fn serve(
+    engine: &DirectEngine,
+    transport: Transport,
+    connection: Arc<Connection>,
+    shutdown: &watch::Receiver<bool>,
+    close_idle: &watch::Receiver<bool>,
+) {
+    let limits = &engine.worker.shared.settings.limits;
+    let mut close_idle = close_idle.clone();
+    let mut closing = pin!(async move {
+        // Fails when the front is gone, which is an end as well.
+        let _ = close_idle.wait_for(|closing| *closing).await;
+    });
+    let mut client = Client::new(transport, Arc::clone(&connection));
+    let mut head = Head::default();
+    let mut left = limits.max_requests_per_connection;
+    loop {
+        let next = client.next_request(&mut head, closing.as_mut()).await;
+        let foreign = match next {
+            Next::Closed => break,
+            Next::Refused => {
+                refuse(engine, &mut client).await;
+                break;
+            }
+            Next::Foreign => Bytes::new(),
+            Next::Request(outline) => {
+                left = left.saturating_sub(1);
+                let section = client.held.split_to(outline.length).freeze();
+                let last = left == 0;
+                let served = request(engine, &mut client, &mut head, &section, outline, last).await;
+                match served {
+                    Some(true) => {
+                        head.clear();
+                        continue;
+                    }
+                    Some(false) => break,
+                    None => section,
+                }
+            }
+        };
+        drop(head);
+        if !foreign.is_empty() {
+            let mut whole = BytesMut::from(foreign);
+            whole.extend_from_slice(&client.held);
+            client.held = whole;
+        }
+        if let Some((transport, first)) = client.into_parts() {
+            let served = engine.pingora.serve(transport, first, connection, shutdown);
+            // Most connections never come here: they are not to have the room for it.
+            Box::pin(served).await;
+        }
+        return;
+    }
+    client.close().await;
+}
+
+/// Answers what is not a request.
+async fn refuse(engine: &DirectEngine, client: &mut Client) {
+    let connection = Arc::clone(client.connection());
+    client.out.bytes().extend_from_slice(refusal::PAGE);
+    // Whether the client takes it makes no difference.
+    let _ = client
+        .send(engine.worker.shared.settings.limits.write_timeout)
+        .await;
+    log::refused(&connection, &engine.worker, refusal::PAGE_BODY);
+    connection.linger();
+}
+
+/// Serves a request. Says whether there may be another one; nothing if it is Pingora's to serve.
+async fn request(
+    engine: &DirectEngine,
+    client: &mut Client,
+    head: &mut Head,
+    section: &Bytes,
+    outline: Outline,
+    last: bool,
+) -> Option<bool> {
+    head.fill(section, &outline)?;
+    let worker = &engine.worker;
+    let limits = &worker.shared.settings.limits;
+    let connection = Arc::clone(client.connection());
+    let mut context = RequestContext::new(worker.shared.tables.pin(), Arc::clone(&connection));
+    let seen = route::Head {
+        parts: &head.parts,
+        target: head.target(),
+    };
+    let verdict = match route::within_limits(&mut context, seen, limits) {
+        Ok(()) => route::route(&mut context, seen),
+        Err(reason) => Verdict::Answer(Answer::page(reason)),
+    };
+    if !qualifies(&context) {
+        return None;
+    }
+    connection.request_started();
+    let keep = outline.keep && !last && !connection.draining();
+    let prepared = match verdict {
+        Verdict::Answer(answer) => Err(answer),
+        Verdict::Forward => upstream::prepare(&mut context, worker, &head.parts.headers)
+            .await
+            .map_err(Answer::page),
+    };
+    let end = match prepared {
+        Err(answer) => {
+            let waiting = Waiting {
+                body: outline.body,
+                expects: outline.expects,
+                keep,
+            };
+            answer_early(client, head, &mut context, limits, answer, waiting).await
+        }
+        Ok(()) => forward(engine, client, head, &mut context, outline.body, keep).await,
+    };
+    let outcome = Outcome {
+        request: &head.parts,
+        target: head.target(),
+        status: end.status,
+        received: end.received,
+        sent: end.sent,
+        upstream_received: end.upstream_received,
+    };
+    log::finish(&mut context, worker, &outcome);
+    if end.unread {
+        connection.linger();
+    }
+    connection.request_finished();
+    Some(end.keep)
+}
+
+/// What a client has still to send when it is answered.
+struct Waiting {
+    body: Body,
+    expects: bool,
+    keep: bool,
+}
+
+/// Answers a request that goes nowhere.
+async fn answer_early(
+    client: &mut Client,
+    head: &Head,
+    context: &mut RequestContext,
+    limits: &crate::settings::Limits,
+    answer: Answer,
+    mut waiting: Waiting,
+) -> End {
+    // A client that waits for permission has not sent the body and will not.
+    let small = match waiting.body {
+        Body::Length(length) => length == 0 || length <= SMALL_BODY && !waiting.expects,
+        Body::Chunked(_) | Body::UntilClose => false,
+    };
+    let mut end = End {
+        keep: waiting.keep && small,
+        ..End::default()
+    };
+    write_answer(client, head, context, answer, !end.keep, &mut end);
+    if client.send(limits.write_timeout).await.is_err() {
+        end.keep = false;
+        end.unread = !waiting.body.is_done();
+        return end;
+    }
+    if small && !waiting.body.is_done() {
+        let read = timeout(DRAIN, discard(client, &mut waiting.body)).await;
+        end.received = read.unwrap_or_default();
+    }
+    end.unread = !waiting.body.is_done();
+    end.keep &= !end.unread;
+    end
+}
+
+/// Reads a body for nobody. Says how long it was, as far as it came.
+async fn discard(client: &mut Client, body: &mut Body) -> usize {
+    let mut received = 0;
+    loop {
+        let held = client.held.split().freeze();
+        let mut taken = 0;
+        while let Some(rest) = held.get(taken..).filter(|rest| !rest.is_empty()) {
+            match body.step(rest) {
+                Ok(step) if step.taken > 0 => {
+                    taken += step.taken;
+                    received += step.content.len();
+                }
+                _ => break,
+            }
+        }
+        client
+            .held
+            .extend_from_slice(held.get(taken..).unwrap_or_default());
+        if body.is_done() || !client.held.is_empty() {
+            return received;
+        }
+        let (io, held) = (&mut client.io, &mut client.held);
+        let more = poll_fn(|cx| {
+            let mut scratch = Scratch::take();
+            let read = scratch.poll_read(io, cx);
+            read.map_ok(|bytes| held.extend_from_slice(bytes))
+        });
+        if more.await.is_err() || client.held.is_empty() {
+            return received;
+        }
+    }
+}
+
+/// Puts an answer of Lockgate's own among what is to be sent.
+fn write_answer(
+    client: &mut Client,
+    head: &Head,
+    context: &mut RequestContext,
+    answer: Answer,
+    close: bool,
+    end: &mut End,
+) {
+    let (fields, body) = answer.render(&head.parts.headers);
+    context.own_status = Some(answer.status);
+    context.fail(answer.reason);
+    let mut original = HeaderMap::with_capacity(fields.len() + 1);
+    original.extend(fields.into_iter().map(|(name, value)| (Some(name), value)));
+    original.insert(CONTENT_LENGTH, body.len().into());
+    let mut edits = Edits::of(&original);
+    headers::to_client(context, &mut edits);
+    let out = client.out.bytes();
+    write_status(out, answer.status, None);
+    for (name, value) in &original {
+        if !edits.leaves_out(name.as_str().as_bytes()) {
+            write_field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    edits.write(out);
+    date::write(out, context.started_at);
+    write_end(out, close);
+    if head.parts.method != Method::HEAD {
+        out.extend_from_slice(&body);
+        end.sent = body.len();
+    }
+    end.status = Some(answer.status);
+}
+
+/// Sends a request to an endpoint and its response to the client.
+async fn forward(
+    engine: &DirectEngine,
+    client: &mut Client,
+    head: &Head,
+    context: &mut RequestContext,
+    body: Body,
+    keep: bool,
+) -> End {
+    let limits = &engine.worker.shared.settings.limits;
+    let to = match upstream::upstream(context) {
+        Ok(to) => to,
+        Err(reason) => {
+            let failed = Failed {
+                reason,
+                unread: !body.is_done(),
+            };
+            return fail(
+                client,
+                head,
+                context,
+                limits.write_timeout,
+                failed,
+                End::default(),
+            )
+            .await;
+        }
+    };
+    let patience = Patience {
+        read: to.read,
+        send: to.send,
+        body: limits.body_timeout,
+        client: limits.write_timeout,
+    };
+    let asked = Request {
+        block: section_for_backend(context, head, body),
+        body,
+        keep,
+    };
+    let mut exchange = Exchange::new(context, head, client, &engine.pool, patience, asked);
+    let moved = exchange_on_some_endpoint(engine, &mut exchange, to).await;
+    let end = End {
+        status: exchange.download.status,
+        received: exchange.upload.received,
+        sent: exchange.download.sent,
+        upstream_received: exchange.download.received,
+        keep: exchange.download.keep_client,
+        unread: !exchange.upload.body.is_done(),
+    };
+    match moved {
+        Ok(()) => End {
+            keep: end.keep && !end.unread,
+            ..end
+        },
+        Err(reason) => {
+            let failed = Failed {
+                reason,
+                unread: end.unread,
+            };
+            fail(client, head, context, limits.write_timeout, failed, end).await
+        }
+    }
+}
+
+/// Tries endpoints until one has answered, as long as it makes sense.
+async fn exchange_on_some_endpoint(
+    engine: &DirectEngine,
+    exchange: &mut Exchange<'_>,
+    mut to: Upstream,
+) -> Result<(), Reason> {
+    let worker = &engine.worker;
+    let mut fresh = false;
+    loop {
+        let kept = if fresh {
+            None
+        } else {
+            engine.pool.take(to.address, Instant::now())
+        };
+        let reused = kept.is_some();
+        let connected = match kept {
+            Some(stream) => Ok(stream),
+            None => connect(&to).await,
+        };
+        let again = match connected {
+            Ok(stream) => {
+                retry::connected(exchange.context, reused);
+                exchange.begin(to.address, stream, reused);
+                let Err((source, fault)) = poll_fn(|cx| exchange.poll(cx)).await else {
+                    return Ok(());
+                };
+                let stale = (source, fault) == (Source::Upstream, Fault::Closed);
+                if !(stale && exchange.is_repeatable() && retry::went_stale(exchange.context)) {
+                    return Err(error::reason(source, fault));
+                }
+                // What is closed here was probably closed everywhere: a backend that was started anew.
+                true
+            }
+            Err(fault) => {
+                let reason = error::reason(Source::Upstream, fault);
+                if !retry::not_connected(exchange.context, worker, &reason) {
+                    return Err(reason);
+                }
+                false
+            }
+        };
+        fresh |= again;
+        upstream::begin_try(exchange.context, worker).await?;
+        to = upstream::upstream(exchange.context)?;
+    }
+}
+
+async fn connect(to: &Upstream) -> Result<TcpStream, Fault> {
+    let connected = timeout(to.connect, TcpStream::connect(to.address)).await;
+    let stream = match connected {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(_)) => return Err(Fault::Connect),
+        Err(_) => return Err(Fault::ConnectTimeout),
+    };
+    stream.set_nodelay(true).map_err(|_| Fault::Connect)?;
+    Ok(stream)
+}
+
+/// A failure, and whether the client may still be sending.
+struct Failed {
+    reason: Reason,
+    unread: bool,
+}
+
+/// Tells the client of a failure, unless a response has begun or nobody is there to hear of it.
+async fn fail(
+    client: &mut Client,
+    head: &Head,
+    context: &mut RequestContext,
+    patience: Duration,
+    failed: Failed,
+    mut end: End,
+) -> End {
+    let Failed { reason, unread } = failed;
+    tracing::debug!(%reason, "A request failed.");
+    let reason = context.fail(reason).clone();
+    // What is left of the exchange with the client is not known any more.
+    end.keep = false;
+    end.unread = false;
+    if reason == Reason::ClientClosed {
+        return end;
+    }
+    if end.status.is_none() {
+        write_answer(client, head, context, Answer::page(reason), true, &mut end);
+    }
+    // The part of a response that came is the client's.
+    let sent: io::Result<()> = client.send(patience).await;
+    end.unread = unread && sent.is_ok();
+    end
+}
+
+/// The header section for the backend.
+fn section_for_backend(context: &RequestContext, head: &Head, body: Body) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.len() + 512);
+    out.extend_from_slice(head.parts.method.as_str().as_bytes());
+    out.push(b' ');
+    match headers::target(context, &head.parts.uri) {
+        Some(target) => {
+            let target = target
+                .path_and_query()
+                .map_or("/", |target| target.as_str());
+            out.extend_from_slice(target.as_bytes());
+        }
+        None => out.extend_from_slice(head.target()),
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut edits = Edits::of(&head.parts.headers);
+    headers::to_backend(context, &head.parts, &mut edits);
+    for (name, value) in head.end_to_end() {
+        if !edits.leaves_out(name) {
+            write_field(&mut out, name, value);
+        }
+    }
+    edits.write(&mut out);
+    match body {
+        Body::Length(length) if length > 0 || head.gives_length() => {
+            write_number_field(&mut out, b"Content-Length: ", length);
+        }
+        Body::Length(_) => {}
+        Body::Chunked(_) | Body::UntilClose => {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}

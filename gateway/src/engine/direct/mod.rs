@@ -1,0 +1,100 @@
+//! The engine for the common case: HTTP/1.1 from the client, cleartext HTTP/1.1 to the endpoint.
+//!
+//! It reads a header section in place, lets the phases decide, copies the section once with their changes, and moves
+//! bytes in both directions without collecting them. Connections that wait hold no buffers. A request that is not for
+//! it goes to Pingora together with its connection, which stays there: framing is then decided by one parser from that
+//! byte on.
+
+mod body;
+mod client;
+mod date;
+mod edits;
+mod exchange;
+mod h1;
+mod pool;
+mod request;
+mod response;
+mod section;
+
+use std::fmt;
+use std::sync::Arc;
+
+use model::BackendProtocol;
+use table::{CompiledAction, CompiledFilter, CompiledRoute};
+use tokio::sync::watch;
+
+use self::pool::Pool;
+use super::Worker;
+use super::pingora::PingoraEngine;
+use crate::connection::Connection;
+use crate::context::RequestContext;
+use crate::front::conn::Transport;
+
+/// Serves connections by itself as far as it can; one per worker.
+pub(super) struct DirectEngine {
+    worker: Arc<Worker>,
+    pool: Arc<Pool>,
+    pingora: Arc<PingoraEngine>,
+}
+
+impl fmt::Debug for DirectEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DirectEngine")
+    }
+}
+
+impl DirectEngine {
+    /// An engine for one worker. What it does not serve goes to `pingora`.
+    pub(super) fn new(worker: Arc<Worker>, pingora: Arc<PingoraEngine>) -> Self {
+        Self {
+            pool: Pool::new(worker.shared.settings.limits.upstream_idle_connections),
+            worker,
+            pingora,
+        }
+    }
+
+    /// Serves a connection until it ends.
+    pub(super) async fn serve(
+        &self,
+        transport: Transport,
+        connection: Arc<Connection>,
+        shutdown: &watch::Receiver<bool>,
+        close_idle: &watch::Receiver<bool>,
+    ) {
+        h1::serve(self, transport, connection, shutdown, close_idle).await;
+    }
+}
+
+/// Can this engine do all that the request's route asks for? It knows what it knows: a part of a route that is not
+/// named in here is Pingora's.
+fn qualifies(context: &RequestContext) -> bool {
+    let Some(route) = &context.route else {
+        // Answered without one.
+        return true;
+    };
+    let CompiledRoute {
+        host: _,
+        path: _,
+        origin: _,
+        filters,
+        action,
+        timeouts: _,
+    } = &**route;
+    let known = filters.iter().all(|filter| {
+        matches!(
+            filter,
+            CompiledFilter::HttpsRedirect { .. }
+                | CompiledFilter::Hsts(_)
+                | CompiledFilter::RequestHeaders(_)
+                | CompiledFilter::ResponseHeaders(_)
+        )
+    });
+    let cleartext = match action {
+        CompiledAction::Forward(targets) => targets
+            .iter()
+            .filter_map(|(slot, _)| context.table.backend(slot))
+            .all(|backend| backend.protocol == BackendProtocol::Http1),
+        CompiledAction::Redirect(_) | CompiledAction::Respond { .. } => true,
+    };
+    known && cleartext
+}

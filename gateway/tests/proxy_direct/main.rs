@@ -1,0 +1,39 @@
+//! The tests of `proxy`, one by one, with the direct engine.
+
+#[cfg(test)]
+#[path = "../proxy/answers.rs"]
+mod answers;
+#[cfg(test)]
+#[path = "../proxy/endpoints.rs"]
+mod endpoints;
+#[cfg(test)]
+#[path = "../proxy/failures.rs"]
+mod failures;
+#[cfg(test)]
+#[path = "../proxy/forwarding.rs"]
+mod forwarding;
+#[cfg(test)]
+#[path = "../proxy/logging.rs"]
+mod logging;
+#[cfg(test)]
+#[path = "../proxy/protocols.rs"]
+mod protocols;
+#[cfg(test)]
+#[path = "../proxy/routing.rs"]
+mod routing;
+#[cfg(test)]
+#[path = "../shared/mod.rs"]
+mod shared;
+#[cfg(test)]
+#[path = "../proxy/streams.rs"]
+mod streams;
+#[cfg(test)]
+#[path = "../proxy/support.rs"]
+mod support;
+#[cfg(test)]
+#[path = "../proxy/swaps.rs"]
+mod swaps;
+
+/// What serves in here.
+#[cfg(test)]
+const ENGINE: gateway::Engine = gateway::Engine::DirectPreview;
