@@ -413,6 +413,7 @@ fn gateway_settings(
         http,
         https,
         workers: serve.workers.unwrap_or(defaults.workers),
+        engine: serve.engine,
         limits: gateway::Limits {
             max_connections: serve.max_connections,
             ..defaults.limits

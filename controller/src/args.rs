@@ -160,6 +160,20 @@ pub struct ListenArgs {
     /// Client connections at once; one more is closed as soon as it is accepted
     #[arg(long, value_name = "N", env = "LOCKGATE_MAX_CONNECTIONS", value_parser = count, default_value = "65536")]
     pub max_connections: usize,
+    /// What moves the bytes of requests; the same rules apply to all of them
+    #[arg(long, value_enum, value_name = "ENGINE", env = "LOCKGATE_ENGINE", default_value_t = Engine::Auto)]
+    pub engine: Engine,
+}
+
+/// What moves the bytes of requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Engine {
+    /// The best one for each request, as far as it has proved itself; today the same as `pingora`.
+    Auto,
+    /// Pingora for all requests.
+    Pingora,
+    /// A preview: an engine of our own for HTTP/1.1 on both sides without TLS to the backend, Pingora for the rest.
+    DirectPreview,
 }
 
 /// What is written to the cluster.
@@ -327,6 +341,11 @@ impl RunArgs {
             serve: app::Serve {
                 workers: listen.workers,
                 max_connections: listen.max_connections,
+                engine: match listen.engine {
+                    Engine::Auto => gateway::Engine::Auto,
+                    Engine::Pingora => gateway::Engine::Pingora,
+                    Engine::DirectPreview => gateway::Engine::DirectPreview,
+                },
                 max_series: observe.max_metric_series,
                 access_log: (observe.access_log == Switch::On).then_some(log_format),
             },

@@ -43,6 +43,8 @@ pub struct Serve {
     pub workers: Option<usize>,
     /// Client connections at once.
     pub max_connections: usize,
+    /// What moves the bytes of requests.
+    pub engine: gateway::Engine,
     /// Combinations of label values of one metric.
     pub max_series: usize,
     /// How the access log is written; `None` writes none.

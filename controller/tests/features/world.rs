@@ -180,6 +180,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         serve: Serve {
             workers: Some(1),
             max_connections: 1000,
+            engine: gateway::Engine::Auto,
             max_series: 1000,
             access_log: None,
         },

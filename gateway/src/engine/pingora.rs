@@ -36,7 +36,7 @@ use crate::front::conn::{self, Transport};
 use crate::phases::answer::Answer;
 use crate::phases::log::Outcome;
 use crate::phases::route::{Head, Verdict};
-use crate::phases::{access, body, headers, log, retry, route, upstream};
+use crate::phases::{body, decide, headers, log, retry, upstream};
 use crate::settings::Limits;
 
 /// Attempts that Pingora makes; [`retry`] asks for fewer.
@@ -380,22 +380,13 @@ impl Proxy {
             parts: request,
             target: request.raw_path(),
         };
-        if let Err(reason) =
-            route::within_limits(context, head, &self.worker.shared.settings.limits)
-        {
-            return Some(Answer::page(reason));
+        let limits = &self.worker.shared.settings.limits;
+        match decide::find(context, head, limits) {
+            Verdict::Answer(answer) => Some(answer),
+            Verdict::Forward => decide::admit(context, &self.worker, &request.headers)
+                .await
+                .err(),
         }
-        match route::route(context, head) {
-            Verdict::Answer(answer) => return Some(answer),
-            Verdict::Forward => {}
-        }
-        if let Some(answer) = access::check(context, &self.worker, &request.headers).await {
-            return Some(answer);
-        }
-        upstream::prepare(context, &self.worker, &request.headers)
-            .await
-            .err()
-            .map(Answer::page)
     }
 }
 

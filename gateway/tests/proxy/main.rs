@@ -15,6 +15,8 @@ mod logging;
 #[cfg(test)]
 mod protocols;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod routing;
 #[cfg(test)]
 #[path = "../shared/mod.rs"]
@@ -25,6 +27,8 @@ mod streams;
 mod support;
 #[cfg(test)]
 mod swaps;
+#[cfg(test)]
+mod turns;
 
 /// What serves in here.
 #[cfg(test)]

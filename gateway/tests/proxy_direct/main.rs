@@ -1,8 +1,13 @@
-//! The tests of `proxy`, one by one, with the direct engine.
+//! The tests of `proxy`, one by one, with the direct engine, and those of what only it does.
 
+#[cfg(test)]
+#[path = "../proxy/access.rs"]
+mod access;
 #[cfg(test)]
 #[path = "../proxy/answers.rs"]
 mod answers;
+#[cfg(test)]
+mod early;
 #[cfg(test)]
 #[path = "../proxy/endpoints.rs"]
 mod endpoints;
@@ -19,6 +24,9 @@ mod logging;
 #[path = "../proxy/protocols.rs"]
 mod protocols;
 #[cfg(test)]
+#[path = "../proxy/raw.rs"]
+mod raw;
+#[cfg(test)]
 #[path = "../proxy/routing.rs"]
 mod routing;
 #[cfg(test)]
@@ -33,6 +41,9 @@ mod support;
 #[cfg(test)]
 #[path = "../proxy/swaps.rs"]
 mod swaps;
+#[cfg(test)]
+#[path = "../proxy/turns.rs"]
+mod turns;
 
 /// What serves in here.
 #[cfg(test)]

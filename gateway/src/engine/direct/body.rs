@@ -148,11 +148,8 @@ impl Chunks {
             }
             (State::Size, b';') if self.digits > 0 => Ok(State::Extension),
             (State::Size, b'\r') if self.digits > 0 => Ok(State::SizeLf),
-            (State::Extension | State::Trailer, b'\r') => match self.state {
-                State::Extension => Ok(State::SizeLf),
-                _ if self.colon => Ok(State::TrailerLf),
-                _ => Err(Invalid),
-            },
+            (State::Extension, b'\r') => Ok(State::SizeLf),
+            (State::Trailer, b'\r') if self.colon => Ok(State::TrailerLf),
             (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => self.ignore(State::Extension),
             (State::SizeLf, b'\n') => {
                 self.digits = 0;
@@ -172,7 +169,7 @@ impl Chunks {
             }
             (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
                 // Space before the colon is refused here as in a header section.
-                if !self.colon && !(byte == b':' || byte.is_ascii_graphic()) {
+                if !(self.colon || byte.is_ascii_graphic()) {
                     return Err(Invalid);
                 }
                 self.colon |= byte == b':';

@@ -219,19 +219,19 @@ impl Client {
                     Found::Complete(outline) => return Next::Request(outline),
                 }
             }
-            let held = &mut self.held;
+            let unused = &mut self.held;
             let io = &mut self.io;
             let read = poll_fn(|cx| {
                 let mut scratch = Scratch::take();
                 match scratch.poll_read(io, cx) {
                     Poll::Ready(Ok(bytes)) => {
                         // A header section ends with a line; without one there is nothing new to see.
-                        let look = held.is_empty() || bytes.contains(&b'\n');
-                        held.extend_from_slice(bytes);
+                        let look = unused.is_empty() || bytes.contains(&b'\n');
+                        unused.extend_from_slice(bytes);
                         Poll::Ready((!bytes.is_empty()).then_some(look))
                     }
                     Poll::Ready(Err(_)) => Poll::Ready(None),
-                    Poll::Pending if held.is_empty() && closing.as_mut().poll(cx).is_ready() => {
+                    Poll::Pending if unused.is_empty() && closing.as_mut().poll(cx).is_ready() => {
                         Poll::Ready(None)
                     }
                     Poll::Pending => Poll::Pending,

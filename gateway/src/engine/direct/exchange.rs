@@ -76,6 +76,10 @@ pub(super) struct Upload {
 }
 
 /// The response's side.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and all combinations occur"
+)]
 pub(super) struct Download {
     /// The beginning of a header section.
     held: Vec<u8>,
@@ -256,7 +260,7 @@ impl<'a> Exchange<'a> {
                     .extend_from_slice(held.get(taken..).unwrap_or_default());
                 moved = true;
             }
-            if !self.push(cx)? {
+            if !self.push(cx) {
                 return Ok(moved);
             }
             if self.upload.body.is_done() {
@@ -288,20 +292,20 @@ impl<'a> Exchange<'a> {
     }
 
     /// Writes to the endpoint. Says whether everything has gone.
-    fn push(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
+    fn push(&mut self, cx: &mut Context<'_>) -> bool {
         let upload = &mut self.upload;
         let Some(stream) = self.stream.as_mut().filter(|_| !upload.refused) else {
-            return Ok(true);
+            return true;
         };
         if !upload.out.is_empty() {
             match upload.out.poll_write(stream, cx) {
                 Poll::Ready(Ok(_)) => upload.sent_at = self.now,
                 // Its answer may be here already, or be on its way.
                 Poll::Ready(Err(_)) => upload.refused = true,
-                Poll::Pending => return Ok(false),
+                Poll::Pending => return false,
             }
         }
-        Ok(upload.refused || upload.out.is_empty())
+        upload.refused || upload.out.is_empty()
     }
 
     /// Takes what belongs to the body of the request.

@@ -29,7 +29,7 @@ use crate::phases::answer::Answer;
 use crate::phases::log::{self, Outcome};
 use crate::phases::route::{self, Verdict};
 use crate::phases::upstream::Upstream;
-use crate::phases::{headers, retry, upstream};
+use crate::phases::{decide, headers, retry, upstream};
 
 /// A request body up to this size is read and thrown away after an answer that did not need it, so that the
 /// connection can be used on.
@@ -138,20 +138,15 @@ async fn request(
         parts: &head.parts,
         target: head.target(),
     };
-    let verdict = match route::within_limits(&mut context, seen, limits) {
-        Ok(()) => route::route(&mut context, seen),
-        Err(reason) => Verdict::Answer(Answer::page(reason)),
-    };
-    if !qualifies(&context) {
+    let verdict = decide::find(&mut context, seen, limits);
+    if !qualifies(&context, &outline.body) {
         return None;
     }
     connection.request_started();
     let keep = outline.keep && !last && !connection.draining();
     let prepared = match verdict {
         Verdict::Answer(answer) => Err(answer),
-        Verdict::Forward => upstream::prepare(&mut context, worker, &head.parts.headers)
-            .await
-            .map_err(Answer::page),
+        Verdict::Forward => decide::admit(&mut context, worker, &head.parts.headers).await,
     };
     let end = match prepared {
         Err(answer) => {
@@ -267,7 +262,9 @@ fn write_answer(
     context.fail(answer.reason);
     let mut original = HeaderMap::with_capacity(fields.len() + 1);
     original.extend(fields.into_iter().map(|(name, value)| (Some(name), value)));
-    original.insert(CONTENT_LENGTH, body.len().into());
+    if answer.status != StatusCode::NO_CONTENT {
+        original.insert(CONTENT_LENGTH, body.len().into());
+    }
     let mut edits = Edits::of(&original);
     headers::to_client(context, &mut edits);
     let out = client.out.bytes();
@@ -370,29 +367,28 @@ async fn exchange_on_some_endpoint(
             Some(stream) => Ok(stream),
             None => connect(&to).await,
         };
-        let again = match connected {
+        match connected {
             Ok(stream) => {
                 retry::connected(exchange.context, reused);
                 exchange.begin(to.address, stream, reused);
                 let Err((source, fault)) = poll_fn(|cx| exchange.poll(cx)).await else {
                     return Ok(());
                 };
-                let stale = (source, fault) == (Source::Upstream, Fault::Closed);
-                if !(stale && exchange.is_repeatable() && retry::went_stale(exchange.context)) {
+                let closed = (source, fault) == (Source::Upstream, Fault::Closed);
+                let stale = closed && exchange.is_repeatable();
+                if !stale || !retry::went_stale(exchange.context) {
                     return Err(error::reason(source, fault));
                 }
                 // What is closed here was probably closed everywhere: a backend that was started anew.
-                true
+                fresh = true;
             }
             Err(fault) => {
                 let reason = error::reason(Source::Upstream, fault);
                 if !retry::not_connected(exchange.context, worker, &reason) {
                     return Err(reason);
                 }
-                false
             }
-        };
-        fresh |= again;
+        }
         upstream::begin_try(exchange.context, worker).await?;
         to = upstream::upstream(exchange.context)?;
     }

@@ -12,6 +12,8 @@ mod edits;
 mod exchange;
 mod h1;
 mod pool;
+#[cfg(test)]
+mod properties;
 mod request;
 mod response;
 mod section;
@@ -23,6 +25,7 @@ use model::BackendProtocol;
 use table::{CompiledAction, CompiledFilter, CompiledRoute};
 use tokio::sync::watch;
 
+use self::body::Body;
 use self::pool::Pool;
 use super::Worker;
 use super::pingora::PingoraEngine;
@@ -67,7 +70,7 @@ impl DirectEngine {
 
 /// Can this engine do all that the request's route asks for? It knows what it knows: a part of a route that is not
 /// named in here is Pingora's.
-fn qualifies(context: &RequestContext) -> bool {
+fn qualifies(context: &RequestContext, body: &Body) -> bool {
     let Some(route) = &context.route else {
         // Answered without one.
         return true;
@@ -79,11 +82,16 @@ fn qualifies(context: &RequestContext) -> bool {
         filters,
         action,
         timeouts: _,
+        body_limit,
+        options,
     } = &**route;
+    // A length is checked before anything is read; chunks would have to be counted.
+    let limited = body_limit.is_none() || matches!(body, Body::Length(_));
     let known = filters.iter().all(|filter| {
         matches!(
             filter,
             CompiledFilter::HttpsRedirect { .. }
+                | CompiledFilter::Access(_)
                 | CompiledFilter::Hsts(_)
                 | CompiledFilter::RequestHeaders(_)
                 | CompiledFilter::ResponseHeaders(_)
@@ -96,5 +104,5 @@ fn qualifies(context: &RequestContext) -> bool {
             .all(|backend| backend.protocol == BackendProtocol::Http1),
         CompiledAction::Redirect(_) | CompiledAction::Respond { .. } => true,
     };
-    known && cleartext
+    known && cleartext && limited && options.is_none()
 }

@@ -1,0 +1,33 @@
+//! The phases before a backend is asked, in their order. Every engine runs these two, and in between finds out whether
+//! the route is one that it can serve.
+
+use http::HeaderMap;
+
+use crate::context::RequestContext;
+use crate::engine::Worker;
+use crate::phases::answer::Answer;
+use crate::phases::route::{self, Head, Verdict};
+use crate::phases::{access, upstream};
+use crate::settings::Limits;
+
+/// Finds the route. Nothing is counted yet: a request can still begin anew in another engine.
+pub(crate) fn find(context: &mut RequestContext, head: Head<'_>, limits: &Limits) -> Verdict {
+    match route::within_limits(context, head, limits) {
+        Ok(()) => route::route(context, head),
+        Err(reason) => Verdict::Answer(Answer::page(reason)),
+    }
+}
+
+/// Lets the request pass and takes an endpoint for it. What it returns is answered instead.
+pub(crate) async fn admit(
+    context: &mut RequestContext,
+    worker: &Worker,
+    headers: &HeaderMap,
+) -> Result<(), Answer> {
+    if let Some(answer) = access::check(context, worker, headers).await {
+        return Err(answer);
+    }
+    upstream::prepare(context, worker, headers)
+        .await
+        .map_err(Answer::page)
+}
