@@ -122,39 +122,3 @@ async fn every_kind_of_request_may_follow_every_other() {
         );
     }
 }
-
-#[tokio::test]
-async fn a_body_is_sent_again_as_a_whole() {
-    // Answers the first request of its first connection, then closes it under the second one.
-    let connections = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let web = raw_backend(move |mut stream| {
-        let number = connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        async move {
-            let mut requests = 0;
-            while let Some(head) = read_head(&mut stream).await {
-                requests += 1;
-                let length = head
-                    .to_lowercase()
-                    .lines()
-                    .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
-                    .unwrap_or(0);
-                let mut body = vec![0; length];
-                if number == 0 && requests == 2 {
-                    return;
-                }
-                stream.read_exact(&mut body).await.unwrap();
-                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
-                stream.write_all(answer.as_bytes()).await.unwrap();
-                stream.write_all(&body).await.unwrap();
-            }
-        }
-    })
-    .await;
-    let site = Site::start(to(web));
-    assert_eq!(site.get("a.test", "/one").await.status, 200);
-    let body: String = (0..2000).map(|n| format!("{n},")).collect();
-    let put = hyper::Request::put("/two").header("host", "a.test");
-    let answer = site.send(put.body(body.clone().into()).unwrap()).await;
-    assert_eq!((answer.status, answer.body), (200, body));
-    assert_eq!(site.log.of("/two").await["tries"], 2);
-}

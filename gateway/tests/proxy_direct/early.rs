@@ -1,4 +1,5 @@
-//! Answers to requests that have not come in full. Pingora waits for the rest first.
+//! What only the direct engine does: it answers before a request has come in full, and sends a body again also when
+//! the endpoint has reset the connection.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,4 +33,40 @@ async fn an_answer_may_come_before_the_body() {
     let _ = soon(stream.read_to_end(&mut rest)).await;
     assert_eq!(rest, b"");
     assert_eq!(site.log.of("/early").await["status"], 413);
+}
+
+#[tokio::test]
+async fn a_body_is_sent_again_as_a_whole() {
+    // Answers the first request of its first connection, then closes it under the second one.
+    let connections = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let web = raw_backend(move |mut stream| {
+        let number = connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            let mut requests = 0;
+            while let Some(head) = read_head(&mut stream).await {
+                requests += 1;
+                let length = head
+                    .to_lowercase()
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+                    .unwrap_or(0);
+                let mut body = vec![0; length];
+                if number == 0 && requests == 2 {
+                    return;
+                }
+                stream.read_exact(&mut body).await.unwrap();
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.write_all(&body).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let site = Site::start(to(web));
+    assert_eq!(site.get("a.test", "/one").await.status, 200);
+    let body: String = (0..2000).map(|n| format!("{n},")).collect();
+    let put = hyper::Request::put("/two").header("host", "a.test");
+    let answer = site.send(put.body(body.clone().into()).unwrap()).await;
+    assert_eq!((answer.status, answer.body), (200, body));
+    assert_eq!(site.log.of("/two").await["tries"], 2);
 }
