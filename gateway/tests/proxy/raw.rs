@@ -145,7 +145,8 @@ fn bytes(text: &str) -> Vec<u8> {
     let text = text.replace("{64k}", &"a".repeat(65_536));
     let text = text.replace("{15k}", &"a".repeat(15_000));
     let text = text.replace("{20k}", &"a".repeat(20_000));
-    let many: String = (0..120).map(|n| format!("x-{n}: {n}\r\n")).collect();
+    let many: Vec<String> = (0..120).map(|n| format!("x-{n}: {n}\r\n")).collect();
+    let many = many.concat();
     let text = text.replace("{120 fields}", &many);
     let mut bytes = Vec::new();
     let mut rest = text.as_str();

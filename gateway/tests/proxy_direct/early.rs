@@ -64,7 +64,8 @@ async fn a_body_is_sent_again_as_a_whole() {
     .await;
     let site = Site::start(to(web));
     assert_eq!(site.get("a.test", "/one").await.status, 200);
-    let body: String = (0..2000).map(|n| format!("{n},")).collect();
+    let body: Vec<String> = (0..2000).map(|n| format!("{n},")).collect();
+    let body = body.concat();
     let put = hyper::Request::put("/two").header("host", "a.test");
     let answer = site.send(put.body(body.clone().into()).unwrap()).await;
     assert_eq!((answer.status, answer.body), (200, body));
