@@ -309,7 +309,7 @@ async fn a_response_keeps_the_pace() {
 
 /// `anna` with `secret`, by SHA-1 and by bcrypt of the lowest cost.
 const SHA: &str = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=";
-/// Of crypt_blowfish's own tests: the password is `U*U`.
+/// Of `crypt_blowfish`'s own tests: the password is `U*U`.
 const BCRYPT: &str = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
 
 fn asking(users: &[(&str, &str)]) -> Access {
