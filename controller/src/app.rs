@@ -37,7 +37,7 @@ use crate::watch as source;
 use crate::watch::directory::{self, Directory, Folder};
 use signals::Signals;
 
-pub use settings::{ClusterSettings, Listen, Serve, Settings, Source};
+pub use settings::{ClusterSettings, Engine, Listen, Serve, Settings, Source};
 
 /// Threads of the control plane. The gateway has its own.
 const CONTROL_THREADS: usize = 2;
@@ -413,7 +413,7 @@ fn gateway_settings(
         http,
         https,
         workers: serve.workers.unwrap_or(defaults.workers),
-        engine: serve.engine,
+        engine: gateway_engine(serve.engine),
         limits: gateway::Limits {
             max_connections: serve.max_connections,
             ..defaults.limits
@@ -421,6 +421,14 @@ fn gateway_settings(
         access_log: serve.access_log.map(gateway_format),
         max_series: serve.max_series,
         ..defaults
+    }
+}
+
+fn gateway_engine(engine: Engine) -> gateway::Engine {
+    match engine {
+        Engine::Auto => gateway::Engine::Auto,
+        Engine::Pingora => gateway::Engine::Pingora,
+        Engine::DirectPreview => gateway::Engine::DirectPreview,
     }
 }
 

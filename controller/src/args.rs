@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use translate::NamespacedName;
 
-use crate::app;
+use crate::app::{self, Engine};
 use crate::telemetry::LogFormat;
 
 const HTTP_PORT: &str = "0.0.0.0:8080";
@@ -163,17 +163,6 @@ pub struct ListenArgs {
     /// What moves the bytes of requests; the same rules apply to all of them
     #[arg(long, value_enum, value_name = "ENGINE", env = "LOCKGATE_ENGINE", default_value_t = Engine::Auto)]
     pub engine: Engine,
-}
-
-/// What moves the bytes of requests.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Engine {
-    /// The best one for each request, as far as it has proved itself; today the same as `pingora`.
-    Auto,
-    /// Pingora for all requests.
-    Pingora,
-    /// A preview: an engine of our own for HTTP/1.1 on both sides without TLS to the backend, Pingora for the rest.
-    DirectPreview,
 }
 
 /// What is written to the cluster.
@@ -341,11 +330,7 @@ impl RunArgs {
             serve: app::Serve {
                 workers: listen.workers,
                 max_connections: listen.max_connections,
-                engine: match listen.engine {
-                    Engine::Auto => gateway::Engine::Auto,
-                    Engine::Pingora => gateway::Engine::Pingora,
-                    Engine::DirectPreview => gateway::Engine::DirectPreview,
-                },
+                engine: listen.engine,
                 max_series: observe.max_metric_series,
                 access_log: (observe.access_log == Switch::On).then_some(log_format),
             },

@@ -44,11 +44,22 @@ pub struct Serve {
     /// Client connections at once.
     pub max_connections: usize,
     /// What moves the bytes of requests.
-    pub engine: gateway::Engine,
+    pub engine: Engine,
     /// Combinations of label values of one metric.
     pub max_series: usize,
     /// How the access log is written; `None` writes none.
     pub access_log: Option<LogFormat>,
+}
+
+/// What moves the bytes of requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum Engine {
+    /// The best one for each request, as far as it has proved itself; today the same as `pingora`.
+    Auto,
+    /// Pingora for all requests.
+    Pingora,
+    /// A preview: an engine of our own for HTTP/1.1 on both sides without TLS to the backend, Pingora for the rest.
+    DirectPreview,
 }
 
 /// Where objects come from.

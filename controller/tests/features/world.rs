@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use controller::app::{App, Listen, Serve, Settings, Source};
+use controller::app::{App, Engine, Listen, Serve, Settings, Source};
 use controller::{Phase, Progress};
 use rustls::ClientConfig;
 use tempfile::TempDir;
@@ -180,7 +180,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         serve: Serve {
             workers: Some(1),
             max_connections: 1000,
-            engine: gateway::Engine::Auto,
+            engine: Engine::Auto,
             max_series: 1000,
             access_log: None,
         },

@@ -60,6 +60,9 @@ fn filters(
     globals: &Globals,
 ) -> Result<Vec<Filter>, &'static str> {
     let global = &globals.access;
+    if global.unasked {
+        return Err(INVALID_SETTING);
+    }
     let or_global = |own: Option<&Vec<_>>, global: &Result<Option<Vec<_>>, ()>| match (own, global)
     {
         (Some(own), _) => Ok(Some(own.clone())),

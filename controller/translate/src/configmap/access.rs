@@ -6,10 +6,11 @@ use super::Fault;
 use crate::value;
 
 /// Settings that decide who may pass: with a value that cannot be read, routes that depend on it are closed.
-pub(super) const GUARDS: [&str; 3] = [
+pub(super) const GUARDS: [&str; 4] = [
     "whitelist-source-range",
     "denylist-source-range",
     "block-cidrs",
+    "global-auth-url",
 ];
 
 /// What follows for them.
@@ -26,6 +27,8 @@ pub(crate) struct GlobalAccess {
     pub(crate) deny: List,
     /// In addition to what an Ingress denies.
     pub(crate) block: List,
+    /// Somebody is to be asked about every request, which cannot be done: nothing may pass.
+    pub(crate) unasked: bool,
     pub(crate) rate_status: u16,
     pub(crate) concurrent_status: u16,
     /// In KiB per second; 0 is no limit.
@@ -39,6 +42,7 @@ impl Default for GlobalAccess {
             allow: Ok(None),
             deny: Ok(None),
             block: Ok(None),
+            unasked: false,
             rate_status: 503,
             concurrent_status: 503,
             pace: 0,
@@ -51,7 +55,7 @@ impl GlobalAccess {
     /// Does it ask for nothing?
     pub(crate) fn is_default(&self) -> bool {
         let lists = [&self.allow, &self.deny, &self.block];
-        self.pace == 0 && lists.iter().all(|list| **list == Ok(None))
+        self.pace == 0 && !self.unasked && lists.iter().all(|list| **list == Ok(None))
     }
 }
 
@@ -60,6 +64,13 @@ pub(super) fn set(access: &mut GlobalAccess, key: &str, text: &str) -> Result<()
         "whitelist-source-range" => list(&mut access.allow, text)?,
         "denylist-source-range" => list(&mut access.deny, text)?,
         "block-cidrs" => list(&mut access.block, text)?,
+        "global-auth-url" if text.trim().is_empty() => {}
+        "global-auth-url" => {
+            access.unasked = true;
+            return Err(Fault::Invalid(
+                "asking another server about a request is not supported yet".to_owned(),
+            ));
+        }
         "limit-req-status-code" => access.rate_status = status(text)?,
         "limit-conn-status-code" => access.concurrent_status = status(text)?,
         "limit-rate" => access.pace = value::number(text, 0, u32::MAX)?,
