@@ -67,11 +67,22 @@ impl Audit {
         self.entries.iter().filter(move |entry| entry.user == user)
     }
 
-    /// What one user was refused.
+    /// What one user was refused, and was not granted at another time: an API server that has just started refuses
+    /// everybody for a moment, until it has read the roles.
     pub fn forbidden(&self, user: &str) -> Vec<String> {
+        let request = |entry: &Entry| {
+            let path = entry.uri.split('?').next().unwrap_or_default();
+            (entry.access.clone(), path.to_owned())
+        };
+        let granted: BTreeSet<_> = self
+            .of(user)
+            .filter(|entry| entry.code < 400)
+            .map(request)
+            .collect();
         let refused: BTreeSet<String> = self
             .of(user)
             .filter(|entry| matches!(entry.code, 401 | 403) && !entry.terminating)
+            .filter(|entry| !granted.contains(&request(entry)))
             .map(|entry| format!("{} ({})", entry.access, entry.uri))
             .collect();
         refused.into_iter().collect()
@@ -115,4 +126,41 @@ fn entry(line: &str) -> Result<Entry> {
         code,
         terminating: text("/responseStatus/message").contains("is being terminated"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(lines: &[(&str, &str, u64)]) -> Result<Audit> {
+        let entries = lines.iter().map(|(verb, uri, code)| {
+            let line = serde_json::json!({
+                "user": {"username": "lockgate"}, "verb": verb, "requestURI": uri,
+                "objectRef": {"resource": "services"}, "responseStatus": {"code": code},
+            });
+            entry(&line.to_string())
+        });
+        Ok(Audit {
+            entries: entries.collect::<Result<_>>()?,
+        })
+    }
+
+    #[test]
+    fn what_is_never_granted_is_refused() -> Result<()> {
+        let audit = log(&[
+            ("watch", "/api/v1/services?resourceVersion=1", 200),
+            ("watch", "/api/v1/services?resourceVersion=2", 403),
+            ("list", "/api/v1/services", 403),
+            ("watch", "/api/v1/namespaces/other/services", 401),
+        ])?;
+        assert_eq!(
+            audit.forbidden("lockgate"),
+            [
+                "list services (/api/v1/services)",
+                "watch services (/api/v1/namespaces/other/services)"
+            ]
+        );
+        assert!(audit.forbidden("somebody").is_empty());
+        Ok(())
+    }
 }
