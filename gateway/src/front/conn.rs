@@ -128,6 +128,16 @@ impl Socket {
     }
 }
 
+/// Hands out what was read before, as much as there is room for.
+fn hand_over(before: &mut Bytes, buf: &mut ReadBuf<'_>) {
+    let length = before.len().min(buf.remaining());
+    buf.put_slice(&before.split_to(length));
+    if before.is_empty() {
+        // Lets go of the memory behind it.
+        *before = Bytes::new();
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -141,12 +151,7 @@ impl AsyncRead for Socket {
                 None => Pin::new(&mut this.stream).poll_read(cx, buf),
             };
         }
-        let length = this.unread.len().min(buf.remaining());
-        buf.put_slice(&this.unread.split_to(length));
-        if this.unread.is_empty() {
-            // Lets go of the memory behind it.
-            this.unread = Bytes::new();
-        }
+        hand_over(&mut this.unread, buf);
         Poll::Ready(Ok(()))
     }
 }
@@ -289,12 +294,7 @@ impl AsyncRead for Replay {
         if this.first.is_empty() {
             return Pin::new(&mut this.inner).poll_read(cx, buf);
         }
-        let length = this.first.len().min(buf.remaining());
-        buf.put_slice(&this.first.split_to(length));
-        if this.first.is_empty() {
-            // Lets go of the memory behind it.
-            this.first = Bytes::new();
-        }
+        hand_over(&mut this.first, buf);
         Poll::Ready(Ok(()))
     }
 }

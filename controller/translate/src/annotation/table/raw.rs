@@ -2,6 +2,12 @@
 
 use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
 
+/// Why nothing of `ModSecurity` can be honoured.
+const NO_FIREWALL: &str =
+    "there is no ModSecurity in here; put a firewall before or behind Lockgate";
+/// Why no snippet can be.
+const NOT_EXECUTED: &str = "raw configuration is never executed";
+
 /// Mirrors, firewalls, raw configuration.
 pub(super) static RAW: &[Annotation] = &[
     Annotation::ignored("mirror-target", Value::Url, PENDING)
@@ -16,44 +22,32 @@ pub(super) static RAW: &[Annotation] = &[
         .by_default("on")
         .scope(Scope::Ingress)
         .about(Group::Raw, "Whether the copy has the body."),
-    Annotation::refused(
-        "enable-modsecurity",
-        Value::Boolean,
-        "there is no ModSecurity in here; put a firewall before or behind Lockgate",
-    )
-    .by_default("false")
-    .guarding()
-    .waived_by("accept-without-waf")
-    .about(Group::Raw, "Inspects requests with ModSecurity."),
-    Annotation::refused(
-        "enable-owasp-core-rules",
-        Value::Boolean,
-        "there is no ModSecurity in here; put a firewall before or behind Lockgate",
-    )
-    .by_default("false")
-    .guarding()
-    .waived_by("accept-without-waf")
-    .about(Group::Raw, "Inspects requests with the OWASP rules."),
+    Annotation::refused("enable-modsecurity", Value::Boolean, NO_FIREWALL)
+        .by_default("false")
+        .guarding()
+        .waived_by("accept-without-waf")
+        .about(Group::Raw, "Inspects requests with ModSecurity."),
+    Annotation::refused("enable-owasp-core-rules", Value::Boolean, NO_FIREWALL)
+        .by_default("false")
+        .guarding()
+        .waived_by("accept-without-waf")
+        .about(Group::Raw, "Inspects requests with the OWASP rules."),
     Annotation::ignored(
         "modsecurity-transaction-id",
         Value::Text("variable"),
-        "there is no ModSecurity in here; put a firewall before or behind Lockgate",
+        NO_FIREWALL,
     )
     .risk(Risk::High)
     .about(Group::Raw, "The identity of a request for ModSecurity."),
-    Annotation::refused(
-        "modsecurity-snippet",
-        Value::Text("rules"),
-        "there is no ModSecurity in here; put a firewall before or behind Lockgate",
-    )
-    .risk(Risk::Critical)
-    .guarding()
-    .waived_by("accept-without-waf")
-    .about(Group::Raw, "Rules for ModSecurity."),
+    Annotation::refused("modsecurity-snippet", Value::Text("rules"), NO_FIREWALL)
+        .risk(Risk::Critical)
+        .guarding()
+        .waived_by("accept-without-waf")
+        .about(Group::Raw, "Rules for ModSecurity."),
     Annotation::refused(
         "configuration-snippet",
         Value::Text("configuration of nginx"),
-        "raw configuration is never executed",
+        NOT_EXECUTED,
     )
     .risk(Risk::Critical)
     .guarding()
@@ -62,7 +56,7 @@ pub(super) static RAW: &[Annotation] = &[
     Annotation::refused(
         "server-snippet",
         Value::Text("configuration of nginx"),
-        "raw configuration is never executed",
+        NOT_EXECUTED,
     )
     .scope(Scope::Host)
     .risk(Risk::Critical)
@@ -72,7 +66,7 @@ pub(super) static RAW: &[Annotation] = &[
     Annotation::refused(
         "stream-snippet",
         Value::Text("configuration of nginx"),
-        "raw configuration is never executed",
+        NOT_EXECUTED,
     )
     .scope(Scope::Host)
     .risk(Risk::Critical)
