@@ -106,7 +106,8 @@ pub struct Limits {
     /// Body bytes that an HTTP/2 client may send on one connection before they are read. Default: 1 MiB.
     pub h2_connection_window: u32,
     /// Requests on one HTTP/1 connection, after which it is closed: clients that stay for ever would never be spread
-    /// over replicas that came later. Default: 10,000.
+    /// over replicas that came later. On one of HTTP/2, as many for each stream that there may be at the same time.
+    /// Default: 10,000.
     pub max_requests_per_connection: u32,
     /// Idle connections kept to the endpoints of all backends, per worker. Default: 4,096.
     pub upstream_idle_connections: usize,

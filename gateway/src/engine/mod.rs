@@ -53,19 +53,15 @@ impl Engine {
         shutdown: &watch::Receiver<bool>,
         close_idle: &watch::Receiver<bool>,
     ) {
-        match &self.direct {
-            Some(direct) if !connection.http2 => {
-                direct
-                    .serve(transport, connection, shutdown, close_idle)
-                    .await;
-            }
-            _ => {
-                let first = Bytes::new();
-                let served = self.pingora.serve(transport, first, connection, shutdown);
-                // Its future is large, and most connections may not need it.
-                Box::pin(served).await;
-            }
-        }
+        let Some(direct) = &self.direct else {
+            let first = Bytes::new();
+            let served = self.pingora.serve(transport, first, connection, shutdown);
+            // Its future is large, and most connections may not need it.
+            return Box::pin(served).await;
+        };
+        direct
+            .serve(transport, connection, shutdown, close_idle)
+            .await;
     }
 
     /// Wakes connections that wait for a request.

@@ -20,6 +20,7 @@ use pingora::apps::{HttpServerApp as _, HttpServerOptions};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
+use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 use pingora::server::ShutdownWatch;
@@ -95,6 +96,16 @@ impl PingoraEngine {
     ) {
         let stream = conn::session(transport, first, Arc::clone(&connection));
         session::serve(&self.proxy, &self.worker, stream, connection, shutdown).await;
+    }
+
+    /// Serves one request of a connection whose streams somebody else accepts.
+    pub(crate) async fn serve_stream(
+        &self,
+        stream: Box<dyn CustomSession>,
+        connection: Arc<Connection>,
+        shutdown: &ShutdownWatch,
+    ) {
+        session::serve_stream(&self.proxy, &self.worker, stream, connection, shutdown).await;
     }
 
     /// Wakes connections that wait for a request.

@@ -19,6 +19,8 @@ pub(crate) enum Flush {
     /// When the connection's task has run once more and has written nothing. HTTP/2 flushes after every frame of every
     /// stream; like this, what all streams have ready leaves together. It adds no delay but that of the run queue.
     NextTurn,
+    /// When the connection's task says so, with [`Batch::poll_out`]: it knows when all its streams have had their turn.
+    WhenTold,
 }
 
 impl Flush {
@@ -28,7 +30,7 @@ impl Flush {
             // A header section and a small body. What a slow body leaves unflushed in here, the client sees late.
             Self::Now => 4 * 1024,
             // Two full TLS records.
-            Self::NextTurn => 32 * 1024,
+            Self::NextTurn | Self::WhenTold => 32 * 1024,
         }
     }
 }
@@ -48,6 +50,8 @@ pub(crate) struct Batch<S> {
     returning: bool,
     /// The inner writer has bytes that it was not told to flush yet.
     unflushed: bool,
+    /// How much the inner writer has taken so far.
+    passed: u64,
 }
 
 impl<S: AsyncWrite + Unpin> Batch<S> {
@@ -60,7 +64,28 @@ impl<S: AsyncWrite + Unpin> Batch<S> {
             written: false,
             returning: false,
             unflushed: false,
+            passed: 0,
         }
+    }
+
+    /// Lets everything leave that is held.
+    pub(crate) fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() && !self.unflushed {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_drain_and_flush(cx)
+    }
+
+    /// How many bytes have left so far.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    fn pass(&mut self, length: usize) {
+        self.unflushed = true;
+        self.passed = self
+            .passed
+            .wrapping_add(u64::try_from(length).unwrap_or(u64::MAX));
     }
 
     /// The writer, without what is held.
@@ -75,7 +100,7 @@ impl<S: AsyncWrite + Unpin> Batch<S> {
             if length == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.unflushed = true;
+            self.pass(length);
             self.held.advance(length);
         }
         // An idle connection keeps no buffer.
@@ -100,7 +125,7 @@ impl<S: AsyncWrite + Unpin> Batch<S> {
             if length == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.unflushed = true;
+            self.pass(length);
             if length > held {
                 self.held = BytesMut::new();
                 self.returning = false;
@@ -119,6 +144,9 @@ impl<S: AsyncWrite + Unpin> Batch<S> {
 
     /// Called at every read: has the time come for what is held?
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.flush == Flush::WhenTold {
+            return Poll::Ready(Ok(()));
+        }
         if self.held.is_empty() {
             // TLS may still have records for which the socket had no room.
             if self.unflushed {
@@ -186,7 +214,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Batch<S> {
         if self.flush == Flush::Now {
             return self.poll_drain_and_flush(cx);
         }
-        if !self.held.is_empty() && !self.returning {
+        if self.flush == Flush::NextTurn && !self.held.is_empty() && !self.returning {
             self.returning = true;
             cx.waker().wake_by_ref();
         }
@@ -306,6 +334,26 @@ mod tests {
         let mut got = vec![0; 60_006];
         client.read_exact(&mut got).await.unwrap();
         assert!(got.starts_with(b"headerxxx"));
+    }
+
+    #[tokio::test]
+    async fn the_task_says_when_everything_leaves() {
+        let (mut batch, mut client) = batch(Flush::WhenTold, 1 << 16);
+        for piece in [&b"one, "[..], b"two"] {
+            batch.write_all(piece).await.unwrap();
+            batch.flush().await.unwrap();
+            let read = batch.read_u8();
+            assert!(futures::poll!(std::pin::pin!(read)).is_pending());
+        }
+        assert!(batch.inner.writes.is_empty());
+        poll_fn(|cx| batch.poll_out(cx)).await.unwrap();
+        assert_eq!(
+            (batch.inner.writes.as_slice(), batch.passed()),
+            (&[8][..], 8)
+        );
+        let mut got = [0; 8];
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"one, two");
     }
 
     #[tokio::test]

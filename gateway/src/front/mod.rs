@@ -3,7 +3,7 @@
 //! Everything that a client can do before its first request is decided and bounded here, for both engines. What
 //! fails is counted by reason and logged at `debug`: strangers scan ports all day.
 
-mod batch;
+pub(crate) mod batch;
 mod client_hello;
 pub(crate) mod conn;
 pub(crate) mod guard;

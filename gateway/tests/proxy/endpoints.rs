@@ -232,8 +232,8 @@ async fn http2_without_tls_is_spoken_where_it_is_asked_for() {
     assert_eq!(answer.seen_header("x-forwarded-host"), ["a.test"]);
 }
 
-#[tokio::test]
-async fn tls_is_spoken_to_backends_without_trusting_them_more() {
+/// A backend with TLS that answers with what it saw.
+pub(crate) async fn with_tls() -> SocketAddr {
     let key = KeyPair::generate().unwrap();
     let made = CertificateParams::new(["some.other.name".to_owned()])
         .unwrap()
@@ -274,8 +274,13 @@ async fn tls_is_spoken_to_backends_without_trusting_them_more() {
             });
         }
     });
+    address
+}
+
+#[tokio::test]
+async fn tls_is_spoken_to_backends_without_trusting_them_more() {
     let mut model = model();
-    let set = EndpointSet::Addresses(vec![Endpoint::new(address)]);
+    let set = EndpointSet::Addresses(vec![Endpoint::new(with_tls().await)]);
     add_backend_of(&mut model, "web", BackendProtocol::Https, set);
     add_route(&mut model, "*", "/", forward("web"));
     let site = Site::start(model);

@@ -11,6 +11,8 @@ mod failures;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod http2;
+#[cfg(test)]
 mod logging;
 #[cfg(test)]
 mod protocols;

@@ -18,6 +18,9 @@ mod failures;
 #[path = "../proxy/forwarding.rs"]
 mod forwarding;
 #[cfg(test)]
+#[path = "../proxy/http2.rs"]
+mod http2;
+#[cfg(test)]
 #[path = "../proxy/logging.rs"]
 mod logging;
 #[cfg(test)]
@@ -35,6 +38,8 @@ mod shared;
 #[cfg(test)]
 #[path = "../proxy/streams.rs"]
 mod streams;
+#[cfg(test)]
+mod streams_of_http2;
 #[cfg(test)]
 #[path = "../proxy/support.rs"]
 mod support;

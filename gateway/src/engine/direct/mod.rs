@@ -11,6 +11,8 @@ mod date;
 mod edits;
 mod exchange;
 mod h1;
+mod h2;
+mod links;
 mod pool;
 #[cfg(test)]
 mod properties;
@@ -26,6 +28,8 @@ use table::{CompiledAction, CompiledFilter, CompiledRoute};
 use tokio::sync::watch;
 
 use self::body::Body;
+use self::h2::Timers;
+use self::links::Links;
 use self::pool::Pool;
 use super::Worker;
 use super::pingora::PingoraEngine;
@@ -37,6 +41,8 @@ use crate::front::conn::Transport;
 pub(super) struct DirectEngine {
     worker: Arc<Worker>,
     pool: Arc<Pool>,
+    links: Arc<Links>,
+    timers: Timers,
     pingora: Arc<PingoraEngine>,
 }
 
@@ -51,6 +57,8 @@ impl DirectEngine {
     pub(super) fn new(worker: Arc<Worker>, pingora: Arc<PingoraEngine>) -> Self {
         Self {
             pool: Pool::new(worker.shared.settings.limits.upstream_idle_connections),
+            links: Links::new(),
+            timers: Timers::default(),
             worker,
             pingora,
         }
@@ -64,6 +72,10 @@ impl DirectEngine {
         shutdown: &watch::Receiver<bool>,
         close_idle: &watch::Receiver<bool>,
     ) {
+        if connection.http2 {
+            h2::serve(self, transport, connection, shutdown).await;
+            return;
+        }
         h1::serve(self, transport, connection, shutdown, close_idle).await;
     }
 }

@@ -34,10 +34,10 @@ pub(super) struct Outline {
     /// The body that follows.
     pub(super) body: Body,
     /// What `Content-Length` says, also where no body follows.
-    given_length: Option<u64>,
+    pub(super) given_length: Option<u64>,
     /// May the connection be used for another request?
     pub(super) keep: bool,
-    has_date: bool,
+    pub(super) has_date: bool,
 }
 
 /// Looks at what has come and collects its fields.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
@@ -59,6 +60,26 @@ pub(super) async fn serve(
         },
     });
     ServerApp::process_new(&app, stream, shutdown).await;
+}
+
+/// Serves one request of a connection.
+pub(super) async fn serve_stream(
+    proxy: &Arc<HttpProxy<Proxy>>,
+    worker: &Arc<Worker>,
+    stream: Box<dyn CustomSession>,
+    connection: Arc<Connection>,
+    shutdown: &ShutdownWatch,
+) {
+    let app = Arc::new(App {
+        proxy: Arc::clone(proxy),
+        worker: Arc::clone(worker),
+        session: Session {
+            connection,
+            progress: Arc::new(Progress::default()),
+        },
+    });
+    app.process_new_http(ServerSession::new_custom(stream), shutdown)
+        .await;
 }
 
 /// Serves the requests of one connection. Streams of HTTP/2 run in tasks of their own, hence the scope around each

@@ -1,0 +1,268 @@
+//! The sending half of a stream, and a client's stream as a whole.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason as Code, RecvStream, SendStream};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::error::Reason;
+
+/// The stream has ended in a way that was not ours to choose.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gone;
+
+/// Sends content as far as the windows of the stream and its connection allow. It holds one piece at a time: whoever
+/// fills it reads no more before that has gone.
+pub(super) struct Outlet {
+    stream: SendStream<Bytes>,
+    pending: Bytes,
+    end: End,
+}
+
+/// What follows the content that is pending.
+enum End {
+    /// More of it.
+    Open,
+    /// Nothing.
+    Last,
+    /// Trailers.
+    Trailers(HeaderMap),
+    /// The end has been sent.
+    Sent,
+}
+
+impl Outlet {
+    /// Nothing is pending; `ended` if there will be nothing at all.
+    pub(super) fn new(stream: SendStream<Bytes>, ended: bool) -> Self {
+        Self {
+            stream,
+            pending: Bytes::new(),
+            end: if ended { End::Sent } else { End::Open },
+        }
+    }
+
+    /// Takes a piece of content; the last one ends the stream.
+    pub(super) fn push(&mut self, content: Bytes, last: bool) {
+        self.pending = content;
+        if last {
+            self.end = End::Last;
+        }
+    }
+
+    /// Ends the stream with trailers.
+    pub(super) fn finish(&mut self, trailers: Option<HeaderMap>) {
+        self.end = trailers.map_or(End::Last, End::Trailers);
+    }
+
+    /// Is there something that has not been handed over?
+    pub(super) fn is_sending(&self) -> bool {
+        !self.pending.is_empty() || matches!(self.end, End::Last | End::Trailers(_))
+    }
+
+    /// Has the end been handed over?
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.end, End::Sent)
+    }
+
+    /// Sends as much as there is room for. Ready when anything has moved, or nothing is left to be sent.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        let mut moved = false;
+        while !self.pending.is_empty() {
+            let wanted = self.pending.len();
+            self.stream.reserve_capacity(wanted);
+            let mut room = self.stream.capacity();
+            if room == 0 {
+                room = match self.stream.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(room))) => room,
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Gone)),
+                    Poll::Pending if moved => return Poll::Ready(Ok(())),
+                    Poll::Pending => return Poll::Pending,
+                };
+            }
+            let part = self.pending.split_to(room.min(wanted));
+            let last = self.pending.is_empty() && matches!(self.end, End::Last);
+            self.stream.send_data(part, last).map_err(|_| Gone)?;
+            if last {
+                self.end = End::Sent;
+            }
+            moved = true;
+        }
+        match std::mem::replace(&mut self.end, End::Sent) {
+            End::Open => self.end = End::Open,
+            End::Last => {
+                self.stream
+                    .send_data(Bytes::new(), true)
+                    .map_err(|_| Gone)?;
+            }
+            End::Trailers(trailers) => {
+                self.stream.send_trailers(trailers).map_err(|_| Gone)?;
+            }
+            End::Sent => {}
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the other side has given the stream up.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_reset(cx).map(|_| ())
+    }
+
+    /// Gives the stream up.
+    pub(super) fn reset(&mut self, code: Code) {
+        self.stream.send_reset(code);
+    }
+}
+
+/// A client's stream.
+pub(super) struct Client {
+    /// The request's body.
+    pub(super) body: RecvStream,
+    respond: SendResponse<Bytes>,
+    outlet: Option<Outlet>,
+    /// The status that was sent.
+    pub(super) status: Option<StatusCode>,
+    /// Bytes of content that came.
+    pub(super) received: usize,
+    /// Bytes of content that were sent.
+    pub(super) sent: usize,
+    /// The client has given the stream up.
+    pub(super) gone: bool,
+}
+
+impl Client {
+    /// Nothing has been answered.
+    pub(super) fn new(body: RecvStream, respond: SendResponse<Bytes>) -> Self {
+        Self {
+            body,
+            respond,
+            outlet: None,
+            status: None,
+            received: 0,
+            sent: 0,
+            gone: false,
+        }
+    }
+
+    /// Waits for a piece of the request's body, up to its end.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Gone>>> {
+        match ready!(self.body.poll_data(cx)) {
+            Some(Ok(content)) => {
+                self.received += content.len();
+                // It is read only when there is room for it, so that the window is the client's again.
+                let _ = self.body.flow_control().release_capacity(content.len());
+                Poll::Ready(Some(Ok(content)))
+            }
+            Some(Err(_)) => {
+                self.gone = true;
+                Poll::Ready(Some(Err(Gone)))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    /// Sends an informational response. One that cannot be sent is not missed.
+    pub(super) fn inform(&mut self, status: StatusCode, headers: HeaderMap) {
+        let _ = self.respond.send_informational(response(status, headers));
+    }
+
+    /// Sends a header section.
+    pub(super) fn begin(
+        &mut self,
+        status: StatusCode,
+        headers: HeaderMap,
+        end: bool,
+    ) -> Result<(), Gone> {
+        let sent = self.respond.send_response(response(status, headers), end);
+        let stream = sent.map_err(|_| self.is_gone())?;
+        self.outlet = Some(Outlet::new(stream, end));
+        self.status = Some(status);
+        Ok(())
+    }
+
+    /// Takes a piece of content.
+    pub(super) fn push(&mut self, content: Bytes, last: bool) {
+        self.sent += content.len();
+        if let Some(outlet) = &mut self.outlet {
+            outlet.push(content, last);
+        }
+    }
+
+    /// Ends the response with trailers.
+    pub(super) fn finish(&mut self, trailers: Option<HeaderMap>) {
+        if let Some(outlet) = &mut self.outlet {
+            outlet.finish(trailers);
+        }
+    }
+
+    /// Is there something that has not been handed over?
+    pub(super) fn is_sending(&self) -> bool {
+        self.outlet.as_ref().is_some_and(Outlet::is_sending)
+    }
+
+    /// Has the response been handed over as a whole?
+    pub(super) fn is_done(&self) -> bool {
+        self.outlet.as_ref().is_some_and(Outlet::is_done)
+    }
+
+    /// Sends as much as there is room for.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        let Some(outlet) = &mut self.outlet else {
+            return Poll::Ready(Ok(()));
+        };
+        let sent = ready!(outlet.poll_send(cx));
+        Poll::Ready(sent.map_err(|_| self.is_gone()))
+    }
+
+    /// Ready when the client has given the stream up, or is not there any more.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(match &mut self.outlet {
+            Some(outlet) if outlet.is_done() => Poll::Pending,
+            Some(outlet) => outlet.poll_gone(cx),
+            None => self.respond.poll_reset(cx).map(|_| ()),
+        });
+        self.gone = true;
+        Poll::Ready(())
+    }
+
+    /// Waits for `work` as long as the client does.
+    pub(super) async fn or_gone<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Gone> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.poll_gone(cx).map(|()| Err(Gone)),
+        })
+        .await
+    }
+
+    /// Gives the stream up: a response that ends like this is known not to be whole.
+    pub(super) fn reset(&mut self, code: Code) {
+        match &mut self.outlet {
+            Some(outlet) if outlet.is_done() => {}
+            Some(outlet) => outlet.reset(code),
+            None => self.respond.send_reset(code),
+        }
+    }
+
+    fn is_gone(&mut self) -> Gone {
+        self.gone = true;
+        Gone
+    }
+}
+
+fn response(status: StatusCode, headers: HeaderMap) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+impl From<Gone> for Reason {
+    /// Of a client.
+    fn from(_: Gone) -> Self {
+        Self::ClientClosed
+    }
+}

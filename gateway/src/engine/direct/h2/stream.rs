@@ -1,0 +1,337 @@
+//! One stream: a request and its response.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason as Code, RecvStream};
+use http::header::{CONTENT_LENGTH, DATE};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, StatusCode};
+use model::BackendProtocol;
+use table::CompiledAction;
+use tokio::sync::watch;
+
+use super::super::{DirectEngine, date};
+use super::outlet::Client;
+use super::{foreign, to_http1, to_http2};
+use crate::connection::Connection;
+use crate::context::RequestContext;
+use crate::engine::Worker;
+use crate::error::{Reason, Source};
+use crate::phases::answer::Answer;
+use crate::phases::log::{self, Outcome};
+use crate::phases::route::{self, Verdict};
+use crate::phases::upstream::Upstream;
+use crate::phases::{decide, headers, retry, upstream};
+use crate::timer::Timer;
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// It was served.
+    Done,
+    /// The client gave it up before it was answered.
+    TakenBack,
+    /// It was no request.
+    Malformed,
+}
+
+/// What a try to serve a request needs.
+pub(super) struct Exchange<'a> {
+    pub(super) engine: &'a DirectEngine,
+    pub(super) context: &'a mut RequestContext,
+    pub(super) parts: &'a Parts,
+    pub(super) client: &'a mut Client,
+    pub(super) timer: &'a mut Timer,
+    /// Bytes of content from the endpoint.
+    pub(super) upstream_received: usize,
+}
+
+/// Why a try came to nothing.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// This happened.
+    Failed(Reason),
+    /// No connection could be made.
+    NotConnected(Reason),
+    /// A kept connection turned out to be of no use, and the request can be sent again.
+    Stale(Reason),
+    /// The endpoint's status is one after which another endpoint is to be asked.
+    Unwanted,
+}
+
+impl From<Reason> for Halt {
+    fn from(reason: Reason) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+impl From<super::outlet::Gone> for Halt {
+    fn from(gone: super::outlet::Gone) -> Self {
+        Self::Failed(gone.into())
+    }
+}
+
+/// Serves a request, here or with Pingora.
+pub(super) async fn serve(
+    engine: &DirectEngine,
+    connection: Arc<Connection>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    shutdown: &watch::Receiver<bool>,
+) -> End {
+    let (parts, body) = request.into_parts();
+    let mut client = Client::new(body, respond);
+    if !is_well_formed(&parts) {
+        client.reset(Code::PROTOCOL_ERROR);
+        return End::Malformed;
+    }
+    let worker = &engine.worker;
+    let table = worker.shared.tables.pin();
+    let mut context = RequestContext::new(table, Arc::clone(&connection));
+    let head = route::Head {
+        parts: &parts,
+        target: target(&parts),
+    };
+    let verdict = decide::find(&mut context, head, &worker.shared.settings.limits);
+    if !qualifies(&context) {
+        drop(context);
+        return Box::pin(foreign::serve(engine, connection, parts, client, shutdown)).await;
+    }
+    connection.request_started();
+    let mut timer = engine.timers.take();
+    let mut exchange = Exchange {
+        engine,
+        context: &mut context,
+        parts: &parts,
+        client: &mut client,
+        timer: &mut timer,
+        upstream_received: 0,
+    };
+    match verdict {
+        Verdict::Answer(answer) => exchange.answer(answer).await,
+        Verdict::Forward => exchange.admit_and_forward().await,
+    }
+    let upstream_received = exchange.upstream_received;
+    engine.timers.put(timer);
+    let outcome = Outcome {
+        request: &parts,
+        target: target(&parts),
+        status: client.status,
+        received: client.received,
+        sent: client.sent,
+        upstream_received,
+    };
+    log::finish(&mut context, worker, &outcome);
+    connection.request_finished();
+    if client.gone && client.status.is_none() {
+        End::TakenBack
+    } else {
+        End::Done
+    }
+}
+
+/// The request target as it stands in a log; a `CONNECT` has none.
+fn target(parts: &Parts) -> &[u8] {
+    parts
+        .uri
+        .path_and_query()
+        .map_or(b"", |target| target.as_str().as_bytes())
+}
+
+/// What would be two requests, or another one, to a backend that speaks HTTP/1.1 (RFC 9113, 8.2.1 and 8.1.1).
+fn is_well_formed(parts: &Parts) -> bool {
+    let visible = target(parts)
+        .iter()
+        .all(|byte| *byte > b' ' && *byte != 0x7f);
+    // That it is a number, and the right one, is seen to by `h2`.
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
+    let digits = lengths
+        .next()
+        .is_none_or(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
+    visible && digits && lengths.next().is_none()
+}
+
+/// Everything is served here but what goes to a backend with TLS.
+fn qualifies(context: &RequestContext) -> bool {
+    let Some(route) = &context.route else {
+        // Answered without one.
+        return true;
+    };
+    let CompiledAction::Forward(targets) = &route.action else {
+        return true;
+    };
+    let options = route.options.as_deref();
+    let canaries = options.map_or(&[][..], |options| &options.canaries);
+    let further = canaries
+        .iter()
+        .map(|canary| canary.backend)
+        .chain(options.and_then(|options| options.backup));
+    targets
+        .iter()
+        .map(|(slot, _)| slot)
+        .chain(further)
+        .filter_map(|slot| context.table.backend(slot))
+        .all(|backend| match backend.protocol {
+            BackendProtocol::Http1 | BackendProtocol::H2c => true,
+            BackendProtocol::Auto => !context.client.https,
+            BackendProtocol::Https => false,
+        })
+}
+
+impl Exchange<'_> {
+    fn worker(&self) -> &Worker {
+        &self.engine.worker
+    }
+
+    async fn admit_and_forward(&mut self) {
+        let engine = self.engine;
+        let headers = &self.parts.headers;
+        if let Err(answer) = decide::admit(self.context, &engine.worker, headers).await {
+            self.answer(answer).await;
+            return;
+        }
+        if let Err(reason) = self.forward().await {
+            self.fail(reason).await;
+        }
+    }
+
+    /// Tries endpoints until one has answered, as long as it makes sense.
+    async fn forward(&mut self) -> Result<(), Reason> {
+        let mut to = upstream::upstream(self.context)?;
+        let halt = match to.protocol {
+            BackendProtocol::H2c => {
+                let mut request = to_http2::Replay::default();
+                loop {
+                    let Err(halt) = to_http2::exchange(self, &mut request, &to).await else {
+                        return Ok(());
+                    };
+                    match self.again(halt, request.is_whole()).await {
+                        Ok(next) => to = next,
+                        Err(reason) => break reason,
+                    }
+                }
+            }
+            BackendProtocol::Http1 | BackendProtocol::Auto | BackendProtocol::Https => {
+                let mut upload = to_http1::Upload::new(self);
+                let mut fresh = false;
+                loop {
+                    let Err(halt) = to_http1::exchange(self, &mut upload, &to, fresh).await else {
+                        return Ok(());
+                    };
+                    // What is closed here was probably closed everywhere: a backend that was started anew.
+                    fresh |= matches!(halt, Halt::Stale(_));
+                    match self.again(halt, upload.is_whole()).await {
+                        Ok(next) => to = next,
+                        Err(reason) => break reason,
+                    }
+                }
+            }
+        };
+        Err(halt)
+    }
+
+    /// What to try next after a try that came to nothing; an error if nothing. `whole` says whether everything is
+    /// there that has to be sent again.
+    async fn again(&mut self, halt: Halt, whole: bool) -> Result<Upstream, Reason> {
+        let engine = self.engine;
+        let worker = &engine.worker;
+        let method = &self.parts.method;
+        let whole = whole && self.client.status.is_none();
+        let (again, reason) = match halt {
+            Halt::NotConnected(reason) => {
+                let again = retry::not_connected(self.context, worker, &reason);
+                (again, reason)
+            }
+            Halt::Stale(reason) => (retry::went_stale(self.context), reason),
+            // What says so has asked the rules.
+            Halt::Unwanted => (true, Reason::UpstreamReset),
+            Halt::Failed(reason) => {
+                let upstream = reason.source() == Source::Upstream;
+                let again =
+                    whole && upstream && retry::broke(self.context, worker, method, &reason);
+                (again, reason)
+            }
+        };
+        if !again {
+            return Err(reason);
+        }
+        upstream::begin_try(self.context, worker).await?;
+        upstream::upstream(self.context)
+    }
+
+    /// Is this status one after which another endpoint is to be asked?
+    pub(super) fn unwanted(&mut self, whole: bool, status: StatusCode) -> bool {
+        retry::answered(self.context, status);
+        let engine = self.engine;
+        whole && retry::unwanted(self.context, &engine.worker, &self.parts.method, status)
+    }
+
+    /// Sends the header section of an endpoint's response.
+    pub(super) fn begin(
+        &mut self,
+        status: StatusCode,
+        mut fields: HeaderMap,
+        end: bool,
+    ) -> Result<(), Halt> {
+        headers::to_client(self.context, &mut fields);
+        if !fields.contains_key(DATE) {
+            fields.insert(DATE, date::value(self.context.started_at));
+        }
+        Ok(self.client.begin(status, fields, end)?)
+    }
+
+    /// Tells the client of a failure, unless a response has begun or nobody is there to hear of it.
+    async fn fail(&mut self, reason: Reason) {
+        tracing::debug!(%reason, "A request failed.");
+        let reason = self.context.fail(reason).clone();
+        if self.client.gone {
+            return;
+        }
+        if self.client.status.is_none() && reason != Reason::ClientClosed {
+            self.answer(Answer::page(reason)).await;
+        } else {
+            self.client.reset(Code::INTERNAL_ERROR);
+        }
+    }
+
+    /// Sends an answer of Lockgate's own.
+    async fn answer(&mut self, answer: Answer) {
+        let (fields, body) = answer.render(&self.parts.headers);
+        self.context.own_status = Some(answer.status);
+        self.context.fail(answer.reason);
+        let mut map = HeaderMap::with_capacity(fields.len() + 4);
+        map.extend(fields);
+        if answer.status != StatusCode::NO_CONTENT {
+            map.insert(CONTENT_LENGTH, body.len().into());
+        }
+        let empty = body.is_empty() || self.parts.method == Method::HEAD;
+        if self.begin(answer.status, map, empty).is_err() || empty {
+            return;
+        }
+        self.client.push(body, true);
+        let patience = self.worker().shared.settings.limits.write_timeout;
+        let late = Instant::now().checked_add(patience);
+        let (client, timer) = (&mut *self.client, &mut *self.timer);
+        let sent = poll_fn(|cx| {
+            while client.is_sending() {
+                match client.poll_send(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(true),
+                    Poll::Pending => {
+                        let late = late.map_or(Poll::Pending, |at| timer.poll(cx, at));
+                        return late.map(|()| false);
+                    }
+                }
+            }
+            Poll::Ready(true)
+        });
+        if !sent.await {
+            self.client.reset(Code::CANCEL);
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! A stream of HTTP/2 to an endpoint that speaks HTTP/2 without TLS: gRPC for the most part. Content passes as it
+//! came, without a copy, and so do trailers in both directions.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{Reason as Code, RecvStream};
+use http::header::{self, HOST};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Request, Uri, Version};
+
+use super::super::links::{Failure, Lease};
+use super::outlet::Outlet;
+use super::stream::{Exchange, Halt};
+use crate::error::{self, Fault, Reason, Source};
+use crate::phases::upstream::Upstream;
+use crate::phases::{body, headers, retry};
+
+/// How much of a request is kept to be sent again.
+const MOST_REPLAYED: usize = 64 * 1024;
+
+/// What of a request has come over all tries.
+#[derive(Default)]
+pub(super) struct Replay {
+    parts: Vec<Bytes>,
+    size: usize,
+    /// Parts are missing.
+    broken: bool,
+    /// The end has come.
+    ended: bool,
+    trailers: Option<HeaderMap>,
+}
+
+impl Replay {
+    /// Is everything there that has come so far?
+    pub(super) fn is_whole(&self) -> bool {
+        !self.broken
+    }
+
+    fn keep(&mut self, content: &Bytes) {
+        self.size += content.len();
+        self.broken |= self.size > MOST_REPLAYED;
+        if self.broken {
+            self.parts = Vec::new();
+        } else {
+            self.parts.push(content.clone());
+        }
+    }
+}
+
+/// One try.
+struct Attempt<'e, 'a> {
+    exchange: &'e mut Exchange<'a>,
+    replay: &'e mut Replay,
+    /// How many parts of the request have been taken from what was kept.
+    replayed: usize,
+    to: &'e Upstream,
+    lease: Lease,
+    out: Outlet,
+    /// The end of the request has been handed to `out`.
+    complete: bool,
+    /// The endpoint takes no more. It may still answer.
+    refused: bool,
+    response: Option<ResponseFuture>,
+    body: Option<RecvStream>,
+    /// When something last came from the client or went to the endpoint.
+    sent_at: Instant,
+    /// When something last came from the endpoint, or could not because of the client.
+    read_at: Instant,
+    /// When something last went to the client.
+    given_at: Instant,
+    /// The response has its pace.
+    paused: Option<Instant>,
+    now: Instant,
+}
+
+/// Sends the request to one endpoint and its response to the client.
+pub(super) async fn exchange(
+    exchange: &mut Exchange<'_>,
+    replay: &mut Replay,
+    to: &Upstream,
+) -> Result<(), Halt> {
+    let links = &exchange.engine.links;
+    let opened = links.open(to.address, to.connect);
+    let opened = exchange.client.or_gone(opened).await?;
+    let (lease, mut sender, reused) =
+        opened.map_err(|fault| Halt::NotConnected(error::reason(Source::Upstream, fault)))?;
+    retry::connected(exchange.context, reused);
+    let request = request(exchange)?;
+    let over = replay.ended || exchange.client.body.is_end_stream();
+    let ended = over && replay.parts.is_empty() && replay.trailers.is_none();
+    let sent = sender.send_request(request, ended);
+    let (response, stream) = sent.map_err(|error| halt(Failure::of(&error), replay, false))?;
+    let now = Instant::now();
+    let mut attempt = Attempt {
+        exchange,
+        replay,
+        replayed: 0,
+        to,
+        lease,
+        out: Outlet::new(stream, ended),
+        complete: ended,
+        refused: false,
+        response: Some(response),
+        body: None,
+        sent_at: now,
+        read_at: now,
+        given_at: now,
+        paused: None,
+        now,
+    };
+    poll_fn(|cx| attempt.poll(cx)).await
+}
+
+/// The header section for an endpoint.
+fn request(exchange: &Exchange<'_>) -> Result<Request<()>, Reason> {
+    let parts = exchange.parts;
+    let mut fields = parts.headers.clone();
+    for name in [
+        header::TRAILER,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+    ] {
+        fields.remove(name);
+    }
+    fields.remove("http2-settings");
+    headers::to_backend(exchange.context, parts, &mut fields);
+    let host = fields.remove(HOST);
+    let authority = match &host {
+        Some(host) => Authority::from_maybe_shared(Bytes::copy_from_slice(host.as_bytes())).ok(),
+        None => parts.uri.authority().cloned(),
+    };
+    let changed = headers::target(exchange.context, &parts.uri);
+    let target = changed.as_ref().unwrap_or(&parts.uri).path_and_query();
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = authority;
+    uri.path_and_query = Some(target.cloned().unwrap_or(PathAndQuery::from_static("/")));
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Reason::Internal)?;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = fields;
+    Ok(request)
+}
+
+/// What a failure of the endpoint's stream means. One that was refused has had no effect.
+fn halt(failure: Failure, replay: &Replay, repeatable: bool) -> Halt {
+    let (fault, unseen) = match failure {
+        Failure::Refused => (Fault::Closed, true),
+        Failure::Closed => (Fault::Closed, false),
+        Failure::Invalid => (Fault::Invalid, false),
+    };
+    let reason = error::reason(Source::Upstream, fault);
+    if replay.is_whole() && (unseen || repeatable && fault == Fault::Closed) {
+        Halt::Stale(reason)
+    } else {
+        Halt::Failed(reason)
+    }
+}
+
+impl Attempt<'_, '_> {
+    /// Moves bytes until the response has been handed over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Halt>> {
+        self.now = Instant::now();
+        loop {
+            let uploaded = self.upload(cx)?;
+            let downloaded = self.download(cx)?;
+            if self.exchange.client.is_done() {
+                return Poll::Ready(Ok(()));
+            }
+            if !uploaded && !downloaded {
+                break;
+            }
+        }
+        if self.exchange.client.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Reason::ClientClosed.into()));
+        }
+        let Some((at, reason)) = self.deadline() else {
+            return Poll::Pending;
+        };
+        ready!(self.exchange.timer.poll(cx, at));
+        if let Some(reason) = reason {
+            if matches!(reason, Reason::ReadTimeout | Reason::WriteTimeout) {
+                // Others are not to wait for a connection that may be dead.
+                self.lease.distrust();
+            }
+            return Poll::Ready(Err(reason.into()));
+        }
+        self.paused = None;
+        self.read_at = Instant::now();
+        // There is room again.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Until when something has to happen, and what it means if it does not; nothing where a pause ends.
+    fn deadline(&self) -> Option<(Instant, Option<Reason>)> {
+        if let Some(at) = self.paused {
+            return Some((at, None));
+        }
+        let limits = &self.exchange.engine.worker.shared.settings.limits;
+        let client = &self.exchange.client;
+        let sending = !self.refused && self.out.is_sending();
+        let to_client = client.is_sending();
+        // Once there is a response, either side may be silent as long as the other one is not.
+        let receiving = !self.refused && !sending && !self.complete && client.status.is_none();
+        let waiting = !to_client && !sending && !receiving;
+        let until = |counts: bool, from: Instant, patience: Duration, side, fault| {
+            let at = from.checked_add(patience).filter(|_| counts)?;
+            Some((at, Some(error::reason(side, fault))))
+        };
+        [
+            until(
+                sending,
+                self.sent_at,
+                self.to.send,
+                Source::Upstream,
+                Fault::WriteTimeout,
+            ),
+            until(
+                receiving,
+                self.sent_at.max(self.read_at),
+                limits.body_timeout,
+                Source::Client,
+                Fault::ReadTimeout,
+            ),
+            until(
+                to_client,
+                self.given_at,
+                limits.write_timeout,
+                Source::Client,
+                Fault::WriteTimeout,
+            ),
+            until(
+                waiting,
+                self.sent_at.max(self.read_at),
+                self.to.read,
+                Source::Upstream,
+                Fault::ReadTimeout,
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+
+    /// Moves the request on. Says whether anything moved.
+    fn upload(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
+        let mut moved = false;
+        while !self.refused {
+            if self.out.is_sending() {
+                match self.out.poll_send(cx) {
+                    Poll::Ready(Ok(())) => self.sent_at = self.now,
+                    // Its answer, or the reason, is on its way.
+                    Poll::Ready(Err(_)) => self.refused = true,
+                    Poll::Pending => return Ok(moved),
+                }
+                moved = true;
+                continue;
+            }
+            if self.complete {
+                return Ok(moved);
+            }
+            if !self.replay_next() && !self.read_next(cx)? {
+                return Ok(moved);
+            }
+            self.sent_at = self.now;
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// Sends what came during an earlier try.
+    fn replay_next(&mut self) -> bool {
+        if let Some(part) = self.replay.parts.get(self.replayed) {
+            self.replayed += 1;
+            self.out.push(part.clone(), false);
+            return true;
+        }
+        if self.replay.ended {
+            self.out.finish(self.replay.trailers.clone());
+            self.complete = true;
+        }
+        self.replay.ended
+    }
+
+    /// Takes the next part of the request from the client.
+    fn read_next(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
+        let client = &mut *self.exchange.client;
+        match client.poll_body(cx) {
+            Poll::Ready(Some(content)) => {
+                let content = content?;
+                let last = client.body.is_end_stream();
+                body::received(self.exchange.context, content.len())?;
+                self.replay.keep(&content);
+                self.replayed = self.replay.parts.len();
+                if last {
+                    self.replay.ended = true;
+                    self.complete = true;
+                }
+                self.out.push(content, last);
+            }
+            Poll::Ready(None) => match client.body.poll_trailers(cx) {
+                Poll::Ready(Ok(trailers)) => {
+                    self.replay.ended = true;
+                    self.replay.trailers.clone_from(&trailers);
+                    self.out.finish(trailers);
+                    self.complete = true;
+                }
+                Poll::Ready(Err(_)) => {
+                    client.gone = true;
+                    return Err(Reason::ClientClosed.into());
+                }
+                Poll::Pending => return Ok(false),
+            },
+            Poll::Pending => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Moves the response on. Says whether anything moved.
+    fn download(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
+        let mut moved = false;
+        loop {
+            if self.exchange.client.is_sending() {
+                match self.exchange.client.poll_send(cx) {
+                    Poll::Ready(sent) => sent?,
+                    Poll::Pending => return Ok(moved),
+                }
+                self.given_at = self.now;
+            } else if self.exchange.client.is_done() || self.paused.is_some() {
+                return Ok(moved);
+            } else if let Some(response) = &mut self.response {
+                match Pin::new(response).poll(cx) {
+                    Poll::Ready(Ok(response)) => self.answered(response)?,
+                    Poll::Ready(Err(error)) => return Err(self.failed(&error)),
+                    Poll::Pending => return Ok(moved),
+                }
+            } else if !self.content(cx)? {
+                return Ok(moved);
+            }
+            self.read_at = self.now;
+            moved = true;
+        }
+    }
+
+    /// The header section has come.
+    fn answered(&mut self, response: http::Response<RecvStream>) -> Result<(), Halt> {
+        self.response = None;
+        self.lease.answered();
+        let (parts, body) = response.into_parts();
+        if self.exchange.unwanted(self.replay.is_whole(), parts.status) {
+            return Err(Halt::Unwanted);
+        }
+        let mut fields = parts.headers;
+        fields.remove(header::TRAILER);
+        let ended = body.is_end_stream();
+        self.body = Some(body);
+        self.given_at = self.now;
+        self.exchange.begin(parts.status, fields, ended)
+    }
+
+    /// Takes the next part of the response.
+    fn content(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
+        let Some(body) = &mut self.body else {
+            return Ok(false);
+        };
+        let client = &mut *self.exchange.client;
+        match body.poll_data(cx) {
+            Poll::Ready(Some(Ok(content))) => {
+                let length = content.len();
+                let _ = body.flow_control().release_capacity(length);
+                let last = body.is_end_stream();
+                client.push(content, last);
+                self.exchange.upstream_received += length;
+                let pace = self.exchange.context.pace.as_mut();
+                let delay = pace.and_then(|pace| pace.delay(length, self.now));
+                self.paused = delay
+                    .filter(|_| !last)
+                    .and_then(|delay| self.now.checked_add(delay));
+                Ok(true)
+            }
+            Poll::Ready(None) => match body.poll_trailers(cx) {
+                Poll::Ready(Ok(trailers)) => {
+                    client.finish(trailers);
+                    Ok(true)
+                }
+                Poll::Ready(Err(error)) => Err(self.failed(&error)),
+                Poll::Pending => Ok(false),
+            },
+            Poll::Ready(Some(Err(error))) => Err(self.failed(&error)),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// The endpoint's stream has ended where it must not.
+    fn failed(&mut self, error: &h2::Error) -> Halt {
+        let failure = Failure::of(error);
+        let begun = self.exchange.client.status.is_some();
+        let idempotent = self.exchange.parts.method.is_idempotent();
+        // A reset is the endpoint's word about this request; the end of a kept connection is none.
+        let repeatable = !begun && idempotent && !error.is_reset() && self.lease.is_reused();
+        if begun {
+            return Halt::Failed(error::reason(Source::Upstream, Fault::Closed));
+        }
+        halt(failure, self.replay, repeatable)
+    }
+}
+
+impl Drop for Attempt<'_, '_> {
+    /// A request that nobody waits for any more is not to go on at the endpoint.
+    fn drop(&mut self) {
+        if !self.complete || self.out.is_sending() {
+            self.out.reset(Code::CANCEL);
+        }
+    }
+}
