@@ -14,7 +14,7 @@ use crate::error::Reason;
 use crate::filters::pace::Progress;
 use crate::limits::Permit;
 use crate::telemetry::BackendSeries;
-use crate::upstream::InFlight;
+use crate::upstream::{InFlight, Session};
 
 /// One request, from its header section to its log line.
 ///
@@ -52,6 +52,10 @@ pub(crate) struct RequestContext {
     pub(crate) target: Option<Target>,
     /// Tries to get an answer from an endpoint, in order.
     pub(crate) tries: SmallVec<[Try; 1]>,
+    /// The place of the key that decides about the endpoint, and how many endpoints from there on are as good.
+    pub(crate) place: Option<(u32, Option<usize>)>,
+    /// The session of the user, where it stays at one endpoint.
+    pub(crate) session: Option<Box<Session>>,
     /// Holds the place of the request among those that its client may have at the same time.
     pub(crate) permit: Option<Permit>,
     /// How fast the response may go.
@@ -136,6 +140,8 @@ impl RequestContext {
             request_id: None,
             target: None,
             tries: SmallVec::new(),
+            place: None,
+            session: None,
             permit: None,
             pace: None,
             reason: None,

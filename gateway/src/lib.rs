@@ -21,7 +21,9 @@ mod telemetry;
 mod timer;
 mod upstream;
 
-use table::TableReader;
+use std::hash::{BuildHasher as _, RandomState};
+
+use table::{CompiledBackend, TableReader};
 
 pub use access_log::LogOutput;
 pub use drain::Running;
@@ -49,9 +51,19 @@ pub(crate) struct Shared {
     pub(crate) limiters: limits::Limiters,
     /// How many series of metrics there may be.
     pub(crate) series: telemetry::SeriesBudget,
+    /// What sessions at backends without a key of their own are derived from.
+    seed: Box<str>,
 }
 
 impl Shared {
+    /// What sessions at a backend are derived from.
+    pub(crate) fn seed_of<'a>(&'a self, backend: &'a CompiledBackend) -> &'a str {
+        match &backend.seed {
+            Some(seed) => seed.expose(),
+            None => &self.seed,
+        }
+    }
+
     fn new(settings: Settings, tables: TableReader) -> Self {
         Self {
             tables,
@@ -64,6 +76,7 @@ impl Shared {
             passwords: passwords::Passwords::new(),
             limiters: limits::Limiters::new(),
             series: telemetry::SeriesBudget::new(settings.max_series),
+            seed: format!("{:?}", [(); 4].map(|()| RandomState::new().hash_one(0_u8))).into(),
             settings,
         }
     }

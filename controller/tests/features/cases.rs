@@ -1,7 +1,8 @@
 //! Cases as users would write them: manifests, requests, and what has to come back. They are files in `e2e/cases`.
 //!
 //! All cases of a file are served at once, each on hosts of its own. The Services `web`, `other`, `third` and `errors`
-//! answer with what they saw; `none` has no endpoints, `broken` answers 503 whatever it is asked.
+//! answer with what they saw; `none` has no endpoints, `broken` answers 503 whatever it is asked, and the pods of
+//! `pods` are those of the first three.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -57,6 +58,9 @@ struct Ask {
     /// How often it is sent; every answer has to be as expected.
     #[serde(default = "once")]
     times: usize,
+    /// Cookies of an answer go with the next request.
+    #[serde(default)]
+    keeps_cookies: bool,
     expect: Expected,
 }
 
@@ -93,6 +97,12 @@ struct Expected {
     /// Headers that the answer does not have.
     #[serde(default)]
     absent: Vec<String>,
+    /// Texts that are in headers of the first answer.
+    #[serde(default)]
+    contains: BTreeMap<String, Vec<String>>,
+    /// All answers are from one Service.
+    #[serde(default)]
+    one_service: bool,
     /// Of all answers to the request, between so many from this Service.
     #[serde(default)]
     share: BTreeMap<String, (usize, usize)>,
@@ -176,7 +186,7 @@ struct Answer {
     seen: Value,
 }
 
-async fn send(world: &World, ask: &Ask) -> anyhow::Result<Answer> {
+async fn send(world: &World, ask: &Ask, cookies: &str) -> anyhow::Result<Answer> {
     let stream = TcpStream::connect(world.app.http_addresses()[0]).await?;
     let (mut sender, connection) = client::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
@@ -186,6 +196,9 @@ async fn send(world: &World, ask: &Ask) -> anyhow::Result<Answer> {
         .header("host", &ask.host);
     for (name, value) in &ask.headers {
         request = request.header(name, value);
+    }
+    if !cookies.is_empty() {
+        request = request.header("cookie", cookies);
     }
     let body: BoxBody<Bytes, Infallible> = if ask.chunked {
         let half = Bytes::from(vec![b'x'; ask.body / 2]);
@@ -256,9 +269,32 @@ fn differences(expect: &Expected, answer: &Answer) -> String {
 async fn check(world: &World, ask: &Ask) -> String {
     let mut found = String::new();
     let mut services: BTreeMap<String, usize> = BTreeMap::new();
-    for _ in 0..ask.times {
-        match timeout(PATIENCE, send(world, ask)).await {
+    let mut cookies: BTreeMap<String, String> = BTreeMap::new();
+    for number in 0..ask.times {
+        let known: Vec<_> = cookies.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        match timeout(PATIENCE, send(world, ask, &known.join("; "))).await {
             Ok(Ok(answer)) => {
+                for value in answer.headers.get_all("set-cookie") {
+                    let value = value.to_str().unwrap_or_default();
+                    let pair = value
+                        .split(';')
+                        .next()
+                        .and_then(|pair| pair.split_once('='));
+                    if let Some((name, value)) = pair.filter(|_| ask.keeps_cookies) {
+                        cookies.insert(name.to_owned(), value.to_owned());
+                    }
+                }
+                for (name, texts) in ask.expect.contains.iter().filter(|_| number == 0) {
+                    let values = answer.headers.get_all(name).iter();
+                    let values: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
+                    for text in texts
+                        .iter()
+                        .filter(|text| !values.join(" | ").contains(*text))
+                    {
+                        writeln!(found, "    header {name}: `{text}` is not in {values:?}")
+                            .unwrap();
+                    }
+                }
                 let service = answer.seen["service"].as_str().unwrap_or_default();
                 *services.entry(service.to_owned()).or_default() += 1;
                 found.push_str(&differences(&ask.expect, &answer));
@@ -266,6 +302,9 @@ async fn check(world: &World, ask: &Ask) -> String {
             Ok(Err(error)) => writeln!(found, "    no answer: {error:#}").unwrap(),
             Err(_) => found.push_str("    no answer in time\n"),
         }
+    }
+    if ask.expect.one_service && services.len() != 1 {
+        writeln!(found, "    answers are from {services:?}").unwrap();
     }
     for (service, (least, most)) in &ask.expect.share {
         let count = services.get(service).copied().unwrap_or_default();
@@ -294,6 +333,10 @@ async fn every_case_is_answered_as_it_says() {
     // One of its two pods fails.
     let half = service("half", &[broken.port, backends[0].port]);
     services.push(("half.yaml".to_owned(), half));
+
+    // Three pods that say who they are.
+    let ports: Vec<_> = backends.iter().take(3).map(|echo| echo.port).collect();
+    services.push(("pods.yaml".to_owned(), service("pods", &ports)));
 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/cases");
     let mut files: Vec<_> = std::fs::read_dir(&folder)

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;
-use model::{ClientTrust, Hsts, Timeouts, TlsPolicy, TlsVersion};
+use model::{Balance, ClientTrust, Hsts, Timeouts, TlsPolicy, TlsVersion};
 
 pub(crate) use self::access::GlobalAccess;
 use crate::Problem;
@@ -31,6 +31,8 @@ pub(crate) struct Globals {
     pub(crate) body_limit: Option<u64>,
     pub(crate) tls: TlsPolicy,
     pub(crate) trust: ClientTrust,
+    /// How endpoints are chosen.
+    pub(crate) balance: Balance,
     pub(crate) access: GlobalAccess,
 }
 
@@ -63,6 +65,7 @@ impl Default for Draft {
                 body_limit: Some(1 << 20),
                 tls: TlsPolicy::default(),
                 trust: ClientTrust::default(),
+                balance: Balance::default(),
                 access: GlobalAccess::default(),
             },
             hsts: true,
@@ -188,6 +191,7 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
             globals.trust.append_forwarded_for = value::boolean(text)?;
         }
         "use-proxy-protocol" => globals.trust.proxy_protocol = value::boolean(text)?,
+        "load-balance" => globals.balance = value::balance(text)?.unwrap_or_default(),
         "proxy-connect-timeout" => globals.timeouts.connect = value::seconds(text)?,
         "proxy-read-timeout" => globals.timeouts.read = value::seconds(text)?,
         "proxy-send-timeout" => globals.timeouts.send = value::seconds(text)?,

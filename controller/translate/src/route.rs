@@ -1,13 +1,14 @@
 //! A path of an Ingress → a route, with what its annotations ask for.
 
 use model::{
-    Action, BackendId, Canary, CanaryHeader, CanaryValue, Cors, Filter, HeaderChange, HostPattern,
-    HttpsRedirect, ListenerSelector, NormalPath, Origin, PathMatch, Redirect, ResponseRewrite,
-    Retry, Rewrite, Route, RouteMatch, RouteOptions, Timeouts, WeightedBackend,
+    Action, Affinity, BackendId, Canary, CanaryHeader, CanaryValue, Cors, Filter, HashBy,
+    HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath, Origin, PathMatch,
+    Redirect, ResponseRewrite, Retry, Rewrite, Route, RouteMatch, RouteOptions, Timeouts,
+    WeightedBackend,
 };
 
 use crate::NamespacedName;
-use crate::annotation::{self, Annotations};
+use crate::annotation::{self, Annotations, Sessions};
 use crate::configmap::Globals;
 use crate::ingress::{Entry, PathPart, Target};
 use crate::object::kinds;
@@ -87,7 +88,7 @@ pub(crate) fn route(
             Some(limit) => Some(limit),
             None => globals.body_limit,
         },
-        options: options(entry),
+        options: options(entry, path, place),
         origin: Origin::new(entry.rank.name.reference(kinds::INGRESS), &path.field),
     }
 }
@@ -263,13 +264,24 @@ fn cors(annotations: &Annotations) -> Option<Filter> {
     }))
 }
 
-fn options(entry: &Entry) -> RouteOptions {
+fn options(entry: &Entry, path: &PathPart, place: &Place<'_>) -> RouteOptions {
+    let sessions = entry.annotations.sessions.as_deref();
+    let mut options = RouteOptions {
+        balance: place.globals.balance,
+        affinity: sessions.and_then(|sessions| affinity(sessions, path, place)),
+        hash_by: sessions.and_then(|sessions| {
+            let key = sessions.hash_by.clone()?;
+            let subset = sessions.subset.then(|| sessions.subset_size.unwrap_or(3));
+            Some(HashBy { key, subset })
+        }),
+        ..RouteOptions::default()
+    };
     let Some(traffic) = &entry.annotations.traffic else {
-        return RouteOptions::default();
+        return options;
     };
     let asked =
         traffic.retry.is_some() || traffic.tries.is_some() || traffic.tries_timeout.is_some();
-    let retry = asked.then(|| {
+    options.retry = asked.then(|| {
         let default = Retry::default();
         Retry {
             tries: traffic.tries.unwrap_or(default.tries),
@@ -277,16 +289,42 @@ fn options(entry: &Entry) -> RouteOptions {
             ..traffic.retry.clone().unwrap_or(default)
         }
     });
-    RouteOptions {
-        canaries: Vec::new(),
-        backup: traffic.default_backend.as_deref().map(|name| {
-            let namespace = &entry.rank.name.namespace;
-            service::first_port(&NamespacedName::new(namespace, name))
-        }),
-        retry,
-        balance: traffic.balance.unwrap_or_default(),
-        unlogged: traffic.unlogged,
+    options.backup = traffic.default_backend.as_deref().map(|name| {
+        let namespace = &entry.rank.name.namespace;
+        service::first_port(&NamespacedName::new(namespace, name))
+    });
+    options.balance = traffic.balance.unwrap_or(options.balance);
+    options.unlogged = traffic.unlogged;
+    options
+}
+
+/// Users who stay at one endpoint. The path of the cookie is that of the rule; a regular expression is none.
+fn affinity(sessions: &Sessions, path: &PathPart, place: &Place<'_>) -> Option<Affinity> {
+    if !sessions.cookie {
+        return None;
     }
+    let of_rule = match &path.path {
+        PathMatch::Exact(path) | PathMatch::Prefix(path)
+            if !place.regex && !path.as_str().contains(';') =>
+        {
+            path.as_str()
+        }
+        PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Regex(_) => "/",
+    };
+    let name = sessions.name.as_deref().unwrap_or("INGRESSCOOKIE");
+    Some(Affinity {
+        cookie: name.to_owned(),
+        mode: sessions.mode,
+        path: sessions.path.clone().unwrap_or_else(|| of_rule.to_owned()),
+        domain: sessions.domain.clone(),
+        same_site: sessions.same_site,
+        same_site_by_browser: sessions.same_site_by_browser,
+        secure: sessions.secure,
+        expires: sessions.expires,
+        max_age: sessions.max_age,
+        change_on_failure: sessions.change_on_failure,
+        without_canaries: sessions.without_canaries,
+    })
 }
 
 /// The share that a canary asks for. Nothing where it cannot answer.

@@ -16,6 +16,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use model::{
     Backend, BackendId, BackendProtocol, Endpoint, EndpointSet, HostName, ObjectRef, Origin,
+    Redacted,
 };
 
 use crate::NamespacedName;
@@ -154,6 +155,7 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool)
     let mut resolved = Resolved {
         backend: Backend {
             protocol: asked.unwrap_or_default(),
+            seed: None,
             origin,
         },
         endpoints: EndpointSet::default(),
@@ -167,6 +169,9 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool)
             format!("Service {name} does not exist"),
         );
     };
+    // Nobody outside the cluster sees it, and who does may see the endpoints as well.
+    let uid = service.metadata.uid.as_deref();
+    resolved.backend.seed = uid.map(|uid| Redacted::new(uid.into()));
     let found = find_port(service, port);
     if is_external_name(service) {
         return external_name(resolved, service, port, found, asked, allow_loopback);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use model::Balance;
 
 use crate::report::quoted;
 
@@ -33,6 +34,16 @@ pub(crate) fn number(text: &str, from: u32, to: u32) -> Result<u32, String> {
             u32::MAX => format!("it is not a number from {from} on"),
             _ => format!("it is not a number from {from} to {to}"),
         })
+}
+
+/// How endpoints are chosen. The words for what `affinity` and `upstream-hash-by` bring about say nothing by themselves.
+pub(crate) fn balance(text: &str) -> Result<Option<Balance>, String> {
+    match text.trim() {
+        "round_robin" => Ok(Some(Balance::RoundRobin)),
+        "ewma" => Ok(Some(Balance::Ewma)),
+        "chash" | "chashsubset" | "sticky_balanced" | "sticky_persistent" => Ok(None),
+        _ => Err("it is neither `round_robin` nor `ewma`".to_owned()),
+    }
 }
 
 /// Addresses and networks, at least one.

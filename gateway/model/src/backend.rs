@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HostName, Origin};
+use crate::{HostName, Origin, Redacted};
 
 /// Identifies a backend: one port of one service. Printed as `namespace/service:port`.
 ///
@@ -82,6 +82,10 @@ pub struct Backend {
     /// What is spoken to it.
     #[serde(default)]
     pub protocol: BackendProtocol,
+    /// What cookies of users at this backend are derived from: nobody outside may know it, and every replica has to
+    /// know the same. Without one they are good for one process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Redacted<Box<str>>>,
     /// The object that it stands for.
     pub origin: Origin,
 }

@@ -5,6 +5,7 @@
 //! The words are neutral between the Ingress API and the Gateway API.
 
 mod access;
+mod affinity;
 mod backend;
 mod certificate;
 mod changes;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use access::{Access, BasicAuth, ClientLimits, Pace, Users};
+pub use affinity::{Affinity, AffinityMode, HashBy, SameSite};
 pub use backend::{Backend, BackendId, BackendProtocol, Endpoint, EndpointSet};
 pub use certificate::{
     Certificate, CertificateId, KeyAlgorithm, KeyFormat, PrivateKey, TlsHost, TlsPolicy, TlsVersion,

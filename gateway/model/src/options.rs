@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::BackendId;
+use crate::{Affinity, BackendId, HashBy};
 
 /// What a route asks for beyond the usual.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -20,6 +20,12 @@ pub struct RouteOptions {
     /// How an endpoint is chosen.
     #[serde(skip_serializing_if = "is_default")]
     pub balance: Balance,
+    /// Users stay at one endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// A key decides about the endpoint, unless [`RouteOptions::affinity`] does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_by: Option<HashBy>,
     /// Requests are not written to the access log.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unlogged: bool,

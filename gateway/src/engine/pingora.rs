@@ -394,9 +394,7 @@ impl Proxy {
         let limits = &self.worker.shared.settings.limits;
         match decide::find(context, head, limits) {
             Verdict::Answer(answer) => Some(answer),
-            Verdict::Forward => decide::admit(context, &self.worker, &request.headers)
-                .await
-                .err(),
+            Verdict::Forward => decide::admit(context, &self.worker, request).await.err(),
         }
     }
 }

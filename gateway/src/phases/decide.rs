@@ -1,7 +1,7 @@
 //! The phases before a backend is asked, in their order. Every engine runs these two, and in between finds out whether
 //! the route is one that it can serve.
 
-use http::HeaderMap;
+use http::request::Parts;
 
 use crate::context::RequestContext;
 use crate::engine::Worker;
@@ -22,12 +22,12 @@ pub(crate) fn find(context: &mut RequestContext, head: Head<'_>, limits: &Limits
 pub(crate) async fn admit(
     context: &mut RequestContext,
     worker: &Worker,
-    headers: &HeaderMap,
+    request: &Parts,
 ) -> Result<(), Answer> {
-    if let Some(answer) = access::check(context, worker, headers).await {
+    if let Some(answer) = access::check(context, worker, &request.headers).await {
         return Err(answer);
     }
-    upstream::prepare(context, worker, headers)
+    upstream::prepare(context, worker, request)
         .await
         .map_err(Answer::page)
 }

@@ -12,6 +12,7 @@ use table::{CompiledFilter, CompiledRoute};
 
 use super::fields::Fields;
 use super::forwarding::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT};
+use super::session;
 use crate::context::RequestContext;
 use crate::filters;
 
@@ -136,6 +137,9 @@ pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
     let Some(route) = &context.route else {
         return;
     };
+    if context.own_status.is_none() {
+        session::tell(context, fields);
+    }
     for filter in &route.filters {
         match filter {
             CompiledFilter::Hsts(value) if context.client.https => {

@@ -11,4 +11,5 @@ pub(crate) mod headers;
 pub(crate) mod log;
 pub(crate) mod retry;
 pub(crate) mod route;
+mod session;
 pub(crate) mod upstream;

@@ -4,14 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
+use http::request::Parts;
 use model::{BackendProtocol, Balance, EndpointSet, Timeouts};
-use table::{BackendSlot, CompiledAction, CompiledRoute};
+use table::{BackendSlot, CompiledAction, CompiledOptions, CompiledRoute};
 
 use crate::context::{RequestContext, Target, Try};
 use crate::engine::Worker;
 use crate::error::Reason;
-use crate::phases::{body, headers};
-use crate::upstream::{InFlight, Turn, Unresolved};
+use crate::filters::variables;
+use crate::phases::{body, headers, session};
+use crate::upstream::{InFlight, Turn, Unresolved, Wish, place};
 
 /// An endpoint and how to talk to it.
 #[derive(Debug)]
@@ -34,34 +37,53 @@ pub(crate) struct Upstream {
 pub(crate) async fn prepare(
     context: &mut RequestContext,
     worker: &Worker,
-    request: &http::HeaderMap,
+    request: &Parts,
 ) -> Result<(), Reason> {
+    let headers = &request.headers;
     let route = context.route.clone().ok_or(Reason::Internal)?;
     let CompiledAction::Forward(targets) = &route.action else {
         return Err(Reason::Internal);
     };
-    context.request_id = Some(headers::request_id(request, || worker.random.wide()));
-    body::announced(context, request)?;
+    context.request_id = Some(headers::request_id(headers, || worker.random.wide()));
+    body::announced(context, headers)?;
     let Some(options) = &route.options else {
         let slot = targets.choose(worker.random.next_u32());
         return attempt(context, worker, slot).await;
     };
-    let canary = options
-        .canary(request, worker.random.next_u32())
-        .filter(|slot| has_endpoints(context, *slot));
-    let slot = canary.or_else(|| targets.choose(worker.random.next_u32()));
+    if let Some(hash) = &options.hash_by {
+        let key = variables::render(&hash.key, context, request);
+        context.place = Some((place(key.as_bytes()), hash.subset));
+    }
+    let slot = match &options.affinity {
+        Some(affinity) => session::choose(context, worker, headers, (options, affinity), targets),
+        None => drawn(context, worker, headers, options)
+            .or_else(|| targets.choose(worker.random.next_u32())),
+    };
     let result = attempt(context, worker, slot).await;
     match (result, options.backup) {
         (Err(Reason::NoEndpoints | Reason::InvalidBackend), Some(backup)) => {
             context.on_backup = true;
+            context.session = None;
             attempt(context, worker, Some(backup)).await
         }
         (result, _) => result,
     }
 }
 
+/// The canary that is to take a request and can.
+pub(super) fn drawn(
+    context: &RequestContext,
+    worker: &Worker,
+    headers: &HeaderMap,
+    options: &CompiledOptions,
+) -> Option<BackendSlot> {
+    options
+        .canary(headers, worker.random.next_u32())
+        .filter(|slot| has_endpoints(context, *slot))
+}
+
 /// Could a backend take a request? A name may turn out to be nothing.
-fn has_endpoints(context: &RequestContext, slot: BackendSlot) -> bool {
+pub(super) fn has_endpoints(context: &RequestContext, slot: BackendSlot) -> bool {
     context
         .table
         .backend(slot)
@@ -118,7 +140,7 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
         }
         EndpointSet::Invalid(_) => return Err(Reason::InvalidBackend),
     };
-    let endpoint = worker
+    let (endpoint, number) = worker
         .picker
         .choose(
             target.slot,
@@ -128,10 +150,15 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
             Turn {
                 balance: balance(context),
                 random: &worker.random,
+                wish: wish(context),
             },
             |address| context.tried(address),
         )
         .ok_or(Reason::NoEndpoints)?;
+    if let (Some(session), Some(number)) = (&mut context.session, number) {
+        session.number = Some(number);
+        session.new = true;
+    }
     context.tries.push(Try {
         in_flight: InFlight::on(endpoint),
         began: Instant::now(),
@@ -142,6 +169,25 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
         status: None,
     });
     Ok(())
+}
+
+/// What the request wants of the choice.
+fn wish(context: &RequestContext) -> Wish {
+    if let Some(session) = &context.session {
+        let route = context.route.as_ref();
+        let options = route.and_then(|route| route.options.as_ref());
+        let affinity = options.and_then(|options| options.affinity.as_ref());
+        return Wish::Session {
+            number: session.number,
+            // Nobody has been told yet where a new user is.
+            loyal: !session.new && affinity.is_some_and(|affinity| !affinity.change_on_failure),
+            persistent: affinity.is_some_and(|affinity| affinity.persistent),
+        };
+    }
+    match context.place {
+        Some((place, subset)) if !context.on_backup => Wish::Place(place, subset),
+        Some(_) | None => Wish::None,
+    }
 }
 
 fn balance(context: &RequestContext) -> Balance {

@@ -4,9 +4,13 @@
 
 mod registry;
 mod resolver;
+mod ring;
 mod select;
+mod session;
 
 pub use registry::EndpointState;
 pub(crate) use registry::{EndpointRegistry, InFlight};
 pub(crate) use resolver::{Resolver, Unresolved};
-pub(crate) use select::{Picker, Turn};
+pub(crate) use ring::place;
+pub(crate) use select::{Picker, Turn, Wish};
+pub(crate) use session::{Session, Token};

@@ -5,10 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ahash::AHashMap;
 use model::{Balance, EndpointSet};
+use smallvec::SmallVec;
 use table::{BackendSlot, CompiledBackend};
 
 use super::registry::{self, Endpoint, EndpointRegistry};
 use super::resolver::Name;
+use super::ring::{self, Ring};
+use super::session;
 use crate::Shared;
 use crate::engine::Random;
 use crate::telemetry::{BackendSeries, SeriesBudget};
@@ -20,7 +23,32 @@ pub(crate) struct Turn<'a> {
     pub(crate) balance: Balance,
     /// For rules that draw.
     pub(crate) random: &'a Random,
+    /// What comes before the rule.
+    pub(crate) wish: Wish,
 }
+
+/// What a request wants of the choice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wish {
+    /// Nothing.
+    None,
+    /// The endpoint at this place, or any of so many from there on.
+    Place(u32, Option<usize>),
+    /// The endpoint that the user had before.
+    Session {
+        /// What it was told.
+        number: Option<u128>,
+        /// A user keeps its endpoint whatever becomes of it.
+        loyal: bool,
+        /// As long as it is there.
+        persistent: bool,
+    },
+}
+
+/// How many points of a ring are looked at in search of an endpoint that is well.
+const POINTS_LOOKED_AT: usize = 64;
+/// How many numbers are drawn for a new user in search of one.
+const DRAWS: usize = 20;
 
 /// What a worker remembers about the backends that it uses. It belongs to one worker, so its lock is never waited
 /// for; the shared registry is only asked when a set of endpoints has changed.
@@ -37,6 +65,11 @@ struct Entry {
     resolved: Option<Arc<[IpAddr]>>,
     name: Option<Arc<Name>>,
     endpoints: Arc<[Arc<Endpoint>]>,
+    /// Made from `endpoints` when it is first asked for.
+    ring: Option<Ring>,
+    /// The same, for users who stay.
+    numbers: Option<AHashMap<u128, usize>>,
+    mark: Option<u64>,
     cursor: usize,
     series: Arc<BackendSeries>,
 }
@@ -95,16 +128,49 @@ impl Picker {
         shared: &Shared,
         turn: Turn<'_>,
         tried: impl Fn(SocketAddr) -> bool,
-    ) -> Option<Arc<Endpoint>> {
+    ) -> Option<(Arc<Endpoint>, Option<u128>)> {
         let mut entries = self.lock();
         let entry = Entry::enter(&mut entries, slot, backend, &shared.series);
         entry.refresh(resolved, &shared.registry);
-        match turn.balance {
-            Balance::RoundRobin => entry.next(&tried),
-            Balance::Ewma => entry
-                .faster_of_two(turn.random, &tried)
-                .or_else(|| entry.next(&tried)),
+        match turn.wish {
+            Wish::None => Some((entry.by_rule(turn, &tried)?, None)),
+            Wish::Place(place, subset) => {
+                let endpoint = entry.at_place(place, subset, turn.random, &tried);
+                Some((endpoint.or_else(|| entry.by_rule(turn, &tried))?, None))
+            }
+            Wish::Session {
+                number,
+                loyal,
+                persistent,
+            } => {
+                let seed = shared.seed_of(backend);
+                let kept = number.and_then(|number| entry.kept(number, persistent, seed));
+                match kept.filter(|endpoint| loyal || !tried(endpoint.address())) {
+                    Some(endpoint) => Some((endpoint, None)),
+                    None if persistent => {
+                        let endpoint = entry.by_rule(turn, &tried)?;
+                        let number = session::number(seed, &backend.id, endpoint.address());
+                        Some((endpoint, Some(number)))
+                    }
+                    None => entry.drawn(turn.random, &tried),
+                }
+            }
         }
+    }
+
+    /// The mark of a backend in the sessions of its users.
+    pub(crate) fn mark(
+        &self,
+        slot: BackendSlot,
+        backend: &Arc<CompiledBackend>,
+        shared: &Shared,
+    ) -> u64 {
+        let mut entries = self.lock();
+        let entry = Entry::enter(&mut entries, slot, backend, &shared.series);
+        let seed = shared.seed_of(backend);
+        *entry
+            .mark
+            .get_or_insert_with(|| session::mark(seed, &backend.id))
     }
 
     /// Is there an endpoint for which `tried` does not hold?
@@ -153,7 +219,8 @@ impl Entry {
                 entry.backend = Arc::clone(backend);
                 entry.resolved = None;
                 entry.name = None;
-                entry.endpoints = Arc::new([]);
+                entry.mark = None;
+                entry.replace(Arc::new([]));
             } else {
                 *entry = Self::new(backend, budget);
             }
@@ -167,6 +234,9 @@ impl Entry {
             resolved: None,
             name: None,
             endpoints: Arc::new([]),
+            ring: None,
+            numbers: None,
+            mark: None,
             // Workers that begin at the same endpoint would load it together.
             cursor: usize::try_from(ahash::RandomState::new().hash_one(0u8) >> 32).unwrap_or(0),
             series: Arc::new(BackendSeries::new(&backend.id, budget)),
@@ -178,7 +248,7 @@ impl Entry {
             (EndpointSet::Addresses(set), _) => {
                 if self.endpoints.is_empty() && !set.is_empty() {
                     let addresses = set.iter().map(|endpoint| endpoint.address);
-                    self.endpoints = registry.endpoints(&self.backend.id, addresses);
+                    self.replace(registry.endpoints(&self.backend.id, addresses));
                 }
             }
             (EndpointSet::Dns { port, .. }, Some(resolved)) => {
@@ -188,12 +258,106 @@ impl Entry {
                     .is_some_and(|before| Arc::ptr_eq(before, resolved));
                 if !same {
                     let addresses = resolved.iter().map(|ip| SocketAddr::new(*ip, *port));
-                    self.endpoints = registry.endpoints(&self.backend.id, addresses);
+                    self.replace(registry.endpoints(&self.backend.id, addresses));
                     self.resolved = Some(Arc::clone(resolved));
                 }
             }
             (EndpointSet::Dns { .. } | EndpointSet::Invalid(_), _) => {}
         }
+    }
+
+    fn replace(&mut self, endpoints: Arc<[Arc<Endpoint>]>) {
+        self.endpoints = endpoints;
+        self.ring = None;
+        self.numbers = None;
+    }
+
+    fn by_rule(
+        &mut self,
+        turn: Turn<'_>,
+        tried: &impl Fn(SocketAddr) -> bool,
+    ) -> Option<Arc<Endpoint>> {
+        match turn.balance {
+            Balance::RoundRobin => self.next(tried),
+            Balance::Ewma => self
+                .faster_of_two(turn.random, tried)
+                .or_else(|| self.next(tried)),
+        }
+    }
+
+    fn ring(&mut self) -> &Ring {
+        let addresses = self.endpoints.iter().map(|endpoint| endpoint.address());
+        self.ring.get_or_insert_with(|| Ring::new(addresses))
+    }
+
+    /// The first endpoint from this place on that is well, or one of the first `subset` of them.
+    fn at_place(
+        &mut self,
+        place: u32,
+        subset: Option<usize>,
+        random: &Random,
+        tried: &impl Fn(SocketAddr) -> bool,
+    ) -> Option<Arc<Endpoint>> {
+        self.ring();
+        let ring = self.ring.as_ref()?;
+        let now = registry::now();
+        let endpoint = |index: usize| self.endpoints.get(index);
+        let is_well =
+            |endpoint: &&Arc<Endpoint>| !tried(endpoint.address()) && !endpoint.is_avoided(now);
+        let mut points = ring.from(place).take(POINTS_LOOKED_AT);
+        let Some(size) = subset.filter(|size| *size > 1) else {
+            return points.filter_map(endpoint).find(is_well).map(Arc::clone);
+        };
+        let mut members = SmallVec::<[usize; 8]>::new();
+        let size = size.min(self.endpoints.len());
+        while members.len() < size
+            && let Some(index) = points.next()
+        {
+            if !members.contains(&index) {
+                members.push(index);
+            }
+        }
+        let start = usize::try_from(random.next_u32()).unwrap_or(0);
+        let count = members.len();
+        (0..count)
+            .filter_map(|step| endpoint(*members.get((start + step) % count)?))
+            .find(is_well)
+            .map(Arc::clone)
+    }
+
+    /// The endpoint of a user who has been here before.
+    fn kept(&mut self, number: u128, persistent: bool, seed: &str) -> Option<Arc<Endpoint>> {
+        let index = if persistent {
+            let addresses = self.endpoints.iter().map(|endpoint| endpoint.address());
+            let id = &self.backend.id;
+            let numbers = self
+                .numbers
+                .get_or_insert_with(|| session::numbers(seed, id, addresses));
+            *numbers.get(&number)?
+        } else {
+            self.ring().from(ring::place_of_number(number)).next()?
+        };
+        self.endpoints.get(index).map(Arc::clone)
+    }
+
+    /// A number for a new user, and the endpoint that it leads to.
+    fn drawn(
+        &mut self,
+        random: &Random,
+        tried: &impl Fn(SocketAddr) -> bool,
+    ) -> Option<(Arc<Endpoint>, Option<u128>)> {
+        let now = registry::now();
+        let mut last = None;
+        for _ in 0..DRAWS {
+            let number = random.wide();
+            let endpoint = self.kept(number, false, "")?;
+            let is_well = !tried(endpoint.address()) && !endpoint.is_avoided(now);
+            last = Some((endpoint, Some(number)));
+            if is_well {
+                break;
+            }
+        }
+        last
     }
 
     /// Of two endpoints drawn at random the one that has been faster lately, times the requests that it is working on.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Backend, BackendId, BackendProtocol, EndpointSet, RoutingModel};
+use model::{Backend, BackendId, BackendProtocol, EndpointSet, Redacted, RoutingModel};
 use smallvec::SmallVec;
 
 use crate::shards::{Keyed, Sharded};
@@ -31,6 +31,8 @@ pub struct CompiledBackend {
     pub id: BackendId,
     /// What is spoken to it.
     pub protocol: BackendProtocol,
+    /// What cookies of its users are derived from.
+    pub seed: Option<Redacted<Box<str>>>,
     /// Its endpoints: the very [`Arc`] of the model, and so the same one for as long as they do not change.
     pub endpoints: Arc<EndpointSet>,
 }
@@ -165,15 +167,17 @@ impl Backends {
         let lasting = model.backends.get(id).map(|backend| {
             let Backend {
                 protocol,
+                seed,
                 origin: _,
             } = &**backend;
-            *protocol
+            (*protocol, seed)
         });
         let endpoints = model.endpoints.get(id);
         let backend = (lasting.is_some() || endpoints.is_some()).then(|| {
             Arc::new(CompiledBackend {
                 id: id.clone(),
-                protocol: lasting.unwrap_or_default(),
+                protocol: lasting.map_or_else(BackendProtocol::default, |(protocol, _)| protocol),
+                seed: lasting.and_then(|(_, seed)| seed.clone()),
                 endpoints: Arc::clone(endpoints.unwrap_or(&self.no_endpoints)),
             })
         });

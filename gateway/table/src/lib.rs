@@ -52,6 +52,7 @@
 //! list and no route (`backends`). Entries that depend on others are found by an index kept for the purpose (`tls`).
 
 mod access;
+mod affinity;
 mod backends;
 mod certificates;
 mod compile;
@@ -91,6 +92,7 @@ use crate::reject::Rejects;
 use crate::tls::Tls;
 
 pub use access::{CompiledAccess, CompiledBasic, CompiledLimits, Rate};
+pub use affinity::{CompiledAffinity, CompiledHash};
 pub use backends::{BackendSlot, CompiledBackend, WeightedTargets};
 pub use compile::{compile, recompile};
 pub use describe::{

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, header};
 use model::{Balance, Canary, CanaryHeader, CanaryValue, Retry, RouteOptions};
 
+use crate::affinity::{CompiledAffinity, CompiledHash};
 use crate::backends::{BackendSlot, Backends};
 use crate::pattern::{Anchor, Pattern, Patterns};
 
@@ -19,6 +20,10 @@ pub struct CompiledOptions {
     pub retry: Option<Retry>,
     /// How an endpoint is chosen.
     pub balance: Balance,
+    /// Users stay at one endpoint.
+    pub affinity: Option<CompiledAffinity>,
+    /// A key decides about the endpoint.
+    pub hash_by: Option<CompiledHash>,
     /// Requests are not written to the access log.
     pub unlogged: bool,
 }
@@ -58,6 +63,8 @@ impl CompiledOptions {
             backup,
             retry,
             balance,
+            affinity,
+            hash_by,
             unlogged,
         } = options;
         let mut acquire = |id| {
@@ -89,11 +96,23 @@ impl CompiledOptions {
                 Err(fault) => faults.push(format!("{fault}; canary {backend} gets no requests")),
             }
         }
+        let affinity = affinity.as_ref().map(CompiledAffinity::compile);
+        let affinity = affinity.transpose().unwrap_or_else(|fault| {
+            faults.push(format!("{fault}; users do not stay at one endpoint"));
+            None
+        });
+        let hash_by = hash_by.as_ref().map(CompiledHash::compile);
+        let hash_by = hash_by.transpose().unwrap_or_else(|fault| {
+            faults.push(format!("{fault}; endpoints are chosen without a key"));
+            None
+        });
         Some(Box::new(Self {
             canaries: compiled,
             backup: backup.as_ref().map(acquire),
             retry: retry.clone(),
             balance: *balance,
+            affinity,
+            hash_by,
             unlogged: *unlogged,
         }))
     }

@@ -106,7 +106,7 @@ fn variable(name: &str) -> Result<Variable, String> {
         "uri" | "document_uri" => Ok(Variable::Uri),
         "args" | "query_string" => Ok(Variable::Args),
         "request_method" => Ok(Variable::Method),
-        "remote_addr" | "the_real_ip" => Ok(Variable::RemoteAddr),
+        "remote_addr" | "binary_remote_addr" | "the_real_ip" => Ok(Variable::RemoteAddr),
         "request_id" | "req_id" => Ok(Variable::RequestId),
         _ => {
             if let Some(name) = name.strip_prefix("http_") {

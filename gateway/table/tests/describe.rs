@@ -22,6 +22,7 @@ fn a_description_tells_all_but_the_keys() {
     add_host(&mut model, "a.test", routes.into());
     let lasting = Backend {
         protocol: BackendProtocol::H2c,
+        seed: None,
         origin: origin(""),
     };
     model.backends.insert(backend("web"), Arc::new(lasting));

@@ -203,6 +203,7 @@ pub(crate) fn forward(model: &mut RoutingModel, address: SocketAddr) {
         id.clone(),
         Arc::new(Backend {
             protocol: BackendProtocol::Http1,
+            seed: None,
             origin: origin("backend"),
         }),
     );

@@ -285,6 +285,7 @@ pub(crate) fn add_backend_of(
         backend_id(name),
         Arc::new(Backend {
             protocol,
+            seed: None,
             origin: origin(name),
         }),
     );

@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 pub(crate) use self::read::read;
-pub(crate) use self::values::{AccessValues, Annotations, Canary, Routing};
+pub(crate) use self::values::{AccessValues, Annotations, Canary, Routing, Sessions};
 
 /// An annotation, without its prefix.
 #[derive(Clone, Copy, Debug)]

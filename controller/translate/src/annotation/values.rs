@@ -1,7 +1,7 @@
 //! What the annotations of one Ingress say.
 
 use ipnet::IpNet;
-use model::{BackendProtocol, Balance, HostPattern, Pace, Retry};
+use model::{AffinityMode, BackendProtocol, Balance, HostPattern, Pace, Retry, SameSite};
 
 use crate::secret::UsersForm;
 
@@ -22,6 +22,7 @@ pub(crate) struct Annotations {
     pub(crate) closed: Option<&'static str>,
     pub(crate) routing: Option<Box<Routing>>,
     pub(crate) traffic: Option<Box<Traffic>>,
+    pub(crate) sessions: Option<Box<Sessions>>,
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) canary: Option<Box<Canary>>,
 }
@@ -59,6 +60,28 @@ pub(crate) struct Traffic {
     pub(crate) cookie_path: Option<(String, String)>,
 }
 
+/// Requests that belong together.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Sessions {
+    /// Users stay at one endpoint by a cookie; the rest says how.
+    pub(crate) cookie: bool,
+    pub(crate) mode: AffinityMode,
+    pub(crate) without_canaries: bool,
+    pub(crate) name: Option<String>,
+    pub(crate) path: Option<String>,
+    pub(crate) domain: Option<String>,
+    pub(crate) same_site: Option<SameSite>,
+    pub(crate) same_site_by_browser: bool,
+    pub(crate) secure: bool,
+    pub(crate) expires: Option<u32>,
+    pub(crate) max_age: Option<u32>,
+    pub(crate) change_on_failure: bool,
+    /// A key decides.
+    pub(crate) hash_by: Option<String>,
+    pub(crate) subset: bool,
+    pub(crate) subset_size: Option<u32>,
+}
+
 /// Cross-origin requests.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Cors {
@@ -91,6 +114,10 @@ impl Annotations {
 
     pub(crate) fn traffic(&mut self) -> &mut Traffic {
         self.traffic.get_or_insert_default()
+    }
+
+    pub(crate) fn sessions(&mut self) -> &mut Sessions {
+        self.sessions.get_or_insert_default()
     }
 
     pub(crate) fn cors(&mut self) -> &mut Cors {

@@ -146,7 +146,7 @@ async fn request(
     let keep = outline.keep && !last && !connection.draining();
     let prepared = match verdict {
         Verdict::Answer(answer) => Err(answer),
-        Verdict::Forward => decide::admit(&mut context, worker, &head.parts.headers).await,
+        Verdict::Forward => decide::admit(&mut context, worker, &head.parts).await,
     };
     let end = match prepared {
         Err(answer) => {

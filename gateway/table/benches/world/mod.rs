@@ -131,6 +131,7 @@ pub(crate) fn full() -> RoutingModel {
     for n in 0..HOSTS {
         let lasting = Backend {
             protocol: BackendProtocol::Http1,
+            seed: None,
             origin: Origin::default(),
         };
         model.backends.insert(backend(n), Arc::new(lasting));

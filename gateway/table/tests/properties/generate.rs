@@ -106,6 +106,7 @@ pub(crate) fn apply(model: &mut RoutingModel, edits: &[Edit], count: &mut u32) {
                 let lasting = protocol.map(|protocol| {
                     Arc::new(Backend {
                         protocol,
+                        seed: None,
                         origin: origin(service),
                     })
                 });
