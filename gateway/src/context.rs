@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::error::Reason;
 use crate::filters::pace::Progress;
 use crate::limits::Permit;
+use crate::phases::stand_in::StandIn;
 use crate::telemetry::BackendSeries;
 use crate::upstream::{InFlight, Session};
 
@@ -44,8 +45,8 @@ pub(crate) struct RequestContext {
     pub(crate) allowed_origin: Option<HeaderValue>,
     /// Body bytes that came so far, where they are limited.
     pub(crate) body_received: u64,
-    /// The route's own backend had no endpoints, and its backup answers.
-    pub(crate) on_backup: bool,
+    /// Another backend than the route's own answers.
+    pub(crate) stand_in: Option<StandIn>,
     /// The identity that is passed on and logged; [`None`] until the request goes upstream.
     pub(crate) request_id: Option<HeaderValue>,
     /// The backend that was chosen.
@@ -136,7 +137,7 @@ impl RequestContext {
             prefix: None,
             allowed_origin: None,
             body_received: 0,
-            on_backup: false,
+            stand_in: None,
             request_id: None,
             target: None,
             tries: SmallVec::new(),

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;
-use model::{Balance, ClientTrust, Hsts, Timeouts, TlsPolicy, TlsVersion};
+use model::{BackendId, Balance, ClientTrust, Hsts, Timeouts, TlsPolicy, TlsVersion};
 
 pub(crate) use self::access::GlobalAccess;
 use crate::Problem;
@@ -33,6 +33,12 @@ pub(crate) struct Globals {
     pub(crate) trust: ClientTrust,
     /// How endpoints are chosen.
     pub(crate) balance: Balance,
+    /// Answers of these statuses are replaced by those of the error backend.
+    pub(crate) error_statuses: Vec<u16>,
+    /// What pods answer stays.
+    pub(crate) keeps_answers: bool,
+    /// What makes error pages where an Ingress names nothing. Not a setting of the ConfigMap.
+    pub(crate) error_backend: Option<BackendId>,
     pub(crate) access: GlobalAccess,
 }
 
@@ -66,6 +72,9 @@ impl Default for Draft {
                 tls: TlsPolicy::default(),
                 trust: ClientTrust::default(),
                 balance: Balance::default(),
+                error_statuses: Vec::new(),
+                keeps_answers: false,
+                error_backend: None,
                 access: GlobalAccess::default(),
             },
             hsts: true,
@@ -192,6 +201,8 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         }
         "use-proxy-protocol" => globals.trust.proxy_protocol = value::boolean(text)?,
         "load-balance" => globals.balance = value::balance(text)?.unwrap_or_default(),
+        "custom-http-errors" => globals.error_statuses = value::error_statuses(text)?,
+        "disable-proxy-intercept-errors" => globals.keeps_answers = value::boolean(text)?,
         "proxy-connect-timeout" => globals.timeouts.connect = value::seconds(text)?,
         "proxy-read-timeout" => globals.timeouts.read = value::seconds(text)?,
         "proxy-send-timeout" => globals.timeouts.send = value::seconds(text)?,

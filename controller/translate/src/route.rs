@@ -1,7 +1,7 @@
 //! A path of an Ingress → a route, with what its annotations ask for.
 
 use model::{
-    Action, Affinity, BackendId, Canary, CanaryHeader, CanaryValue, Cors, Filter, HashBy,
+    Action, Affinity, BackendId, Canary, CanaryHeader, CanaryValue, Cors, ErrorPages, Filter, HashBy,
     HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath, Origin, PathMatch,
     Redirect, ResponseRewrite, Retry, Rewrite, Route, RouteMatch, RouteOptions, Timeouts,
     WeightedBackend,
@@ -274,6 +274,7 @@ fn options(entry: &Entry, path: &PathPart, place: &Place<'_>) -> RouteOptions {
             let subset = sessions.subset.then(|| sessions.subset_size.unwrap_or(3));
             Some(HashBy { key, subset })
         }),
+        errors: errors(entry, place.globals),
         ..RouteOptions::default()
     };
     let Some(traffic) = &entry.annotations.traffic else {
@@ -289,13 +290,33 @@ fn options(entry: &Entry, path: &PathPart, place: &Place<'_>) -> RouteOptions {
             ..traffic.retry.clone().unwrap_or(default)
         }
     });
-    options.backup = traffic.default_backend.as_deref().map(|name| {
-        let namespace = &entry.rank.name.namespace;
-        service::first_port(&NamespacedName::new(namespace, name))
-    });
+    options.backup = own_default_backend(entry);
     options.balance = traffic.balance.unwrap_or(options.balance);
     options.unlogged = traffic.unlogged;
     options
+}
+
+fn own_default_backend(entry: &Entry) -> Option<BackendId> {
+    let name = entry.annotations.traffic.as_ref()?.default_backend.as_ref()?;
+    let namespace = &entry.rank.name.namespace;
+    Some(service::first_port(&NamespacedName::new(namespace, name)))
+}
+
+/// What makes error pages: the default backend of the Ingress, else the one for all.
+fn errors(entry: &Entry, globals: &Globals) -> Option<ErrorPages> {
+    let traffic = entry.annotations.traffic.as_deref();
+    let own = traffic.and_then(|traffic| traffic.error_statuses.as_ref());
+    let statuses = own.unwrap_or(&globals.error_statuses);
+    if statuses.is_empty() {
+        return None;
+    }
+    Some(ErrorPages {
+        statuses: statuses.clone(),
+        backend: own_default_backend(entry).or_else(|| globals.error_backend.clone())?,
+        keeps_answers: traffic
+            .and_then(|traffic| traffic.keeps_answers)
+            .unwrap_or(globals.keeps_answers),
+    })
 }
 
 /// Users who stay at one endpoint. The path of the cookie is that of the rule; a regular expression is none.

@@ -36,6 +36,24 @@ pub(crate) fn number(text: &str, from: u32, to: u32) -> Result<u32, String> {
         })
 }
 
+/// Statuses of errors, at least one.
+pub(crate) fn error_statuses(text: &str) -> Result<Vec<u16>, String> {
+    let mut statuses = list(text)
+        .map(|entry| {
+            let status = entry.parse::<u16>().ok();
+            status
+                .filter(|status| (400..600).contains(status))
+                .ok_or_else(|| format!("{} is not a status from 400 to 599", quoted(entry)))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if statuses.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    statuses.sort_unstable();
+    statuses.dedup();
+    Ok(statuses)
+}
+
 /// How endpoints are chosen. The words for what `affinity` and `upstream-hash-by` bring about say nothing by themselves.
 pub(crate) fn balance(text: &str) -> Result<Option<Balance>, String> {
     match text.trim() {

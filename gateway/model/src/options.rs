@@ -26,6 +26,9 @@ pub struct RouteOptions {
     /// A key decides about the endpoint, unless [`RouteOptions::affinity`] does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_by: Option<HashBy>,
+    /// What makes error pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors: Option<ErrorPages>,
     /// Requests are not written to the access log.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unlogged: bool,
@@ -40,6 +43,21 @@ impl RouteOptions {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// A backend that answers in the place of others that fail.
+///
+/// What the gateway itself decides about a request is never replaced.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorPages {
+    /// For which statuses.
+    pub statuses: Vec<u16>,
+    /// Who makes them.
+    pub backend: BackendId,
+    /// What a backend has answered stays, and only failures to do so are replaced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_answers: bool,
 }
 
 /// A backend that takes some of the requests of a route.

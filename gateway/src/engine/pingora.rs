@@ -37,7 +37,7 @@ use crate::front::conn::{self, Transport};
 use crate::phases::answer::Answer;
 use crate::phases::log::Outcome;
 use crate::phases::route::{Head, Verdict};
-use crate::phases::{body, decide, headers, log, retry, upstream};
+use crate::phases::{body, decide, headers, log, retry, stand_in, upstream};
 use crate::settings::Limits;
 
 /// Attempts that Pingora makes; [`retry`] asks for fewer.
@@ -228,7 +228,11 @@ impl ProxyHttp for Proxy {
         let context = context(ctx)?;
         retry::answered(context, response.status);
         let method = &session.req_header().method;
-        if is_at_hand(session) && retry::unwanted(context, &self.worker, method, response.status) {
+        let status = response.status;
+        if is_at_hand(session)
+            && (retry::unwanted(context, &self.worker, method, status)
+                || stand_in::replaces(context, &self.worker, status))
+        {
             let mut error = Error::new_up(UNWANTED);
             error.set_retry(true);
             return Err(error);
@@ -283,14 +287,16 @@ impl ProxyHttp for Proxy {
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let Some(context) = ctx.as_deref_mut() {
             let reason = reason_of(Source::Upstream, &error);
-            let again = retry::not_connected(context, &self.worker, &reason);
+            let again = retry::not_connected(context, &self.worker, &reason)
+                || is_at_hand(session)
+                    && stand_in::replaces_failure(context, &self.worker, reason.status());
             error.set_retry(again);
         }
         error
@@ -318,7 +324,8 @@ impl ProxyHttp for Proxy {
             let reason = reason_of(source_of(&error), &error);
             at_hand
                 && reason.source() == Source::Upstream
-                && retry::broke(context, &self.worker, method, &reason)
+                && (retry::broke(context, &self.worker, method, &reason)
+                    || stand_in::replaces_failure(context, &self.worker, reason.status()))
         });
         error.set_retry(again);
         error
@@ -336,12 +343,14 @@ impl ProxyHttp for Proxy {
         let reason = reason_of(source_of(error), error);
         tracing::debug!(%error, %reason, "A request failed.");
         let reason = context.fail(reason).clone();
-        let status = reason.status();
+        // Where an error page was to be made, the client gets the status that it was for.
+        let stand_in = context.stand_in.filter(|stand_in| stand_in.for_page);
+        let status = stand_in.map_or_else(|| reason.status(), |stand_in| stand_in.status);
         let client_is_gone = reason == Reason::ClientClosed;
         if !client_is_gone && session.response_written().is_none() {
             // What is left of the exchange with the client is not known any more.
             session.set_keepalive(None);
-            if let Err(error) = write_answer(session, context, Answer::page(reason)).await {
+            if let Err(error) = write_answer(session, context, Answer::with_status(status, reason)).await {
                 tracing::debug!(%error, "A client did not take its answer.");
             }
         }

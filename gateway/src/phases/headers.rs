@@ -3,16 +3,16 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::header::{ACCEPT, AUTHORIZATION, COOKIE, FORWARDED, HOST, STRICT_TRANSPORT_SECURITY};
+use http::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use smallvec::SmallVec;
-use table::{CompiledFilter, CompiledRoute};
+use table::CompiledFilter;
 
 use super::fields::Fields;
 use super::forwarding::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT};
-use super::session;
+use super::{session, stand_in};
 use crate::context::RequestContext;
 use crate::filters;
 
@@ -110,6 +110,9 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
                 CompiledFilter::Access(access) if access.basic.is_some() => {
                     fields.remove(&AUTHORIZATION);
                 }
+                // An error page is not for the host of the backend.
+                CompiledFilter::UpstreamHost(_)
+                    if context.stand_in.is_some_and(|stand_in| stand_in.for_page) => {}
                 CompiledFilter::UpstreamHost(template) => {
                     let host = filters::variables::render(template, context, original);
                     if let Ok(host) = HeaderValue::try_from(host) {
@@ -126,8 +129,8 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
                 | CompiledFilter::ResponseRewrite(_) => {}
             }
         }
-        if context.on_backup {
-            explain(route, original, fields);
+        if let Some(stand_in) = context.stand_in {
+            stand_in::explain(stand_in, context, route, original, fields);
         }
     }
 }
@@ -163,28 +166,6 @@ pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
             | CompiledFilter::ResponseRewrite(_) => {}
         }
     }
-}
-
-/// Tells the backup of a backend why it is asked, in the headers that error backends of ingress-nginx read.
-fn explain(route: &CompiledRoute, original: &Parts, fields: &mut impl Fields) {
-    let mut set = |name: &'static str, text: &str| {
-        if let Ok(value) = HeaderValue::from_str(text) {
-            fields.set(name, value);
-        }
-    };
-    let format = original
-        .headers
-        .get(ACCEPT)
-        .and_then(|value| value.to_str().ok());
-    set("X-Code", "503");
-    set("X-Format", format.unwrap_or_default());
-    let uri = &original.uri;
-    set(
-        "X-Original-URI",
-        uri.path_and_query().map_or("/", PathAndQuery::as_str),
-    );
-    set("X-Namespace", &route.origin.object.namespace);
-    set("X-Ingress-Name", &route.origin.object.name);
 }
 
 /// Drops what a client may not say about itself, `Proxy` (CVE-2016-5385), and every name with an underscore: many

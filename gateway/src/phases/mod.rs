@@ -12,4 +12,5 @@ pub(crate) mod log;
 pub(crate) mod retry;
 pub(crate) mod route;
 mod session;
+pub(crate) mod stand_in;
 pub(crate) mod upstream;

@@ -13,6 +13,7 @@ use crate::context::{RequestContext, Target, Try};
 use crate::engine::Worker;
 use crate::error::Reason;
 use crate::filters::variables;
+use crate::phases::stand_in::{self, StandIn};
 use crate::phases::{body, headers, session};
 use crate::upstream::{InFlight, Turn, Unresolved, Wish, place};
 
@@ -62,9 +63,15 @@ pub(crate) async fn prepare(
     let result = attempt(context, worker, slot).await;
     match (result, options.backup) {
         (Err(Reason::NoEndpoints | Reason::InvalidBackend), Some(backup)) => {
-            context.on_backup = true;
+            context.stand_in = Some(StandIn::without_endpoints(context));
             context.session = None;
             attempt(context, worker, Some(backup)).await
+        }
+        (Err(reason), None)
+            if stand_in::replaces_failure(context, worker, reason.status()) =>
+        {
+            context.session = None;
+            begin_try(context, worker).await.map_err(|_| reason)
         }
         (result, _) => result,
     }
@@ -101,11 +108,21 @@ async fn attempt(
     slot: Option<BackendSlot>,
 ) -> Result<(), Reason> {
     let slot = slot.ok_or(Reason::NoEndpoints)?;
-    let backend = context.table.backend(slot).cloned();
     // A backend that the model does not have has no endpoints either.
-    let backend = backend.ok_or(Reason::NoEndpoints)?;
+    let target = target(context, worker, slot).ok_or(Reason::NoEndpoints)?;
+    context.target = Some(target);
+    begin_try(context, worker).await
+}
+
+/// A backend as the goal of a request.
+pub(super) fn target(
+    context: &RequestContext,
+    worker: &Worker,
+    slot: BackendSlot,
+) -> Option<Target> {
+    let backend = context.table.backend(slot).cloned()?;
     let series = worker.picker.series(slot, &backend, &worker.shared.series);
-    context.target = Some(Target {
+    Some(Target {
         slot,
         protocol: match backend.protocol {
             BackendProtocol::Auto if context.client.https => BackendProtocol::Https,
@@ -116,8 +133,7 @@ async fn attempt(
         },
         backend,
         series,
-    });
-    begin_try(context, worker).await
+    })
 }
 
 /// Takes an endpoint for the next try.
@@ -173,7 +189,9 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
 
 /// What the request wants of the choice.
 fn wish(context: &RequestContext) -> Wish {
-    if let Some(session) = &context.session {
+    if let Some(session) = &context.session
+        && context.stand_in.is_none()
+    {
         let route = context.route.as_ref();
         let options = route.and_then(|route| route.options.as_ref());
         let affinity = options.and_then(|options| options.affinity.as_ref());
@@ -185,7 +203,7 @@ fn wish(context: &RequestContext) -> Wish {
         };
     }
     match context.place {
-        Some((place, subset)) if !context.on_backup => Wish::Place(place, subset),
+        Some((place, subset)) if context.stand_in.is_none() => Wish::Place(place, subset),
         Some(_) | None => Wish::None,
     }
 }

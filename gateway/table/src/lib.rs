@@ -101,7 +101,7 @@ pub use describe::{
 };
 pub use listeners::ListenerId;
 pub use networks::Networks;
-pub use options::{CompiledCanary, CompiledOptions, cookie};
+pub use options::{CompiledCanary, CompiledErrorPages, CompiledOptions, cookie};
 pub use policies::PolicyId;
 pub use reject::Reject;
 pub use rewrite::{CompiledCors, CompiledRewrite, Rewritten};

@@ -24,8 +24,21 @@ pub struct CompiledOptions {
     pub affinity: Option<CompiledAffinity>,
     /// A key decides about the endpoint.
     pub hash_by: Option<CompiledHash>,
+    /// What makes error pages.
+    pub errors: Option<CompiledErrorPages>,
     /// Requests are not written to the access log.
     pub unlogged: bool,
+}
+
+/// A backend that answers in the place of others that fail.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CompiledErrorPages {
+    /// For which statuses.
+    pub statuses: Vec<u16>,
+    /// Who makes them.
+    pub backend: BackendSlot,
+    /// What a backend has answered stays.
+    pub keeps_answers: bool,
 }
 
 /// A backend that takes some of the requests of a route.
@@ -65,6 +78,7 @@ impl CompiledOptions {
             balance,
             affinity,
             hash_by,
+            errors,
             unlogged,
         } = options;
         let mut acquire = |id| {
@@ -108,11 +122,16 @@ impl CompiledOptions {
         });
         Some(Box::new(Self {
             canaries: compiled,
-            backup: backup.as_ref().map(acquire),
+            backup: backup.as_ref().map(&mut acquire),
             retry: retry.clone(),
             balance: *balance,
             affinity,
             hash_by,
+            errors: errors.as_ref().map(|errors| CompiledErrorPages {
+                statuses: errors.statuses.clone(),
+                backend: acquire(&errors.backend),
+                keeps_answers: errors.keeps_answers,
+            }),
             unlogged: *unlogged,
         }))
     }

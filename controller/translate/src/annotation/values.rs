@@ -49,6 +49,8 @@ pub(crate) struct Traffic {
     pub(crate) service_upstream: bool,
     pub(crate) balance: Option<Balance>,
     pub(crate) default_backend: Option<String>,
+    pub(crate) error_statuses: Option<Vec<u16>>,
+    pub(crate) keeps_answers: Option<bool>,
     pub(crate) unlogged: bool,
     /// The conditions; tries and timeout stand in fields of their own.
     pub(crate) retry: Option<Retry>,

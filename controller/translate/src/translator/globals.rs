@@ -13,7 +13,9 @@ use crate::{access, configmap, kinds, route, service};
 
 impl Translator {
     pub(super) fn configmap(&mut self, work: &mut Work) {
-        let (globals, problems) = configmap::globals(self.snapshot.configmap().map(Arc::as_ref));
+        let (mut globals, problems) =
+            configmap::globals(self.snapshot.configmap().map(Arc::as_ref));
+        globals.error_backend = self.fallback_backend();
         if let Some(name) = &self.settings.configmap {
             let object = name.reference(kinds::CONFIG_MAP);
             if self.report.set_problems(&object, problems) {

@@ -5,23 +5,35 @@ use crate::{service, value};
 
 /// Errors, headers, logs.
 pub(super) static RESPONSES: &[Annotation] = &[
-    Annotation::ignored("custom-http-errors", Value::Statuses, PENDING).about(
+    Annotation::different(
+        "custom-http-errors",
+        Value::Statuses,
+        |read, text| value::error_statuses(text).map(|v| read.traffic().error_statuses = Some(v)),
+        "what Lockgate decides itself (closed routes, addresses, passwords, limits) is never replaced; without a default backend, and for requests whose body is over 64 KiB, the answer of the pod stays",
+    )
+    .about(
         Group::Responses,
         "Answers of these statuses are replaced by those of the default backend.",
     ),
-    Annotation::different(
+    Annotation::honoured(
         "default-backend",
         Value::Text("name of a Service"),
         |read, text| service_name(text).map(|v| read.traffic().default_backend = Some(v)),
-        "for a Service without endpoints; not yet for `custom-http-errors`",
     )
     .about(
         Group::Responses,
         "Answers when the Service has no endpoints, and for `custom-http-errors`.",
     ),
-    Annotation::ignored("disable-proxy-intercept-errors", Value::Boolean, PENDING)
-        .by_default("false")
-        .about(Group::Responses, "Keeps the error pages of the pods."),
+    Annotation::honoured(
+        "disable-proxy-intercept-errors",
+        Value::Boolean,
+        |read, text| value::boolean(text).map(|v| read.traffic().keeps_answers = Some(v)),
+    )
+    .by_default("false")
+    .about(
+        Group::Responses,
+        "Keeps the error pages of the pods; failures to reach them are still replaced.",
+    ),
     Annotation::ignored("custom-headers", Value::Object, PENDING)
         .risk(Risk::Medium)
         .about(Group::Responses, "A ConfigMap with headers for responses."),
