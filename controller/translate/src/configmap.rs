@@ -33,13 +33,19 @@ pub(crate) struct Globals {
     pub(crate) trust: ClientTrust,
     /// How endpoints are chosen.
     pub(crate) balance: Balance,
-    /// Answers of these statuses are replaced by those of the error backend.
-    pub(crate) error_statuses: Vec<u16>,
+    pub(crate) errors: GlobalErrors,
+    pub(crate) access: GlobalAccess,
+}
+
+/// Which answers are replaced where an Ingress says nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct GlobalErrors {
+    /// Those of these statuses.
+    pub(crate) statuses: Vec<u16>,
     /// What pods answer stays.
     pub(crate) keeps_answers: bool,
-    /// What makes error pages where an Ingress names nothing. Not a setting of the ConfigMap.
-    pub(crate) error_backend: Option<BackendId>,
-    pub(crate) access: GlobalAccess,
+    /// What makes the pages. Not a setting of the ConfigMap.
+    pub(crate) backend: Option<BackendId>,
 }
 
 impl Default for Globals {
@@ -72,9 +78,7 @@ impl Default for Draft {
                 tls: TlsPolicy::default(),
                 trust: ClientTrust::default(),
                 balance: Balance::default(),
-                error_statuses: Vec::new(),
-                keeps_answers: false,
-                error_backend: None,
+                errors: GlobalErrors::default(),
                 access: GlobalAccess::default(),
             },
             hsts: true,
@@ -201,8 +205,8 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         }
         "use-proxy-protocol" => globals.trust.proxy_protocol = value::boolean(text)?,
         "load-balance" => globals.balance = value::balance(text)?.unwrap_or_default(),
-        "custom-http-errors" => globals.error_statuses = value::error_statuses(text)?,
-        "disable-proxy-intercept-errors" => globals.keeps_answers = value::boolean(text)?,
+        "custom-http-errors" => globals.errors.statuses = value::error_statuses(text)?,
+        "disable-proxy-intercept-errors" => globals.errors.keeps_answers = value::boolean(text)?,
         "proxy-connect-timeout" => globals.timeouts.connect = value::seconds(text)?,
         "proxy-read-timeout" => globals.timeouts.read = value::seconds(text)?,
         "proxy-send-timeout" => globals.timeouts.send = value::seconds(text)?,

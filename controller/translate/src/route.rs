@@ -306,16 +306,16 @@ fn own_default_backend(entry: &Entry) -> Option<BackendId> {
 fn errors(entry: &Entry, globals: &Globals) -> Option<ErrorPages> {
     let traffic = entry.annotations.traffic.as_deref();
     let own = traffic.and_then(|traffic| traffic.error_statuses.as_ref());
-    let statuses = own.unwrap_or(&globals.error_statuses);
+    let statuses = own.unwrap_or(&globals.errors.statuses);
     if statuses.is_empty() {
         return None;
     }
     Some(ErrorPages {
         statuses: statuses.clone(),
-        backend: own_default_backend(entry).or_else(|| globals.error_backend.clone())?,
+        backend: own_default_backend(entry).or_else(|| globals.errors.backend.clone())?,
         keeps_answers: traffic
             .and_then(|traffic| traffic.keeps_answers)
-            .unwrap_or(globals.keeps_answers),
+            .unwrap_or(globals.errors.keeps_answers),
     })
 }
 

@@ -163,7 +163,7 @@ impl Translator {
             slices_reported: BTreeMap::new(),
             fresh: true,
         };
-        translator.globals.error_backend = translator.fallback_backend();
+        translator.globals.errors.backend = translator.fallback_backend();
         translator.model.default_tls = translator.default_tls();
         translator
     }

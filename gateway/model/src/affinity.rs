@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// new choice.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an attribute of the cookie or a switch that users write"
+)]
 pub struct Affinity {
     /// The name of the cookie.
     pub cookie: String,

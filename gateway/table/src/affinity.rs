@@ -9,6 +9,10 @@ use crate::template::Template;
 
 /// Keeps a user at one endpoint by a cookie.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an attribute of the cookie or a switch that users write"
+)]
 pub struct CompiledAffinity {
     /// The name of the cookie.
     pub cookie: Box<str>,

@@ -64,6 +64,10 @@ pub(crate) struct Traffic {
 
 /// Requests that belong together.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an attribute of the cookie or a switch that users write"
+)]
 pub(crate) struct Sessions {
     /// Users stay at one endpoint by a cookie; the rest says how.
     pub(crate) cookie: bool,

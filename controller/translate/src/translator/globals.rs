@@ -15,7 +15,7 @@ impl Translator {
     pub(super) fn configmap(&mut self, work: &mut Work) {
         let (mut globals, problems) =
             configmap::globals(self.snapshot.configmap().map(Arc::as_ref));
-        globals.error_backend = self.fallback_backend();
+        globals.errors.backend = self.fallback_backend();
         if let Some(name) = &self.settings.configmap {
             let object = name.reference(kinds::CONFIG_MAP);
             if self.report.set_problems(&object, problems) {
