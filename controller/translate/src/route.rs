@@ -1,10 +1,10 @@
 //! A path of an Ingress → a route, with what its annotations ask for.
 
 use model::{
-    Action, Affinity, BackendId, Canary, CanaryHeader, CanaryValue, Cors, ErrorPages, Filter, HashBy,
-    HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath, Origin, PathMatch,
-    Redirect, ResponseRewrite, Retry, Rewrite, Route, RouteMatch, RouteOptions, Timeouts,
-    WeightedBackend,
+    Action, Affinity, BackendId, Canary, CanaryHeader, CanaryValue, Cors, ErrorPages, Filter,
+    HashBy, HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath, Origin,
+    PathMatch, Redirect, ResponseRewrite, Retry, Rewrite, Route, RouteMatch, RouteOptions,
+    Timeouts, WeightedBackend,
 };
 
 use crate::NamespacedName;
@@ -297,7 +297,12 @@ fn options(entry: &Entry, path: &PathPart, place: &Place<'_>) -> RouteOptions {
 }
 
 fn own_default_backend(entry: &Entry) -> Option<BackendId> {
-    let name = entry.annotations.traffic.as_ref()?.default_backend.as_ref()?;
+    let name = entry
+        .annotations
+        .traffic
+        .as_ref()?
+        .default_backend
+        .as_ref()?;
     let namespace = &entry.rank.name.namespace;
     Some(service::first_port(&NamespacedName::new(namespace, name)))
 }

@@ -34,9 +34,7 @@ pub use changes::Changes;
 pub use filter::{Cors, Filter, HeaderChange, Hsts, HttpsRedirect, ResponseRewrite, Rewrite};
 pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
 pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};
-pub use options::{
-    Balance, Canary, CanaryHeader, CanaryValue, ErrorPages, Retry, RouteOptions,
-};
+pub use options::{Balance, Canary, CanaryHeader, CanaryValue, ErrorPages, Retry, RouteOptions};
 pub use origin::{ObjectRef, Origin};
 pub use path::{InvalidPath, NormalPath, PathMatch, normalise_path};
 pub use redacted::Redacted;

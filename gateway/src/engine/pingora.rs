@@ -350,7 +350,9 @@ impl ProxyHttp for Proxy {
         if !client_is_gone && session.response_written().is_none() {
             // What is left of the exchange with the client is not known any more.
             session.set_keepalive(None);
-            if let Err(error) = write_answer(session, context, Answer::with_status(status, reason)).await {
+            if let Err(error) =
+                write_answer(session, context, Answer::with_status(status, reason)).await
+            {
                 tracing::debug!(%error, "A client did not take its answer.");
             }
         }

@@ -39,11 +39,7 @@ impl StandIn {
 
 /// Is the response of an endpoint with this status to be replaced? Then the next try goes to the backend that makes error
 /// pages. The engine has made sure that the request is still at hand as a whole.
-pub(crate) fn replaces(
-    context: &mut RequestContext,
-    worker: &Worker,
-    status: StatusCode,
-) -> bool {
+pub(crate) fn replaces(context: &mut RequestContext, worker: &Worker, status: StatusCode) -> bool {
     take_over(context, worker, status, true)
 }
 

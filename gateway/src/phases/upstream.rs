@@ -67,9 +67,7 @@ pub(crate) async fn prepare(
             context.session = None;
             attempt(context, worker, Some(backup)).await
         }
-        (Err(reason), None)
-            if stand_in::replaces_failure(context, worker, reason.status()) =>
-        {
+        (Err(reason), None) if stand_in::replaces_failure(context, worker, reason.status()) => {
             context.session = None;
             begin_try(context, worker).await.map_err(|_| reason)
         }

@@ -144,7 +144,7 @@ mod tests {
                 .points
                 .iter()
                 .find(|(at, _)| *at >= place)
-                .or(ring.points.first())
+                .or_else(|| ring.points.first())
                 .unwrap()
                 .1;
             let mut from = ring.from(place);

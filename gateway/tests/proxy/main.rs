@@ -21,6 +21,8 @@ mod raw;
 #[cfg(test)]
 mod routing;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
 #[path = "../shared/mod.rs"]
 mod shared;
 #[cfg(test)]

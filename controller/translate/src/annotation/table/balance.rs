@@ -1,6 +1,6 @@
 //! Sessions and balancing.
 
-use model::{AffinityMode, Balance, SameSite};
+use model::{AffinityMode, SameSite};
 
 use super::super::{Annotation, Group, Risk, Scope, Value};
 use crate::value;

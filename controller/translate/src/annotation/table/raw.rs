@@ -1,24 +1,27 @@
 //! Mirrors, firewalls, raw configuration.
 
-use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+use super::super::{Annotation, Group, Risk, Scope, Value};
 
 /// Why nothing of `ModSecurity` can be honoured.
 const NO_FIREWALL: &str =
     "there is no ModSecurity in here; put a firewall before or behind Lockgate";
+/// Why there is no second backend for a request.
+const NOT_COPIED: &str =
+    "requests are not copied: each goes to one backend; a canary shows a new version real traffic";
 /// Why no snippet can be.
 const NOT_EXECUTED: &str = "raw configuration is never executed";
 
 /// Mirrors, firewalls, raw configuration.
 pub(super) static RAW: &[Annotation] = &[
-    Annotation::ignored("mirror-target", Value::Url, PENDING)
+    Annotation::ignored("mirror-target", Value::Url, NOT_COPIED)
         .scope(Scope::Ingress)
         .risk(Risk::High)
         .about(Group::Raw, "Sends a copy of each request here."),
-    Annotation::ignored("mirror-host", Value::Host, PENDING)
+    Annotation::ignored("mirror-host", Value::Host, NOT_COPIED)
         .scope(Scope::Ingress)
         .risk(Risk::High)
         .about(Group::Raw, "The `Host` of the copy."),
-    Annotation::ignored("mirror-request-body", Value::Switch, PENDING)
+    Annotation::ignored("mirror-request-body", Value::Switch, NOT_COPIED)
         .by_default("on")
         .scope(Scope::Ingress)
         .about(Group::Raw, "Whether the copy has the body."),

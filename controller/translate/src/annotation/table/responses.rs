@@ -1,7 +1,10 @@
 //! Errors, headers, logs.
 
-use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+use super::super::{Annotation, Group, Risk, Scope, Value};
 use crate::{service, value};
+
+/// What happens instead of tracing.
+const NO_TRACES: &str = "no spans are exported; headers such as `traceparent` go to the pods as they came, and every request has an `X-Request-ID`";
 
 /// Errors, headers, logs.
 pub(super) static RESPONSES: &[Annotation] = &[
@@ -34,7 +37,11 @@ pub(super) static RESPONSES: &[Annotation] = &[
         Group::Responses,
         "Keeps the error pages of the pods; failures to reach them are still replaced.",
     ),
-    Annotation::ignored("custom-headers", Value::Object, PENDING)
+    Annotation::ignored(
+        "custom-headers",
+        Value::Object,
+        "ConfigMaps of applications are not read; let the pod send these headers",
+    )
         .risk(Risk::Medium)
         .about(Group::Responses, "A ConfigMap with headers for responses."),
     Annotation::honoured("enable-access-log", Value::Boolean, |read, text| {
@@ -49,19 +56,19 @@ pub(super) static RESPONSES: &[Annotation] = &[
     )
     .by_default("false")
     .about(Group::Responses, "Logs rewrites."),
-    Annotation::ignored("enable-opentelemetry", Value::Boolean, PENDING)
+    Annotation::ignored("enable-opentelemetry", Value::Boolean, NO_TRACES)
         .about(Group::Responses, "Traces requests."),
-    Annotation::ignored("opentelemetry-trust-incoming-span", Value::Boolean, PENDING)
+    Annotation::ignored("opentelemetry-trust-incoming-span", Value::Boolean, NO_TRACES)
         .by_default("true")
         .about(Group::Responses, "Joins the trace of the client."),
-    Annotation::ignored("opentelemetry-operation-name", Value::Text("name"), PENDING)
+    Annotation::ignored("opentelemetry-operation-name", Value::Text("name"), NO_TRACES)
         .risk(Risk::Medium)
         .about(Group::Responses, "The name of the span."),
 ];
 
 /// TLS towards clients.
 pub(super) static TLS: &[Annotation] = &[
-    Annotation::refused("ssl-passthrough", Value::Boolean, PENDING)
+    Annotation::refused("ssl-passthrough", Value::Boolean, "connections are not passed on unread: give the host a certificate in `spec.tls`, and speak TLS to the pod with `backend-protocol: HTTPS`")
         .by_default("false")
         .scope(Scope::Host)
         .about(
@@ -71,11 +78,11 @@ pub(super) static TLS: &[Annotation] = &[
     Annotation::ignored(
         "ssl-ciphers",
         Value::Text("OpenSSL names, by colons"),
-        PENDING,
+        "the setting `ssl-ciphers` of the ConfigMap decides for all hosts",
     )
     .scope(Scope::Host)
     .about(Group::Tls, "Cipher suites of the host."),
-    Annotation::ignored("ssl-prefer-server-ciphers", Value::Boolean, PENDING)
+    Annotation::ignored("ssl-prefer-server-ciphers", Value::Boolean, "all suites that are offered are good, and the client knows which is the fastest for it")
         .by_default("true")
         .scope(Scope::Host)
         .about(Group::Tls, "Whose order of cipher suites counts."),

@@ -156,7 +156,7 @@ fn is_well_formed(parts: &Parts) -> bool {
     visible && digits && lengths.next().is_none()
 }
 
-/// Everything is served here but what goes to a backend with TLS.
+/// Everything is served here but what goes to a backend with TLS, and routes with error pages.
 fn qualifies(context: &RequestContext) -> bool {
     let Some(route) = &context.route else {
         // Answered without one.
@@ -166,6 +166,9 @@ fn qualifies(context: &RequestContext) -> bool {
         return true;
     };
     let options = route.options.as_deref();
+    if options.is_some_and(|options| options.errors.is_some()) {
+        return false;
+    }
     let canaries = options.map_or(&[][..], |options| &options.canaries);
     let further = canaries
         .iter()
@@ -190,8 +193,7 @@ impl Exchange<'_> {
 
     async fn admit_and_forward(&mut self) {
         let engine = self.engine;
-        let headers = &self.parts.headers;
-        if let Err(answer) = decide::admit(self.context, &engine.worker, headers).await {
+        if let Err(answer) = decide::admit(self.context, &engine.worker, self.parts).await {
             self.answer(answer).await;
             return;
         }
