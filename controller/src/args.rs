@@ -48,6 +48,12 @@ pub enum Command {
     /// The files are looked at together, as if they were all there is: what an Ingress refers to has to be among
     /// them. Each message names file and line, object and field, and says what follows.
     Check(CheckArgs),
+    /// Say what becomes of the Ingresses of ingress-nginx: what is honoured, different, ignored and refused
+    ///
+    /// Reads files and folders, or, without any, the cluster that the kubeconfig names. Nothing is written there. The
+    /// exit code is 0 if every route would be served, 3 if some would answer 503, 1 if there is no report, and 2 if
+    /// the command line is wrong.
+    Migrate(MigrateArgs),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -275,6 +281,70 @@ pub struct CheckArgs {
     /// Which objects count.
     #[command(flatten)]
     pub scope: ScopeArgs,
+}
+
+/// Flags of `lockgate migrate`.
+#[derive(Args, Debug)]
+pub struct MigrateArgs {
+    /// Files or folders of manifests; `-` is the standard input [default: the cluster]
+    #[arg(value_name = "FILE", conflicts_with_all = ["kubeconfig", "context"])]
+    pub files: Vec<PathBuf>,
+    /// Reach the cluster as this file says [default: as kubectl does]
+    #[arg(long, value_name = "FILE", help_heading = "Cluster")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", help_heading = "Cluster")]
+    pub context: Option<String>,
+    /// Look at this namespace only; may be repeated or separated by commas [default: all]
+    #[arg(
+        short,
+        long,
+        value_name = "NS",
+        value_delimiter = ',',
+        help_heading = "What is looked at"
+    )]
+    pub namespace: Vec<String>,
+    /// The class of the Ingresses, where they name it by annotation
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "nginx",
+        help_heading = "What is looked at"
+    )]
+    pub ingress_class: String,
+    /// The `spec.controller` of their IngressClass
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "k8s.io/ingress-nginx",
+        help_heading = "What is looked at"
+    )]
+    pub controller_name: String,
+    /// The ConfigMap of the controller [default: the only one among the files]
+    #[arg(long, value_name = "NS/NAME", help_heading = "What is looked at")]
+    pub configmap: Option<NamespacedName>,
+    /// The arguments of the controller, as they stand in its Deployment
+    #[arg(
+        long,
+        value_name = "ARGS",
+        allow_hyphen_values = true,
+        help_heading = "What is looked at"
+    )]
+    pub controller_args: Option<String>,
+    /// How the report is printed
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = MigrateFormat::Text)]
+    pub output: MigrateFormat,
+}
+
+/// How `lockgate migrate` prints.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum MigrateFormat {
+    /// For a terminal.
+    Text,
+    /// A page.
+    Markdown,
+    /// For programs.
+    Json,
 }
 
 impl RunArgs {

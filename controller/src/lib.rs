@@ -14,8 +14,10 @@ mod debounce;
 mod expiry;
 #[cfg(test)]
 mod fake_api;
+mod files;
 mod leader;
 mod lifecycle;
+pub mod migrate;
 mod overview;
 mod permissions;
 mod problems;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use controller::args::{Cli, Command};
-use controller::{app, render, telemetry};
+use controller::{app, migrate, render, telemetry};
 
 /// A proxy allocates and frees from several threads; glibc's allocator costs a third of the throughput.
 #[global_allocator]
@@ -31,6 +31,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Render(args) => render::render(args, &mut out)?,
         Command::Check(args) => return Ok(render::check(args, io::stdin().lock(), &mut out)?),
+        Command::Migrate(args) => {
+            return Ok(migrate::migrate(args, io::stdin().lock(), &mut out)?);
+        }
         Command::Version => writeln!(out, "lockgate {}", telemetry::VERSION)?,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut out);

@@ -1,22 +1,21 @@
 //! Manifests in, routes and problems out: `lockgate render` and `lockgate check`. Nothing is served.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use jiff::Zoned;
 use model::ObjectRef;
 use table::{Reject, Table};
-use translate::{Change, Problem, Reason, Severity, Translator, manifests};
+use translate::{Change, Problem, Reason, Severity, Translator};
 
 use crate::args::{CheckArgs, RenderArgs, RenderFormat, ScopeArgs};
 use crate::certificate::{CertificateError, default_certificate};
+use crate::files::Manifests;
 use crate::overview::Overview;
 use crate::problems::Entry;
-use crate::watch::FileProblem;
 use crate::watch::directory::{Folder, FolderError, implied_class};
 
 /// Why there is no result.
@@ -129,13 +128,15 @@ fn folder_settings(scope: ScopeArgs) -> translate::Settings {
     }
 }
 
-struct Evaluation {
-    translator: Translator,
-    table: Table,
-    rejects: Vec<Reject>,
+/// What became of objects.
+pub(crate) struct Evaluation {
+    pub(crate) translator: Translator,
+    pub(crate) table: Table,
+    pub(crate) rejects: Vec<Reject>,
 }
 
-fn evaluate(changes: Vec<Change>, settings: translate::Settings) -> Evaluation {
+/// Translates and compiles, as when serving.
+pub(crate) fn evaluate(changes: Vec<Change>, settings: translate::Settings) -> Evaluation {
     let mut translator = Translator::new(settings);
     translator.apply(changes);
     let compiled = table::compile(translator.model());
@@ -171,86 +172,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What was read for a check.
-#[derive(Debug, Default)]
-struct Manifests {
-    changes: Vec<Change>,
-    /// Where each object stands.
-    places: BTreeMap<ObjectRef, (PathBuf, Option<usize>)>,
-    problems: Vec<FileProblem>,
-    objects: usize,
-}
-
 impl Manifests {
-    fn read(&mut self, files: &[PathBuf], mut stdin: impl Read) -> Result<(), RenderError> {
-        for file in files {
-            let failed = |source| RenderError::File {
-                file: file.clone(),
-                source,
-            };
-            if file == Path::new("-") {
-                let mut text = String::new();
-                stdin.read_to_string(&mut text).map_err(failed)?;
-                self.add_text(Path::new("<stdin>"), &text);
-            } else if file.is_dir() {
-                self.add_folder(file)?;
-            } else {
-                self.add_text(file, &std::fs::read_to_string(file).map_err(failed)?);
-            }
-        }
-        Ok(())
-    }
-
-    fn add_text(&mut self, file: &Path, text: &str) {
-        let parsed = manifests::parse(text);
-        self.problems.extend(
-            parsed
-                .problems
-                .into_iter()
-                .map(|problem| FileProblem::new(file, problem)),
-        );
-        for (object, line) in parsed.objects.into_iter().zip(parsed.lines) {
-            self.add(Change::Apply(object), file, Some(line));
-        }
-    }
-
-    fn add_folder(&mut self, root: &Path) -> Result<(), RenderError> {
-        let mut folder = Folder::open(root, Vec::new())?;
-        for change in folder.load() {
-            let reference = reference(&change);
-            if let Some((file, line)) = folder.place_of(&reference) {
-                self.add(change, &root.join(file), line);
-            }
-        }
-        self.problems
-            .extend(folder.problems().into_iter().map(|problem| FileProblem {
-                file: root.join(&problem.file),
-                ..problem
-            }));
-        Ok(())
-    }
-
-    fn add(&mut self, change: Change, file: &Path, line: Option<usize>) {
-        self.objects += 1;
-        let object = reference(&change);
-        if let Some((first, first_line)) = self.places.get(&object) {
-            let at = first_line.map_or_else(String::new, |line| format!(":{line}"));
-            self.problems.push(FileProblem {
-                file: file.to_owned(),
-                line,
-                severity: Severity::Warning,
-                message: format!(
-                    "{object} stands in {}{at} already; the one here is not used",
-                    first.display()
-                ),
-                stale: false,
-            });
-            return;
-        }
-        self.places.insert(object, (file.to_owned(), line));
-        self.changes.push(change);
-    }
-
     fn findings(&self, result: &Evaluation) -> Vec<Finding> {
         let report = result.translator.report();
         let of_objects = report
@@ -312,14 +234,8 @@ fn severity(problem: &Problem) -> Severity {
     }
 }
 
-fn reference(change: &Change) -> ObjectRef {
-    match change {
-        Change::Apply(object) => object.reference(),
-        Change::Delete(object) => object.clone(),
-    }
-}
-
-fn counted(count: usize, what: &str) -> String {
+/// A number and what is counted.
+pub(crate) fn counted(count: usize, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
 }

@@ -1,4 +1,5 @@
-//! docs/metrics.md and docs/annotations.md say what is there. `make docs` writes them, these tests compare.
+//! The generated pages of `docs`, and the report about `e2e/migrate`, say what is there. `make docs` writes them, these
+//! tests compare.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail")]
 
@@ -7,11 +8,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Mutex;
 
+use clap::Parser;
+use controller::args::{Cli, Command};
+use controller::migrate::migrate;
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
 use translate::annotation::{self, Annotation, Group, Risk, Scope, Verdict};
+use translate::setting::{self, Setting};
 
 /// What is said about a metric.
 struct Described {
@@ -178,6 +183,71 @@ fn annotations_page() -> String {
     page
 }
 
+fn configmap_page() -> String {
+    let mut page = String::from(
+        "# The ConfigMap\n\n\
+         What Lockgate makes of every key of the ConfigMap that `--configmap` names; they are those of ingress-nginx. Generated\n\
+         from the source by `make docs`. What an annotation says prevails, except over `block-cidrs`.\n\n",
+    );
+    let (mut honoured, mut different, mut ignored) = (0, 0, 0);
+    let mut rows = String::new();
+    for Setting {
+        name,
+        default,
+        verdict,
+        about,
+    } in setting::all()
+    {
+        let (count, word, text) = match verdict {
+            Verdict::Honoured => (&mut honoured, "honoured", ""),
+            Verdict::Different(text) => (&mut different, "different", *text),
+            Verdict::Ignored(text) | Verdict::Refused(text) => (&mut ignored, "ignored", *text),
+        };
+        *count += 1;
+        let colon = if text.is_empty() { "" } else { ": " };
+        let default = if default.is_empty() {
+            String::new()
+        } else {
+            format!("`{default}`")
+        };
+        writeln!(
+            rows,
+            "| `{name}` | {default} | {about} | {word}{colon}{text} |"
+        )
+        .unwrap();
+    }
+    write!(
+        page,
+        "Of these {} keys, {honoured} are honoured, {different} different and {ignored} ignored. A key that is not in the table is\n\
+         reported, with the key that was probably meant.\n\n\
+         | key | default | what it does | verdict |\n| --- | --- | --- | --- |\n{rows}",
+        honoured + different + ignored
+    )
+    .unwrap();
+    page
+}
+
+/// What `lockgate migrate` says of the Ingresses in `e2e/migrate`.
+fn migration_report(format: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/migrate");
+    let flags = "--configmap=ingress-nginx/ingress-nginx-controller --ingress-class=nginx --controller-class=k8s.io/ingress-nginx --publish-service=ingress-nginx/ingress-nginx-controller --enable-ssl-passthrough --validating-webhook=:8443";
+    let arguments = [
+        "lockgate",
+        "migrate",
+        folder.to_str().unwrap(),
+        "--controller-args",
+        flags,
+        "--output",
+        format,
+    ];
+    let Command::Migrate(args) = Cli::try_parse_from(arguments).unwrap().command else {
+        unreachable!("it is the command above");
+    };
+    let mut out = Vec::new();
+    migrate(args, std::io::empty(), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
 /// Compares a page with its file, or writes it.
 fn up_to_date(name: &str, page: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -198,4 +268,40 @@ fn the_page_of_metrics_is_up_to_date() {
 #[test]
 fn the_page_of_annotations_is_up_to_date() {
     up_to_date("annotations.md", &annotations_page());
+}
+
+#[test]
+fn the_page_of_the_configmap_is_up_to_date() {
+    up_to_date("configmap.md", &configmap_page());
+}
+
+#[test]
+fn the_migration_report_is_up_to_date() {
+    up_to_date("migration-report.md", &migration_report("markdown"));
+    up_to_date("../e2e/migrate/report.txt", &migration_report("text"));
+}
+
+/// The three forms say the same.
+#[test]
+fn the_migration_report_counts_right() {
+    let json: serde_json::Value = serde_json::from_str(&migration_report("json")).unwrap();
+    let summary = &json["summary"];
+    assert_eq!(summary["ingresses"], 50);
+    let count = |readiness: &str| {
+        let all = json["ingresses"].as_array().unwrap();
+        all.iter()
+            .filter(|ingress| ingress["readiness"] == readiness)
+            .count()
+    };
+    for readiness in ["blocked", "review", "ready"] {
+        assert_eq!(summary[readiness], count(readiness), "{readiness}");
+        assert!(count(readiness) > 0, "{readiness}");
+    }
+    assert_eq!(json["left_out"].as_array().unwrap().len(), 1);
+    for ingress in json["ingresses"].as_array().unwrap() {
+        let items = ingress["items"].as_array().unwrap();
+        if items.iter().any(|item| item["verdict"] == "refused") {
+            assert_eq!(ingress["readiness"], "blocked", "{ingress}");
+        }
+    }
 }

@@ -150,6 +150,40 @@ fn check_of_a_file_that_is_not_there_fails() {
 }
 
 #[test]
+fn migrate_tells_by_its_exit_code_whether_anything_is_blocked() {
+    let folder = TempDir::new().unwrap();
+    let plain = ingress("shop", "shop.test", &[("/", "web")]).replace(": lockgate", ": nginx");
+    put(folder.path(), "shop.yaml", &plain);
+    let (code, out, error) = lockgate(&["migrate", "shop.yaml"], folder.path(), "");
+    assert_eq!(code, Some(0), "{error}");
+    assert!(
+        out.starts_with("1 Ingress of class nginx in 1 namespace with 1 host\n"),
+        "{out}"
+    );
+    assert!(out.contains("Risk of a switch today: low."), "{out}");
+
+    let guarded = plain.replace("shop", "guarded").replace(
+        "{name: guarded, namespace: test}",
+        "{name: guarded, namespace: test, annotations: {nginx.ingress.kubernetes.io/enable-modsecurity: \"true\"}}",
+    );
+    let (code, out, _) = lockgate(&["migrate", "shop.yaml", "-"], folder.path(), &guarded);
+    assert_eq!(code, Some(3), "{out}");
+    assert!(out.contains("replace enable-modsecurity"), "{out}");
+    assert!(
+        out.contains("\nBlocked\n-------\ntest/guarded  guarded.test\n"),
+        "{out}"
+    );
+
+    let (code, _, error) = lockgate(&["migrate", "nowhere.yaml"], folder.path(), "");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("cannot read `nowhere.yaml`"), "{error}");
+    let arguments = ["migrate", "--kubeconfig", "nowhere"];
+    let (code, _, error) = lockgate(&arguments, folder.path(), "");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("cannot read nowhere"), "{error}");
+}
+
+#[test]
 fn version_and_completion_are_printed() {
     let folder = folder();
     let (code, out, _) = lockgate(&["version"], folder.path(), "");

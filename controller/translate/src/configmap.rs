@@ -13,7 +13,9 @@ use model::{BackendId, Balance, ClientTrust, Hsts, Timeouts, TlsPolicy, TlsVersi
 
 pub(crate) use self::access::GlobalAccess;
 use crate::Problem;
+use crate::annotation::Verdict;
 use crate::report::{Reason, quoted};
+use crate::setting;
 use crate::value;
 
 /// What applies to every host unless its Ingress says otherwise.
@@ -128,11 +130,7 @@ pub(crate) fn globals(configmap: Option<&ConfigMap>) -> (Globals, Vec<Problem>) 
         let field = format!("data[{key}]");
         match set(&mut draft, key, text) {
             Ok(()) => {}
-            Err(Fault::Unknown) => problems.push(Problem::warning(
-                Reason::UnsupportedSetting,
-                &field,
-                "this setting is not honoured; it has no effect",
-            )),
+            Err(Fault::Unknown) => problems.push(without_effect(key, &field)),
             Err(Fault::Partly(text)) => {
                 problems.push(Problem::warning(Reason::UnsupportedSetting, &field, &text));
             }
@@ -152,6 +150,24 @@ pub(crate) fn globals(configmap: Option<&ConfigMap>) -> (Globals, Vec<Problem>) 
         }
     }
     (draft.finish(), problems)
+}
+
+/// What is said of a key that nothing follows from.
+fn without_effect(key: &str, field: &str) -> Problem {
+    let text = match setting::find(key).map(|setting| setting.verdict) {
+        Some(Verdict::Ignored(why) | Verdict::Refused(why)) => {
+            format!("this setting has no effect: {why}")
+        }
+        Some(Verdict::Honoured | Verdict::Different(_)) => "this setting has no effect".to_owned(),
+        None => match setting::nearest(key) {
+            Some(meant) => format!(
+                "there is no such setting; did you mean `{}`? It has no effect",
+                meant.name
+            ),
+            None => "there is no such setting; it has no effect".to_owned(),
+        },
+    };
+    Problem::warning(Reason::UnsupportedSetting, field, &text)
 }
 
 enum Fault {
@@ -337,5 +353,20 @@ fn ciphers(text: &str, suites: &mut Vec<String>) -> Result<(), Fault> {
             "these suites are not available, the others are used: {}",
             left_out.join(", ")
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_settings_says_what_happens() {
+        for setting in setting::all() {
+            let read = set(&mut Draft::default(), setting.name, "");
+            let known = !matches!(read, Err(Fault::Unknown));
+            let honoured = matches!(setting.verdict, Verdict::Honoured | Verdict::Different(_));
+            assert_eq!(known, honoured, "{}", setting.name);
+        }
     }
 }

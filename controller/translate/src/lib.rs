@@ -43,6 +43,7 @@ mod report;
 mod route;
 mod secret;
 mod service;
+pub mod setting;
 mod settings;
 mod snapshot;
 mod translator;

@@ -78,7 +78,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static Annotation> {
 }
 
 /// How many characters have to be added, left out or exchanged.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (above, x) in a.chars().enumerate() {

@@ -1,0 +1,878 @@
+//! The keys of the global ConfigMap: one table for reports and for `docs/configmap.md`.
+
+use crate::annotation::{PENDING, Verdict, distance};
+
+/// A key of the global ConfigMap.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// What applies where it is absent; empty for nothing.
+    pub default: &'static str,
+    /// What Lockgate makes of it.
+    pub verdict: Verdict,
+    /// What it does.
+    pub about: &'static str,
+}
+
+/// Every key with a verdict, in the order of the alphabet.
+pub fn all() -> &'static [Setting] {
+    SETTINGS
+}
+
+/// The key of this name.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    let place = SETTINGS.binary_search_by(|setting| setting.name.cmp(name));
+    place.ok().and_then(|place| SETTINGS.get(place))
+}
+
+/// The key whose name differs least, if that is little.
+pub(crate) fn nearest(name: &str) -> Option<&'static Setting> {
+    if name.len() > 64 {
+        return None;
+    }
+    let near = SETTINGS
+        .iter()
+        .map(|setting| (distance(name, setting.name), setting));
+    near.min_by_key(|(distance, setting)| (*distance, setting.name))
+        .filter(|(distance, _)| *distance <= 2)
+        .map(|(_, setting)| setting)
+}
+
+const fn honoured(name: &'static str, default: &'static str, about: &'static str) -> Setting {
+    Setting {
+        name,
+        default,
+        verdict: Verdict::Honoured,
+        about,
+    }
+}
+
+const fn different(
+    name: &'static str,
+    default: &'static str,
+    about: &'static str,
+    difference: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        default,
+        verdict: Verdict::Different(difference),
+        about,
+    }
+}
+
+const fn ignored(
+    name: &'static str,
+    default: &'static str,
+    about: &'static str,
+    why: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        default,
+        verdict: Verdict::Ignored(why),
+        about,
+    }
+}
+
+const OWN_LIMITS: &str = "the gateway has limits of its own, which cannot be changed";
+const NO_WORKERS: &str = "there are no nginx processes; see `--workers`";
+const NO_LUA: &str = "there is no Lua in here";
+const NO_FIREWALL: &str =
+    "there is no ModSecurity in here; put a firewall before or behind Lockgate";
+const NOT_EXECUTED: &str = "raw configuration is never executed";
+const LOG_FLAGS: &str =
+    "the access log has a fixed set of fields; see `--access-log` and `--log-format`";
+const SESSIONS: &str = "sessions are resumed with tickets whose keys the gateway makes";
+const POOLS: &str = "the gateway sizes its pools of connections itself";
+const ADMISSION: &str = "values are read strictly, and nothing is ever executed";
+
+/// In the order of the alphabet, which [`find`] relies on.
+static SETTINGS: &[Setting] = &[
+    ignored(
+        "access-log-params",
+        "",
+        "Parameters of the access log.",
+        LOG_FLAGS,
+    ),
+    ignored(
+        "access-log-path",
+        "/var/log/nginx/access.log",
+        "Where the access log goes.",
+        "it goes to standard output",
+    ),
+    ignored(
+        "add-headers",
+        "",
+        "A ConfigMap with headers of every response.",
+        PENDING,
+    ),
+    ignored(
+        "allow-backend-server-header",
+        "false",
+        "Passes on the `Server` of backends.",
+        "without `server-tokens` it is passed on",
+    ),
+    ignored(
+        "allow-cross-namespace-resources",
+        "false",
+        "Lets annotations name objects of other namespaces.",
+        "objects of other namespaces are never read",
+    ),
+    ignored(
+        "allow-snippet-annotations",
+        "false",
+        "Lets Ingresses have snippets.",
+        NOT_EXECUTED,
+    ),
+    ignored(
+        "annotation-value-word-blocklist",
+        "",
+        "Words that no annotation may have.",
+        ADMISSION,
+    ),
+    ignored(
+        "annotations-risk-level",
+        "High",
+        "The highest risk that annotations may have.",
+        ADMISSION,
+    ),
+    ignored(
+        "auth-snippet",
+        "",
+        "Raw configuration for authentication.",
+        NOT_EXECUTED,
+    ),
+    ignored(
+        "bind-address",
+        "",
+        "Addresses to listen on.",
+        "see `--http-listen` and `--https-listen`",
+    ),
+    honoured(
+        "block-cidrs",
+        "",
+        "Clients that never pass, whatever an Ingress says.",
+    ),
+    ignored(
+        "block-referers",
+        "",
+        "Values of `Referer` that get 403.",
+        PENDING,
+    ),
+    ignored(
+        "block-user-agents",
+        "",
+        "Values of `User-Agent` that get 403.",
+        PENDING,
+    ),
+    ignored(
+        "brotli-level",
+        "4",
+        "How hard responses are compressed.",
+        "responses are not compressed",
+    ),
+    ignored(
+        "brotli-types",
+        "",
+        "Which responses are compressed.",
+        "responses are not compressed",
+    ),
+    ignored(
+        "client-body-buffer-size",
+        "8k",
+        "How much of a request body is kept in memory.",
+        "bodies are passed on as they come",
+    ),
+    ignored(
+        "client-body-timeout",
+        "60",
+        "How long to wait for more of a request body.",
+        OWN_LIMITS,
+    ),
+    ignored(
+        "client-header-buffer-size",
+        "1k",
+        "The usual size of a request head.",
+        OWN_LIMITS,
+    ),
+    ignored(
+        "client-header-timeout",
+        "60",
+        "How long to wait for a request head.",
+        OWN_LIMITS,
+    ),
+    honoured(
+        "compute-full-forwarded-for",
+        "false",
+        "Appends to `X-Forwarded-For` instead of replacing it.",
+    ),
+    honoured(
+        "custom-http-errors",
+        "",
+        "Statuses whose answers come from the default backend instead.",
+    ),
+    honoured(
+        "denylist-source-range",
+        "",
+        "Clients that get 403 unless an Ingress has a list of its own.",
+    ),
+    ignored(
+        "disable-access-log",
+        "false",
+        "Writes no access log.",
+        "see `--access-log`",
+    ),
+    ignored(
+        "disable-ipv6",
+        "false",
+        "Listens on IPv4 only.",
+        "see `--http-listen` and `--https-listen`",
+    ),
+    ignored(
+        "disable-ipv6-dns",
+        "false",
+        "Looks up IPv4 addresses only.",
+        "both families are looked up",
+    ),
+    honoured(
+        "disable-proxy-intercept-errors",
+        "false",
+        "What pods answer stays, whatever `custom-http-errors` says.",
+    ),
+    ignored(
+        "enable-access-log-for-default-backend",
+        "false",
+        "Logs requests that no route matches.",
+        "they are logged",
+    ),
+    ignored(
+        "enable-aio-write",
+        "true",
+        "How files are written.",
+        NO_WORKERS,
+    ),
+    ignored(
+        "enable-brotli",
+        "false",
+        "Compresses responses with Brotli.",
+        "responses are not compressed",
+    ),
+    ignored(
+        "enable-modsecurity",
+        "false",
+        "Inspects every request with ModSecurity.",
+        NO_FIREWALL,
+    ),
+    ignored(
+        "enable-multi-accept",
+        "true",
+        "How connections are accepted.",
+        NO_WORKERS,
+    ),
+    ignored("enable-ocsp", "false", "Staples OCSP answers.", PENDING),
+    ignored("enable-opentelemetry", "false", "Sends traces.", PENDING),
+    ignored(
+        "enable-owasp-modsecurity-crs",
+        "false",
+        "Inspects every request with the OWASP rules.",
+        NO_FIREWALL,
+    ),
+    ignored(
+        "enable-real-ip",
+        "false",
+        "Believes the address that a proxy in front reports, for lists and limits only.",
+        "see `use-forwarded-headers` and `use-proxy-protocol`",
+    ),
+    ignored(
+        "enable-underscores-in-headers",
+        "false",
+        "Passes on headers with `_` in their names.",
+        PENDING,
+    ),
+    ignored(
+        "error-log-level",
+        "notice",
+        "How much is logged.",
+        "see `--log-level`",
+    ),
+    ignored(
+        "error-log-path",
+        "/var/log/nginx/error.log",
+        "Where the log goes.",
+        "it goes to standard error",
+    ),
+    honoured(
+        "force-ssl-redirect",
+        "false",
+        "Sends plain HTTP to https, certificate or not.",
+    ),
+    ignored(
+        "forwarded-for-header",
+        "X-Forwarded-For",
+        "The header that names the client.",
+        PENDING,
+    ),
+    ignored(
+        "generate-request-id",
+        "true",
+        "Gives every request an `X-Request-ID`.",
+        "every request has one",
+    ),
+    ignored(
+        "global-allowed-response-headers",
+        "",
+        "Headers that `custom-headers` may set.",
+        PENDING,
+    ),
+    ignored(
+        "global-auth-snippet",
+        "",
+        "Raw configuration for authentication.",
+        NOT_EXECUTED,
+    ),
+    different(
+        "global-auth-url",
+        "",
+        "Asks this server about every request.",
+        "not supported yet: every route without `enable-global-auth: \"false\"` answers 503",
+    ),
+    ignored(
+        "gzip-level",
+        "1",
+        "How hard responses are compressed.",
+        "responses are not compressed",
+    ),
+    ignored(
+        "gzip-min-length",
+        "256",
+        "Which responses are compressed.",
+        "responses are not compressed",
+    ),
+    ignored(
+        "gzip-types",
+        "",
+        "Which responses are compressed.",
+        "responses are not compressed",
+    ),
+    ignored(
+        "hide-headers",
+        "",
+        "Response headers that are not passed on.",
+        PENDING,
+    ),
+    honoured("hsts", "true", "Adds `Strict-Transport-Security` over TLS."),
+    honoured(
+        "hsts-include-subdomains",
+        "true",
+        "Adds `includeSubDomains` to it.",
+    ),
+    honoured("hsts-max-age", "31536000", "For how many seconds it holds."),
+    honoured("hsts-preload", "false", "Adds `preload` to it."),
+    ignored(
+        "http-access-log-path",
+        "",
+        "Where the access log goes.",
+        "it goes to standard output",
+    ),
+    honoured(
+        "http-redirect-code",
+        "308",
+        "The status of redirects to https and `www.`.",
+    ),
+    ignored("http-snippet", "", "Raw configuration.", NOT_EXECUTED),
+    ignored(
+        "http2-max-concurrent-streams",
+        "128",
+        "Requests at once on a connection of HTTP/2.",
+        OWN_LIMITS,
+    ),
+    ignored(
+        "ignore-invalid-headers",
+        "true",
+        "Drops headers with invalid names.",
+        "a request with one is refused",
+    ),
+    ignored(
+        "keep-alive",
+        "75",
+        "How long a client connection may be idle.",
+        OWN_LIMITS,
+    ),
+    ignored(
+        "keep-alive-requests",
+        "1000",
+        "Requests on one client connection.",
+        "there is no limit",
+    ),
+    ignored(
+        "large-client-header-buffers",
+        "4 8k",
+        "The largest request head.",
+        OWN_LIMITS,
+    ),
+    honoured(
+        "limit-conn-status-code",
+        "503",
+        "The status where a client has too many requests at once.",
+    ),
+    ignored(
+        "limit-conn-zone-variable",
+        "$binary_remote_addr",
+        "What is a client.",
+        "a client is an address, for IPv6 a /64 network",
+    ),
+    honoured(
+        "limit-rate",
+        "0",
+        "Kilobytes per second of a response; 0 is no limit.",
+    ),
+    honoured(
+        "limit-rate-after",
+        "0",
+        "Kilobytes of a response that go first.",
+    ),
+    honoured(
+        "limit-req-status-code",
+        "503",
+        "The status where a client comes too often.",
+    ),
+    honoured("load-balance", "round_robin", "How an endpoint is chosen."),
+    ignored("location-snippet", "", "Raw configuration.", NOT_EXECUTED),
+    ignored(
+        "log-format-escape-json",
+        "false",
+        "Escapes the fields of the access log.",
+        "they are always escaped",
+    ),
+    ignored(
+        "log-format-escape-none",
+        "false",
+        "Does not escape the fields of the access log.",
+        "they are always escaped",
+    ),
+    ignored(
+        "log-format-stream",
+        "",
+        "The access log of TCP and UDP.",
+        LOG_FLAGS,
+    ),
+    ignored(
+        "log-format-upstream",
+        "",
+        "The fields of the access log.",
+        LOG_FLAGS,
+    ),
+    ignored("lua-shared-dicts", "", "Memory for Lua.", NO_LUA),
+    ignored("main-snippet", "", "Raw configuration.", NOT_EXECUTED),
+    ignored(
+        "map-hash-bucket-size",
+        "64",
+        "Memory for tables.",
+        NO_WORKERS,
+    ),
+    ignored(
+        "max-worker-connections",
+        "16384",
+        "Connections of one process.",
+        "see `--max-connections`",
+    ),
+    ignored(
+        "max-worker-open-files",
+        "0",
+        "Open files of one process.",
+        NO_WORKERS,
+    ),
+    ignored(
+        "modsecurity-snippet",
+        "",
+        "Rules for ModSecurity.",
+        NO_FIREWALL,
+    ),
+    ignored(
+        "no-auth-locations",
+        "/.well-known/acme-challenge",
+        "Paths that need no authentication.",
+        PENDING,
+    ),
+    honoured(
+        "no-tls-redirect-locations",
+        "/.well-known/acme-challenge",
+        "Paths that are not redirected to https.",
+    ),
+    ignored("otlp-collector-host", "", "Where traces go.", PENDING),
+    ignored("otlp-collector-port", "4317", "Where traces go.", PENDING),
+    ignored(
+        "proxy-add-original-uri-header",
+        "false",
+        "Sends `X-Original-Uri` to backends.",
+        PENDING,
+    ),
+    honoured(
+        "proxy-body-size",
+        "1m",
+        "The largest request body; 0 is no limit.",
+    ),
+    ignored(
+        "proxy-buffer-size",
+        "4k",
+        "The largest response head.",
+        OWN_LIMITS,
+    ),
+    ignored(
+        "proxy-buffering",
+        "off",
+        "Keeps responses in memory.",
+        "responses are passed on as they come",
+    ),
+    ignored(
+        "proxy-buffers-number",
+        "4",
+        "How much of a response is kept in memory.",
+        "responses are passed on as they come",
+    ),
+    ignored(
+        "proxy-busy-buffers-size",
+        "8k",
+        "How much of a response is kept in memory.",
+        "responses are passed on as they come",
+    ),
+    honoured(
+        "proxy-connect-timeout",
+        "5",
+        "Seconds to wait for a connection to a backend.",
+    ),
+    ignored(
+        "proxy-cookie-domain",
+        "off",
+        "Domains of cookies, and what replaces them.",
+        "the annotation of the same name says it per Ingress",
+    ),
+    ignored(
+        "proxy-cookie-path",
+        "off",
+        "Paths of cookies, and what replaces them.",
+        "the annotation of the same name says it per Ingress",
+    ),
+    ignored(
+        "proxy-headers-hash-bucket-size",
+        "64",
+        "Memory for tables.",
+        NO_WORKERS,
+    ),
+    ignored(
+        "proxy-headers-hash-max-size",
+        "512",
+        "Memory for tables.",
+        NO_WORKERS,
+    ),
+    ignored(
+        "proxy-http-version",
+        "1.1",
+        "The version of HTTP towards backends.",
+        "1.1 is spoken",
+    ),
+    ignored(
+        "proxy-max-temp-file-size",
+        "1024m",
+        "How much of a response goes to a file.",
+        "nothing is written to files",
+    ),
+    ignored(
+        "proxy-next-upstream",
+        "error timeout",
+        "When another endpoint is tried.",
+        "the annotation of the same name says it per Ingress",
+    ),
+    ignored(
+        "proxy-next-upstream-timeout",
+        "0",
+        "Seconds after which no other endpoint is tried.",
+        "the annotation of the same name says it per Ingress",
+    ),
+    ignored(
+        "proxy-next-upstream-tries",
+        "3",
+        "How many endpoints are tried.",
+        "the annotation of the same name says it per Ingress",
+    ),
+    honoured(
+        "proxy-read-timeout",
+        "60",
+        "Seconds between two reads from a backend.",
+    ),
+    honoured(
+        "proxy-real-ip-cidr",
+        "0.0.0.0/0,::/0",
+        "Who is believed about the address of the client.",
+    ),
+    ignored(
+        "proxy-redirect-from",
+        "off",
+        "The beginning of `Location`, and what replaces it.",
+        "the annotation of the same name says it per Ingress",
+    ),
+    ignored(
+        "proxy-request-buffering",
+        "on",
+        "Keeps request bodies before a backend is asked.",
+        "bodies are passed on as they come",
+    ),
+    honoured(
+        "proxy-send-timeout",
+        "60",
+        "Seconds between two writes to a backend.",
+    ),
+    ignored(
+        "proxy-set-headers",
+        "",
+        "A ConfigMap with headers of every request to a backend.",
+        PENDING,
+    ),
+    ignored(
+        "proxy-stream-next-upstream",
+        "true",
+        "Retries of TCP and UDP.",
+        PENDING,
+    ),
+    ignored(
+        "proxy-stream-responses",
+        "1",
+        "Answers to a UDP packet.",
+        PENDING,
+    ),
+    ignored(
+        "proxy-stream-timeout",
+        "600s",
+        "How long TCP and UDP may be idle.",
+        PENDING,
+    ),
+    ignored(
+        "relative-redirects",
+        "false",
+        "Redirects without scheme and host.",
+        "redirects name scheme and host",
+    ),
+    ignored(
+        "retry-non-idempotent",
+        "false",
+        "Sends requests again that may do something twice.",
+        "`proxy-next-upstream: non_idempotent` says it per Ingress",
+    ),
+    ignored(
+        "reuse-port",
+        "true",
+        "One socket per worker.",
+        "each worker has its own sockets",
+    ),
+    ignored(
+        "server-name-hash-bucket-size",
+        "",
+        "Memory for tables.",
+        NO_WORKERS,
+    ),
+    ignored(
+        "server-name-hash-max-size",
+        "1024",
+        "Memory for tables.",
+        NO_WORKERS,
+    ),
+    ignored("server-snippet", "", "Raw configuration.", NOT_EXECUTED),
+    different(
+        "server-tokens",
+        "false",
+        "Says what the server is.",
+        "`Server: lockgate`",
+    ),
+    ignored(
+        "service-upstream",
+        "false",
+        "Sends requests to the addresses of Services.",
+        "the annotation of the same name says it per Ingress",
+    ),
+    ignored(
+        "skip-access-log-urls",
+        "",
+        "Paths that are not logged.",
+        "`enable-access-log: \"false\"` says it per Ingress",
+    ),
+    different(
+        "ssl-ciphers",
+        "",
+        "Cipher suites of TLS 1.2.",
+        "those that are left after DHE and CBC",
+    ),
+    ignored("ssl-dh-param", "", "Parameters for DHE.", "there is no DHE"),
+    ignored(
+        "ssl-early-data",
+        "false",
+        "Accepts data before the handshake ends.",
+        "it can be replayed and is never accepted",
+    ),
+    ignored(
+        "ssl-ecdh-curve",
+        "auto",
+        "Curves of the key exchange.",
+        "the gateway chooses, post-quantum first",
+    ),
+    different(
+        "ssl-protocols",
+        "TLSv1.2 TLSv1.3",
+        "Versions of TLS.",
+        "1.2 and 1.3; 1.3 is always offered",
+    ),
+    honoured(
+        "ssl-redirect",
+        "true",
+        "Sends plain HTTP to https where the host has a certificate.",
+    ),
+    ignored(
+        "ssl-reject-handshake",
+        "false",
+        "Refuses names without a certificate.",
+        PENDING,
+    ),
+    ignored("ssl-session-cache", "true", "Resumes sessions.", SESSIONS),
+    ignored(
+        "ssl-session-cache-size",
+        "10m",
+        "Resumes sessions.",
+        SESSIONS,
+    ),
+    ignored("ssl-session-ticket-key", "", "Resumes sessions.", SESSIONS),
+    ignored(
+        "ssl-session-tickets",
+        "false",
+        "Resumes sessions.",
+        SESSIONS,
+    ),
+    ignored("ssl-session-timeout", "10m", "Resumes sessions.", SESSIONS),
+    ignored("stream-snippet", "", "Raw configuration.", NOT_EXECUTED),
+    ignored(
+        "strict-validate-path-type",
+        "true",
+        "Refuses characters of regular expressions in `Exact` and `Prefix`.",
+        "such a path is taken as it is written",
+    ),
+    ignored(
+        "upstream-keepalive-connections",
+        "320",
+        "Idle connections to backends.",
+        POOLS,
+    ),
+    ignored(
+        "upstream-keepalive-requests",
+        "10000",
+        "Requests on one connection to a backend.",
+        POOLS,
+    ),
+    ignored(
+        "upstream-keepalive-time",
+        "1h",
+        "How long a connection to a backend lives.",
+        POOLS,
+    ),
+    ignored(
+        "upstream-keepalive-timeout",
+        "60",
+        "How long a connection to a backend may be idle.",
+        POOLS,
+    ),
+    honoured(
+        "use-forwarded-headers",
+        "false",
+        "Believes `X-Forwarded-*` of those that `proxy-real-ip-cidr` lists.",
+    ),
+    ignored(
+        "use-geoip",
+        "false",
+        "Where clients are from.",
+        "there are no variables to put it into",
+    ),
+    ignored(
+        "use-geoip2",
+        "false",
+        "Where clients are from.",
+        "there are no variables to put it into",
+    ),
+    ignored(
+        "use-gzip",
+        "false",
+        "Compresses responses.",
+        "responses are not compressed",
+    ),
+    honoured("use-http2", "true", "Offers HTTP/2 over TLS."),
+    honoured(
+        "use-proxy-protocol",
+        "false",
+        "Expects the PROXY protocol from those that `proxy-real-ip-cidr` lists.",
+    ),
+    ignored(
+        "variables-hash-bucket-size",
+        "256",
+        "Memory for tables.",
+        NO_WORKERS,
+    ),
+    ignored(
+        "variables-hash-max-size",
+        "2048",
+        "Memory for tables.",
+        NO_WORKERS,
+    ),
+    honoured(
+        "whitelist-source-range",
+        "",
+        "The only clients that pass unless an Ingress has a list of its own.",
+    ),
+    ignored(
+        "worker-cpu-affinity",
+        "",
+        "Processors of processes.",
+        NO_WORKERS,
+    ),
+    ignored(
+        "worker-processes",
+        "auto",
+        "How many processes there are.",
+        NO_WORKERS,
+    ),
+    ignored(
+        "worker-serial-reloads",
+        "false",
+        "One reload after the other.",
+        "nothing is reloaded",
+    ),
+    ignored(
+        "worker-shutdown-timeout",
+        "240s",
+        "How long connections live after a reload.",
+        "nothing is reloaded; see `--drain-timeout`",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_in_order_and_found() {
+        for pair in SETTINGS.windows(2) {
+            assert!(
+                pair[0].name < pair[1].name,
+                "{} is out of order",
+                pair[1].name
+            );
+        }
+        for setting in all() {
+            assert!(find(setting.name).is_some_and(|found| found.name == setting.name));
+            assert!(!setting.about.is_empty());
+        }
+        assert!(find("proxy-body-sise").is_none());
+        assert_eq!(
+            nearest("proxy-read-timout").map(|near| near.name),
+            Some("proxy-read-timeout")
+        );
+        assert!(nearest("something-else").is_none());
+    }
+}
