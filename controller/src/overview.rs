@@ -245,6 +245,11 @@ fn answer(route: &RouteDescription) -> String {
             };
             format!("access ({lists} address lists{basic}{limits})")
         }
+        Filter::BackendTls(tls) => match (&tls.client, &tls.authorities) {
+            (_, Some(_)) => "verified TLS".to_owned(),
+            (Some(_), None) => "TLS with a client certificate".to_owned(),
+            (None, None) => "TLS with a name".to_owned(),
+        },
         Filter::Pace(pace) => format!("pace ({} bytes per second)", pace.bytes_per_second),
         Filter::HttpsRedirect(redirect) => format!("https redirect ({})", redirect.status),
         Filter::Hsts(hsts) => format!("HSTS ({} s)", hsts.max_age),

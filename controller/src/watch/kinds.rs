@@ -139,7 +139,7 @@ impl Kind for Secret {
         let kind = self.type_.as_deref();
         if let Some(data) = &mut self.data {
             if kind == Some(TLS_SECRET) {
-                data.retain(|key, _| matches!(key.as_str(), "tls.crt" | "tls.key"));
+                data.retain(|key, _| matches!(key.as_str(), "tls.crt" | "tls.key" | "ca.crt"));
             } else if kind == Some(OPAQUE_SECRET) {
                 // Names and passwords. A certificate has to be in a Secret of its own type.
                 for key in ["tls.crt", "tls.key"] {
@@ -304,7 +304,7 @@ mod tests {
         }));
         assert_eq!(
             tls["data"],
-            json!({"tls.crt": "Y2VydA==", "tls.key": "a2V5"})
+            json!({"tls.crt": "Y2VydA==", "tls.key": "a2V5", "ca.crt": "Y2E="})
         );
         assert_eq!(tls["metadata"], json!({"name": "s"}));
 

@@ -6,6 +6,7 @@ use model::{Access, BasicAuth, ClientLimits, Filter};
 
 use crate::Snapshot;
 use crate::annotation::AccessValues;
+use crate::backend_tls;
 use crate::configmap::Globals;
 use crate::ingress::Entry;
 use crate::ingress::auth::BasicPart;
@@ -22,7 +23,7 @@ pub(crate) fn of(
     globals: &Globals,
     snapshot: &Snapshot,
 ) -> Result<Vec<Filter>, &'static str> {
-    match &entry.annotations.access {
+    let mut filters = match &entry.annotations.access {
         Some(own) => {
             let basic = entry.basic.as_ref().map(|part| basic(part, snapshot));
             filters(
@@ -30,11 +31,16 @@ pub(crate) fn of(
                 basic.transpose()?,
                 &entry.rank.name.to_string(),
                 globals,
-            )
+            )?
         }
-        None if globals.access.is_default() => Ok(Vec::new()),
-        None => of_all(globals),
+        None if globals.access.is_default() => Vec::new(),
+        None => of_all(globals)?,
+    };
+    if let Some(part) = &entry.backend_tls {
+        let tls = backend_tls::of(part, snapshot).map_err(|_| INVALID_SECRET)?;
+        filters.push(Filter::BackendTls(Arc::new(tls)));
     }
+    Ok(filters)
 }
 
 /// The filters of a route that no Ingress asks for.

@@ -31,6 +31,7 @@
 
 mod access;
 pub mod annotation;
+mod backend_tls;
 mod class;
 mod configmap;
 mod conflict;

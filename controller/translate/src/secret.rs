@@ -5,7 +5,10 @@ mod users;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use model::{Certificate, HostPattern, KeyAlgorithm, KeyFormat, Origin, PrivateKey, Redacted};
+use model::{
+    Authorities, Certificate, HostPattern, KeyAlgorithm, KeyFormat, Origin, PrivateKey, Redacted,
+};
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
@@ -20,6 +23,7 @@ use crate::object::{kinds, name_of};
 
 const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
+const AUTHORITIES: &str = "ca.crt";
 
 /// Smallest RSA key that is accepted, in bits.
 const RSA_BITS: usize = 2048;
@@ -61,6 +65,9 @@ pub enum SecretFault {
         "`tls.key` belongs to certificate {0} of `tls.crt`; the certificate of the host has to come first"
     )]
     Order(usize),
+    /// A certificate that others are to be traced back to cannot be used.
+    #[error("certificate {0} of `ca.crt` cannot be used as an authority")]
+    Authority(usize),
     /// The key belongs to no certificate of the chain.
     #[error("`tls.key` does not belong to the certificate in `tls.crt`")]
     Mismatch,
@@ -98,6 +105,36 @@ pub(crate) fn certificate(secret: &Secret) -> Result<Arc<Certificate>, SecretFau
         chain: chain.iter().map(|der| der.to_vec()).collect(),
         origin: Origin::new(name_of(&secret.metadata).reference(kinds::SECRET), ""),
     }))
+}
+
+/// The certificates that those of backends are traced back to. Nothing where the Secret has none.
+pub(crate) fn authorities(secret: &Secret) -> Result<Option<Arc<Authorities>>, SecretFault> {
+    let Ok(pem) = bytes(secret, AUTHORITIES) else {
+        return Ok(None);
+    };
+    let list: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| SecretFault::Pem(AUTHORITIES, pem_reason(&error)))?;
+    if list.is_empty() {
+        return Err(SecretFault::Nothing(AUTHORITIES, "certificate"));
+    }
+    let mut store = RootCertStore::empty();
+    for (index, der) in list.iter().enumerate() {
+        let unusable = || SecretFault::Authority(index + 1);
+        parse(der, index + 1).map_err(|_| unusable())?;
+        store.add(der.clone()).map_err(|_| unusable())?;
+    }
+    Ok(Some(Arc::new(
+        list.iter().map(|der| der.to_vec()).collect(),
+    )))
+}
+
+/// Has the Secret a certificate, good or not?
+pub(crate) fn has_certificate(secret: &Secret) -> bool {
+    secret
+        .data
+        .as_ref()
+        .is_some_and(|data| data.contains_key(CHAIN))
 }
 
 /// Stands for what is read of a Secret, so that the same one is not read again.
@@ -279,12 +316,15 @@ fn address(bytes: &[u8]) -> Option<String> {
 
 /// The fingerprint of a certificate in DER, as [`Certificate::fingerprint`] holds it.
 pub fn fingerprint(der: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(der))
+}
+
+/// Two digits per byte.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(der)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            // Writing into a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

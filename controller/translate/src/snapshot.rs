@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use model::{Certificate, Users};
+use model::{Authorities, Certificate, Users};
 
 use crate::NamespacedName;
 use crate::few::Few;
@@ -37,9 +37,16 @@ pub(crate) struct SecretState {
     pub(crate) digest: Option<[u8; 32]>,
     /// The present certificate, or the last good one.
     pub(crate) serving: Option<Arc<Certificate>>,
+    /// What certificates of backends are traced back to. No version but the present one counts.
+    authorities: Result<Option<Arc<Authorities>>, SecretFault>,
+    /// The present version has a certificate, good or not.
+    has_certificate: bool,
     /// Names and passwords. No version but the present one counts: who is taken off the list is off at once.
     pub(crate) users: UserSources,
 }
+
+/// The client certificate and the authorities for connections to backends.
+pub(crate) type BackendCertificates = (Option<Arc<Certificate>>, Option<Arc<Authorities>>);
 
 impl Snapshot {
     /// The Ingresses.
@@ -94,6 +101,21 @@ impl Snapshot {
             Some(state) => state.users.get(form),
             None => Err(UsersFault::Missing),
         }
+    }
+
+    /// The client certificate and the authorities for connections to backends; of both the present version, or none.
+    pub(crate) fn backend_tls(
+        &self,
+        secret: &NamespacedName,
+    ) -> Result<BackendCertificates, SecretFault> {
+        let state = self.secrets.get(secret).ok_or(SecretFault::Missing)?;
+        let authorities = state.authorities.clone()?;
+        let client = match &state.fault {
+            None => state.serving.clone(),
+            Some(_) if !state.has_certificate && authorities.is_some() => None,
+            Some(fault) => return Err(fault.clone()),
+        };
+        Ok((client, authorities))
     }
 
     /// The ConfigMap with the global settings.
@@ -172,6 +194,8 @@ impl Snapshot {
             fault,
             digest,
             serving,
+            authorities: secret::authorities(object),
+            has_certificate: secret::has_certificate(object),
             users: UserSources::read(object),
         };
         self.secrets.insert(name.clone(), state);
@@ -182,6 +206,7 @@ impl Snapshot {
             Some(state) if state.serving.is_some() => {
                 state.fault = Some(SecretFault::Missing);
                 state.digest = None;
+                state.authorities = Err(SecretFault::Missing);
                 state.users = UserSources::missing();
             }
             _ => {

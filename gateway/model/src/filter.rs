@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Pace};
+use crate::{Access, BackendTls, Pace};
 
 /// One step of a route's processing; they run in the order of the list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -14,6 +14,8 @@ pub enum Filter {
     HttpsRedirect(HttpsRedirect),
     /// Lets only some clients pass, or only so often.
     Access(Arc<Access>),
+    /// How TLS is spoken to the endpoints.
+    BackendTls(Arc<BackendTls>),
     /// Slows the response down.
     Pace(Pace),
     /// Adds `Strict-Transport-Security` to responses over TLS (RFC 6797).

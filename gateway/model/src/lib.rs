@@ -7,6 +7,7 @@
 mod access;
 mod affinity;
 mod backend;
+mod backend_tls;
 mod certificate;
 mod changes;
 mod filter;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use access::{Access, BasicAuth, ClientLimits, Pace, Users};
 pub use affinity::{Affinity, AffinityMode, HashBy, SameSite};
 pub use backend::{Backend, BackendId, BackendProtocol, Endpoint, EndpointSet};
+pub use backend_tls::{Authorities, BackendTls};
 pub use certificate::{
     Certificate, CertificateId, KeyAlgorithm, KeyFormat, PrivateKey, TlsHost, TlsPolicy, TlsVersion,
 };

@@ -76,6 +76,7 @@ impl PingoraEngine {
         let h2_options = h2_options(limits);
         let inner = Proxy {
             worker: Arc::clone(&worker),
+            tls: peer::KnownTls::default(),
         };
         let mut proxy = http_proxy(&Arc::new(conf), inner);
         proxy.server_options = Some(server_options);
@@ -137,6 +138,7 @@ fn h2_options(limits: &Limits) -> H2Options {
 /// What Pingora calls back.
 struct Proxy {
     worker: Arc<Worker>,
+    tls: peer::KnownTls,
 }
 
 /// The context of a request; there is none when a request came without a connection, which is refused.
@@ -189,7 +191,7 @@ impl ProxyHttp for Proxy {
                 .map_err(|reason| failed(context, reason))?;
         }
         let upstream = upstream::upstream(context).map_err(|reason| failed(context, reason))?;
-        Ok(Box::new(peer::peer(upstream)))
+        Ok(Box::new(peer::peer(upstream, &self.tls)))
     }
 
     async fn connected_to_upstream(

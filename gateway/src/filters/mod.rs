@@ -36,6 +36,7 @@ pub(crate) fn on_request(
         CompiledFilter::Cors(cors) => cors::answer(context, cors, parts),
         CompiledFilter::Access(_)
         | CompiledFilter::Pace(_)
+        | CompiledFilter::BackendTls(_)
         | CompiledFilter::Hsts(_)
         | CompiledFilter::RequestHeaders(_)
         | CompiledFilter::ResponseHeaders(_)

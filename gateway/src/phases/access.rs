@@ -30,6 +30,7 @@ pub(crate) async fn check(
             CompiledFilter::Pace(pace) => context.pace = Some(pace::Progress::new(*pace)),
             CompiledFilter::HttpsRedirect { .. }
             | CompiledFilter::Hsts(_)
+            | CompiledFilter::BackendTls(_)
             | CompiledFilter::RequestHeaders(_)
             | CompiledFilter::ResponseHeaders(_)
             | CompiledFilter::Cors(_)

@@ -121,6 +121,7 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
                 }
                 CompiledFilter::Access(_)
                 | CompiledFilter::Pace(_)
+                | CompiledFilter::BackendTls(_)
                 | CompiledFilter::Hsts(_)
                 | CompiledFilter::HttpsRedirect { .. }
                 | CompiledFilter::ResponseHeaders(_)
@@ -159,6 +160,7 @@ pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
             CompiledFilter::Hsts(_)
             | CompiledFilter::Access(_)
             | CompiledFilter::Pace(_)
+            | CompiledFilter::BackendTls(_)
             | CompiledFilter::HttpsRedirect { .. }
             | CompiledFilter::RequestHeaders(_)
             | CompiledFilter::Rewrite(_)

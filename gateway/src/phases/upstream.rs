@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::request::Parts;
-use model::{BackendProtocol, Balance, EndpointSet, Timeouts};
-use table::{BackendSlot, CompiledAction, CompiledOptions, CompiledRoute};
+use model::{BackendProtocol, BackendTls, Balance, EndpointSet, Timeouts};
+use table::{BackendSlot, CompiledAction, CompiledFilter, CompiledOptions, CompiledRoute};
 
 use crate::context::{RequestContext, Target, Try};
 use crate::engine::Worker;
@@ -24,6 +24,8 @@ pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     /// What is spoken.
     pub(crate) protocol: BackendProtocol,
+    /// What else the route says about TLS.
+    pub(crate) tls: Option<Arc<BackendTls>>,
     /// The name for TLS; empty without.
     pub(crate) server_name: String,
     /// How long to wait.
@@ -219,7 +221,10 @@ pub(crate) fn upstream(context: &RequestContext) -> Result<Upstream, Reason> {
     let target = context.target.as_ref().ok_or(Reason::Internal)?;
     let attempt = context.tries.last().ok_or(Reason::Internal)?;
     let timeouts = timeouts(context.route.as_ref());
+    let tls = tls(context, target.protocol);
+    let name = tls.as_ref().and_then(|tls| tls.name.as_deref());
     let server_name = match target.protocol {
+        BackendProtocol::Https if name.is_some() => name.unwrap_or_default().to_owned(),
         BackendProtocol::Https => match &*target.backend.endpoints {
             EndpointSet::Dns { host, .. } => host.as_str().to_owned(),
             EndpointSet::Addresses(_) | EndpointSet::Invalid(_) => {
@@ -232,10 +237,25 @@ pub(crate) fn upstream(context: &RequestContext) -> Result<Upstream, Reason> {
     Ok(Upstream {
         address: attempt.address(),
         protocol: target.protocol,
+        tls,
         server_name,
         connect: seconds(timeouts.connect),
         read: seconds(timeouts.read),
         send: seconds(timeouts.send),
+    })
+}
+
+/// What the route says about TLS to its own backends.
+fn tls(context: &RequestContext, protocol: BackendProtocol) -> Option<Arc<BackendTls>> {
+    if protocol != BackendProtocol::Https || context.stand_in.is_some() {
+        return None;
+    }
+    let mut filters = context.route.as_ref()?.filters.iter();
+    filters.find_map(|filter| {
+        if let CompiledFilter::BackendTls(tls) = filter {
+            return Some(Arc::clone(tls));
+        }
+        None
     })
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use model::{
-    Action, Filter, HeaderChange, HostName, HostPattern, Hsts, HttpsRedirect, Origin, Pace,
-    PathMatch, Redirect, ResponseRewrite, Route, Timeouts, WeightedBackend,
+    Action, BackendTls, Filter, HeaderChange, HostName, HostPattern, Hsts, HttpsRedirect, Origin,
+    Pace, PathMatch, Redirect, ResponseRewrite, Route, Timeouts, WeightedBackend,
 };
 
 use crate::access::{self, Accesses, CompiledAccess};
@@ -68,6 +68,8 @@ pub enum CompiledFilter {
     },
     /// Lets only some clients pass, or only so often.
     Access(Arc<CompiledAccess>),
+    /// How TLS is spoken to the endpoints.
+    BackendTls(Arc<BackendTls>),
     /// Slows the response down.
     Pace(Pace),
     /// Adds this value of `Strict-Transport-Security` to responses over TLS.
@@ -236,6 +238,7 @@ fn compile_filter(
             })
         }
         Filter::Access(access) => access::compile(access, accesses).map(CompiledFilter::Access),
+        Filter::BackendTls(tls) => Ok(CompiledFilter::BackendTls(Arc::clone(tls))),
         Filter::Pace(pace) if pace.bytes_per_second == 0 => {
             Err("a response without any bytes per second would never end".to_owned())
         }

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod answers;
 #[cfg(test)]
+mod backend_tls;
+#[cfg(test)]
 mod endpoints;
 #[cfg(test)]
 mod failures;

@@ -23,6 +23,7 @@ pub(crate) struct Annotations {
     pub(crate) routing: Option<Box<Routing>>,
     pub(crate) traffic: Option<Box<Traffic>>,
     pub(crate) sessions: Option<Box<Sessions>>,
+    pub(crate) backend_tls: Option<Box<BackendTlsValues>>,
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) canary: Option<Box<Canary>>,
 }
@@ -60,6 +61,15 @@ pub(crate) struct Traffic {
     pub(crate) redirect_to: Option<String>,
     pub(crate) cookie_domain: Option<(String, String)>,
     pub(crate) cookie_path: Option<(String, String)>,
+}
+
+/// TLS towards backends.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct BackendTlsValues {
+    /// The Secret, and its namespace if that is given.
+    pub(crate) secret: Option<(Option<Box<str>>, Box<str>)>,
+    pub(crate) verify: bool,
+    pub(crate) name: Option<Box<str>>,
 }
 
 /// Requests that belong together.
@@ -124,6 +134,10 @@ impl Annotations {
 
     pub(crate) fn sessions(&mut self) -> &mut Sessions {
         self.sessions.get_or_insert_default()
+    }
+
+    pub(crate) fn backend_tls(&mut self) -> &mut BackendTlsValues {
+        self.backend_tls.get_or_insert_default()
     }
 
     pub(crate) fn cors(&mut self) -> &mut Cors {

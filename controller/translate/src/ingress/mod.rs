@@ -1,6 +1,7 @@
 //! One Ingress, translated by itself: nothing here looks at another object.
 
 pub(crate) mod auth;
+pub(crate) mod backend_tls;
 pub(crate) mod path;
 pub(crate) mod tls;
 
@@ -14,6 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use model::{BackendId, HostPattern, PathMatch};
 
 use self::auth::BasicPart;
+use self::backend_tls::BackendTlsPart;
 use self::tls::TlsEntry;
 use crate::NamespacedName;
 use crate::Problem;
@@ -60,6 +62,8 @@ pub(crate) struct Entry {
     pub(crate) tls: Vec<TlsEntry>,
     /// Asks for name and password.
     pub(crate) basic: Option<Box<BasicPart>>,
+    /// Certificates for connections to its backends.
+    pub(crate) backend_tls: Option<Box<BackendTlsPart>>,
     /// Backends and the fields that name them.
     pub(crate) backends: Fixed<BackendId, Vec<Box<str>>>,
     /// Hosts that get what another one of its hosts has, unless somebody has rules for them.
@@ -111,6 +115,11 @@ impl Entry {
             .iter()
             .filter_map(|entry| entry.secret.as_ref())
             .chain(self.basic.iter().map(|basic| &basic.secret))
+            .chain(
+                self.backend_tls
+                    .iter()
+                    .filter_map(|tls| tls.secret.as_ref()),
+            )
             .collect()
     }
 
@@ -133,6 +142,8 @@ pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
         &mut problems,
     );
     let basic = auth::basic(&mut annotations, &name.namespace, &mut problems).map(Box::new);
+    let backend_tls =
+        backend_tls::read(&mut annotations, &name.namespace, &mut problems).map(Box::new);
     let mut reader = Reader {
         namespace: &name.namespace,
         annotations: &annotations,
@@ -193,12 +204,7 @@ pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
             entry.aliases = aliases.map(|(name, _)| name.clone()).collect();
         }
     }
-    if let Some(name) = annotations
-        .traffic
-        .as_ref()
-        .and_then(|traffic| traffic.default_backend.as_deref())
-    {
-        let service = NamespacedName::new(&name_of(&ingress.metadata).namespace, name);
+    if let Some(service) = default_backend(&annotations, ingress) {
         backends
             .entry(service::first_port(&service))
             .or_default()
@@ -221,9 +227,17 @@ pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
         aliases: aliases.into(),
         tls,
         basic,
+        backend_tls,
         backends: backends.into(),
         problems,
     }
+}
+
+/// The Service that answers for others of the Ingress.
+fn default_backend(annotations: &Annotations, ingress: &Ingress) -> Option<NamespacedName> {
+    let name = annotations.traffic.as_ref()?.default_backend.as_deref()?;
+    let namespace = name_of(&ingress.metadata).namespace;
+    Some(NamespacedName::new(&namespace, name))
 }
 
 /// The names that an Ingress asks for beside those of its rules.

@@ -10,7 +10,7 @@ use crate::ingress::tls::TlsEntry;
 use crate::report::{Problem, Reason};
 use crate::secret::{self, SecretFault, UsersFault};
 use crate::service::Remark;
-use crate::{NamespacedName, kinds};
+use crate::{NamespacedName, backend_tls, kinds};
 
 impl Translator {
     /// Writes the reports that have to be written anew.
@@ -65,6 +65,18 @@ impl Translator {
                 &format!(
                     "`auth-secret`, Secret {}: {fault}; the routes of this Ingress answer 503 rather than without it",
                     basic.secret
+                ),
+            ));
+        }
+        if let Some(part) = &entry.backend_tls
+            && let Some(secret) = &part.secret
+            && let Err(fault) = backend_tls::of(part, &self.snapshot)
+        {
+            problems.push(Problem::error(
+                reason(&fault),
+                "metadata.annotations",
+                &format!(
+                    "`proxy-ssl-secret`, Secret {secret}: {fault}; the routes of this Ingress answer 503 rather than without it"
                 ),
             ));
         }
@@ -218,6 +230,7 @@ fn reason(fault: &SecretFault) -> Reason {
         | SecretFault::Algorithm(_)
         | SecretFault::Key
         | SecretFault::Order(_)
+        | SecretFault::Authority(_)
         | SecretFault::Mismatch => Reason::InvalidSecret,
     }
 }

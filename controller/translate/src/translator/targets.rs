@@ -48,8 +48,12 @@ impl Translator {
             for user in self.index.users_of_secret(&name) {
                 let entry = self.entries.get(user);
                 let asks = entry.filter(|entry| {
-                    let basic = entry.basic.as_ref();
-                    basic.is_some_and(|basic| basic.secret == name)
+                    let basic = entry.basic.as_ref().map(|basic| &basic.secret);
+                    let tls = entry
+                        .backend_tls
+                        .as_ref()
+                        .and_then(|tls| tls.secret.as_ref());
+                    basic == Some(&name) || tls == Some(&name)
                 });
                 for pattern in asks.into_iter().flat_map(|entry| entry.hosts.keys()) {
                     work.hosts.insert(pattern.clone());

@@ -1,12 +1,13 @@
 //! An endpoint in Pingora's words.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::BackendProtocol;
+use ahash::AHashMap;
+use model::{BackendProtocol, BackendTls};
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::utils::tls::{WrappedX509, parse_x509};
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
 use crate::phases::upstream::Upstream;
 
@@ -28,10 +29,11 @@ static PLACEHOLDER: LazyLock<Arc<CaType>> = LazyLock::new(|| {
 
 /// The peer for an endpoint. Everything that a connection must not be shared across has to be in what Pingora hashes:
 /// address, scheme, server name, `group_key`, the flags for verification and the number of streams, but not ALPN.
-pub(super) fn peer(upstream: Upstream) -> HttpPeer {
+pub(super) fn peer(upstream: Upstream, known: &KnownTls) -> HttpPeer {
     let Upstream {
         address,
         protocol,
+        tls: options_of_route,
         server_name,
         connect,
         read,
@@ -66,7 +68,70 @@ pub(super) fn peer(upstream: Upstream) -> HttpPeer {
         BackendProtocol::H2c => 2,
         BackendProtocol::Https => 3,
     };
+    if let Some(wanted) = options_of_route {
+        let made = known.made(&wanted);
+        peer.group_key = made.group;
+        peer.client_cert_key.clone_from(&made.client);
+        if let Some(authorities) = &made.authorities {
+            peer.options.ca = Some(Arc::clone(authorities));
+            // Pingora verifies nothing where there is no name to verify.
+            debug_assert!(!peer.sni.is_empty(), "a name is always there");
+            peer.options.verify_cert = true;
+            peer.options.verify_hostname = true;
+        }
+    }
     peer
+}
+
+/// What routes say about TLS to their backends, in Pingora's words. One per worker, so that its lock is never waited for.
+#[derive(Default)]
+pub(super) struct KnownTls(Mutex<AHashMap<Box<str>, Arc<Made>>>);
+
+struct Made {
+    /// Connections are shared within a group.
+    group: u64,
+    client: Option<Arc<CertKey>>,
+    authorities: Option<Arc<CaType>>,
+}
+
+/// So many are remembered; then it begins anew.
+const MOST_TLS: usize = 1024;
+
+impl KnownTls {
+    fn made(&self, tls: &BackendTls) -> Arc<Made> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = known.get(&tls.fingerprint) {
+            return Arc::clone(made);
+        }
+        if known.len() >= MOST_TLS {
+            known.clear();
+        }
+        let made = Arc::new(Made::new(tls));
+        known.insert(tls.fingerprint.clone(), Arc::clone(&made));
+        made
+    }
+}
+
+impl Made {
+    /// The certificates have been read before, or there would be no such route.
+    fn new(tls: &BackendTls) -> Self {
+        let digits = tls.fingerprint.get(..16).unwrap_or_default();
+        Self {
+            // The groups of connections without such options are small numbers.
+            group: u64::from_str_radix(digits, 16).unwrap_or(u64::MAX).max(16),
+            client: tls.client.as_ref().map(|client| {
+                let key = client.key.der.expose().clone();
+                Arc::new(CertKey::new(client.chain.clone(), key))
+            }),
+            authorities: tls.authorities.as_ref().map(|list| {
+                let list = list.iter();
+                let list: Vec<_> = list
+                    .map(|der| WrappedX509::new(der.clone(), parse_x509))
+                    .collect();
+                Arc::<CaType>::from(list)
+            }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -76,15 +141,44 @@ mod tests {
     use super::*;
 
     fn hash(protocol: BackendProtocol, server_name: &str, port: u16) -> u64 {
-        peer(Upstream {
+        hash_with(protocol, server_name, port, None)
+    }
+
+    fn hash_with(
+        protocol: BackendProtocol,
+        server_name: &str,
+        port: u16,
+        fingerprint: Option<&str>,
+    ) -> u64 {
+        let tls = fingerprint.map(|fingerprint| {
+            Arc::new(BackendTls {
+                fingerprint: fingerprint.into(),
+                client: None,
+                authorities: None,
+                name: None,
+            })
+        });
+        let upstream = Upstream {
             address: ([10, 0, 0, 1], port).into(),
             protocol,
+            tls,
             server_name: server_name.to_owned(),
             connect: Duration::from_secs(1),
             read: Duration::from_secs(1),
             send: Duration::from_secs(1),
-        })
-        .reuse_hash()
+        };
+        peer(upstream, &KnownTls::default()).reuse_hash()
+    }
+
+    #[test]
+    fn a_connection_is_not_shared_by_routes_with_other_certificates() {
+        let of = |fingerprint: Option<&str>| {
+            hash_with(BackendProtocol::Https, "a.ns.svc", 1, fingerprint)
+        };
+        let (one, other) = ("a1".repeat(32), "b2".repeat(32));
+        assert_eq!(of(Some(&one)), of(Some(&one)));
+        assert_ne!(of(Some(&one)), of(None));
+        assert_ne!(of(Some(&one)), of(Some(&other)));
     }
 
     #[test]

@@ -2,19 +2,19 @@
 
 use model::BackendProtocol;
 
-use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+use super::super::{Annotation, Group, Risk, Scope, Value};
 use crate::value;
 
 /// Protocol and TLS towards backends.
 pub(super) static BACKEND: &[Annotation] = &[
     Annotation::different("backend-protocol", Value::OneOf(&["HTTP", "HTTPS", "GRPC", "GRPCS", "AUTO_HTTP", "FCGI"]), |read, text| protocol(text).map(|v| read.protocol = Some(v)), "`FCGI` cannot be used; with `HTTPS`, HTTP/2 is spoken where the pod offers it").by_default("HTTP").about(Group::Backend, "What is spoken to the pods."),
-    Annotation::refused("proxy-ssl-secret", Value::Object, PENDING).scope(Scope::Backend).risk(Risk::Medium).guarding().about(Group::Backend, "The client certificate for TLS towards the backend, and the authority (`ca.crt`) that its certificate has to come from."),
-    Annotation::refused("proxy-ssl-verify", Value::Switch, PENDING).by_default("off").scope(Scope::Backend).guarding().about(Group::Backend, "Refuses backends whose certificate is not good."),
-    Annotation::ignored("proxy-ssl-name", Value::Host, PENDING).scope(Scope::Backend).risk(Risk::High).about(Group::Backend, "The name that the certificate of the backend has to have."),
-    Annotation::ignored("proxy-ssl-server-name", Value::Switch, PENDING).by_default("off").scope(Scope::Backend).about(Group::Backend, "Sends a server name to the backend."),
-    Annotation::ignored("proxy-ssl-verify-depth", Value::Number(0, u32::MAX), PENDING).by_default("1").scope(Scope::Backend).about(Group::Backend, "How long the chain to the authority may be."),
-    Annotation::ignored("proxy-ssl-protocols", Value::Text("`TLSv1.2`, `TLSv1.3`, by spaces"), PENDING).by_default("TLSv1.2").scope(Scope::Backend).about(Group::Backend, "TLS versions towards the backend."),
-    Annotation::ignored("proxy-ssl-ciphers", Value::Text("OpenSSL names, by colons"), PENDING).by_default("DEFAULT").scope(Scope::Backend).risk(Risk::Medium).about(Group::Backend, "Cipher suites towards the backend."),
+    Annotation::different("proxy-ssl-secret", Value::Object, |read, text| value::object(text).map(|v| read.backend_tls().secret = Some(v)), "a Secret of another namespace, or one that cannot be used, closes the route; with a client certificate it has to be of type `kubernetes.io/tls`").scope(Scope::Backend).risk(Risk::Medium).guarding().about(Group::Backend, "The client certificate for TLS towards the backend (`tls.crt`, `tls.key`), and the authority (`ca.crt`) that its certificate has to come from."),
+    Annotation::different("proxy-ssl-verify", Value::Switch, |read, text| switch(text).map(|v| read.backend_tls().verify = v), "without an authority in `proxy-ssl-secret` it closes the route").by_default("off").scope(Scope::Backend).guarding().about(Group::Backend, "Refuses backends whose certificate is not good."),
+    Annotation::different("proxy-ssl-name", Value::Host, |read, text| tls_name(text).map(|v| read.backend_tls().name = Some(v)), "a name or an address, no variables; it counts without `proxy-ssl-secret`, too; without it the name is SERVICE.NAMESPACE.svc").scope(Scope::Backend).risk(Risk::High).guarding().about(Group::Backend, "The name that is sent to the backend and that its certificate has to have."),
+    Annotation::different("proxy-ssl-server-name", Value::Switch, |_, text| switch(text).map(|_| ()), "the name is always sent").by_default("off").scope(Scope::Backend).about(Group::Backend, "Sends a server name to the backend."),
+    Annotation::ignored("proxy-ssl-verify-depth", Value::Number(0, u32::MAX), "chains of up to six certificates between the backend's and the authority are followed").by_default("1").scope(Scope::Backend).about(Group::Backend, "How long the chain to the authority may be."),
+    Annotation::ignored("proxy-ssl-protocols", Value::Text("`TLSv1.2`, `TLSv1.3`, by spaces"), "TLS 1.2 and 1.3 are always offered, and the backend chooses").by_default("TLSv1.2").scope(Scope::Backend).about(Group::Backend, "TLS versions towards the backend."),
+    Annotation::ignored("proxy-ssl-ciphers", Value::Text("OpenSSL names, by colons"), "the nine suites of rustls, all with forward secrecy, are always offered").by_default("DEFAULT").scope(Scope::Backend).risk(Risk::Medium).about(Group::Backend, "Cipher suites towards the backend."),
     Annotation::different("proxy-http-version", Value::OneOf(&["1.0", "1.1"]), |_, text| http_version(text), "1.1 only").by_default("1.1").about(Group::Backend, "The version of HTTP towards the backend."),
     Annotation::different("connection-proxy-header", Value::OneOf(&["keep-alive", "close"]), |_, text| connection_header(text), "connections are always kept").about(Group::Backend, "The `Connection` header towards the backend."),
     Annotation::honoured("service-upstream", Value::Boolean, |read, text| value::boolean(text).map(|v| read.traffic().service_upstream = v)).by_default("false").scope(Scope::Backend).about(Group::Backend, "Sends requests to the address of the Service instead of the pods."),
@@ -47,4 +47,22 @@ fn connection_header(text: &str) -> Result<(), String> {
         "close" => Err("connections to backends are always kept".to_owned()),
         _ => Err("it is neither `keep-alive` nor `close`".to_owned()),
     }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("it is neither `on` nor `off`".to_owned()),
+    }
+}
+
+/// What a certificate can be for. A variable would be a name that nobody has.
+fn tls_name(text: &str) -> Result<Box<str>, String> {
+    let name = text.trim();
+    let is_address = name.parse::<std::net::IpAddr>().is_ok();
+    if is_address || model::HostName::parse(name).is_ok() {
+        return Ok(name.into());
+    }
+    Err("it is neither a host name nor an address".to_owned())
 }
