@@ -7,6 +7,9 @@ mod access;
 #[path = "../proxy/answers.rs"]
 mod answers;
 #[cfg(test)]
+#[path = "../proxy/backend_tls.rs"]
+mod backend_tls;
+#[cfg(test)]
 mod early;
 #[cfg(test)]
 #[path = "../proxy/endpoints.rs"]
@@ -32,6 +35,9 @@ mod raw;
 #[cfg(test)]
 #[path = "../proxy/routing.rs"]
 mod routing;
+#[cfg(test)]
+#[path = "../proxy/sessions.rs"]
+mod sessions;
 #[cfg(test)]
 #[path = "../shared/mod.rs"]
 mod shared;
