@@ -1,14 +1,16 @@
 //! What is known about one client connection, shared by everything that serves it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use model::ListenerName;
 use table::PolicyId;
 
 use crate::drain::Slot;
+use crate::phases::headers;
 
 /// One client connection.
 ///
@@ -34,6 +36,8 @@ pub(crate) struct Connection {
     pub(crate) deadline: Arc<Deadline>,
     /// The last request was answered before it had come in full.
     pub(crate) linger: AtomicBool,
+    /// The client's address as text, once somebody has asked for it.
+    pub(crate) client_text: OnceLock<HeaderValue>,
     pub(crate) slot: Slot,
 }
 
@@ -63,11 +67,17 @@ impl Connection {
 
     /// A request is done. On HTTP/1 the client now has the idle time to send the next one; an HTTP/2 connection is
     /// watched by its own idle timer, since other streams may be alive.
-    pub(crate) fn request_finished(&self) {
+    pub(crate) fn request_finished(&self, now: Instant) {
         self.deadline.requests.fetch_sub(1, Ordering::Relaxed);
         if !self.http2 {
-            self.deadline.arm_idle();
+            self.deadline.arm_idle(now);
         }
+    }
+
+    /// The client's address as text.
+    pub(crate) fn client_text(&self) -> HeaderValue {
+        let text = || headers::value(headers::Ip(self.client.ip()));
+        self.client_text.get_or_init(text).clone()
     }
 
     /// A request is done and the client may still be sending it: the socket is not to be closed at once.
@@ -90,7 +100,7 @@ impl Connection {
     pub(crate) fn nothing_to_read(&self) {
         let idle = self.http2 && self.deadline.requests.load(Ordering::Relaxed) == 0;
         if idle && self.slot.draining() {
-            self.deadline.arm_farewell();
+            self.deadline.arm_farewell(Instant::now());
         }
     }
 }
@@ -141,18 +151,18 @@ impl Deadline {
     }
 
     /// Gives the client the header time from now.
-    pub(crate) fn arm_header(&self) {
-        self.arm(self.header, Awaited::Header);
+    pub(crate) fn arm_header(&self, now: Instant) {
+        self.arm(now, self.header, Awaited::Header);
     }
 
     /// Gives the client the idle time from now.
-    pub(crate) fn arm_idle(&self) {
-        self.arm(self.idle, Awaited::NextRequest);
+    pub(crate) fn arm_idle(&self, now: Instant) {
+        self.arm(now, self.idle, Awaited::NextRequest);
     }
 
     /// Gives the client the time for a farewell from now.
-    fn arm_farewell(&self) {
-        self.arm(self.header.min(FAREWELL), Awaited::Farewell);
+    fn arm_farewell(&self, now: Instant) {
+        self.arm(now, self.header.min(FAREWELL), Awaited::Farewell);
     }
 
     /// Takes the deadline away.
@@ -176,8 +186,9 @@ impl Deadline {
             .map(|instant| (instant, awaited))
     }
 
-    fn arm(&self, time: Duration, awaited: Awaited) {
-        self.arm_after(self.start.elapsed() + time, awaited);
+    fn arm(&self, now: Instant, time: Duration, awaited: Awaited) {
+        let since = now.saturating_duration_since(self.start);
+        self.arm_after(since.saturating_add(time), awaited);
     }
 
     /// `time` counts from `start`.

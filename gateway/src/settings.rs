@@ -18,21 +18,19 @@ pub enum LogFormat {
 /// What moves the bytes of requests. Every one of them applies the same rules to every request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Engine {
-    /// The one that is best for each request, as far as it is known today.
+    /// The direct engine for HTTP/1.1 to backends without TLS, Pingora for everything else.
     #[default]
     Auto,
     /// Pingora for everything.
     Pingora,
-    /// Preview: the direct engine for HTTP/1.1 to backends without TLS, Pingora for everything else.
-    DirectPreview,
 }
 
 impl Engine {
     /// Is the direct engine asked first?
     pub(crate) fn is_direct(self) -> bool {
         match self {
-            Self::DirectPreview => true,
-            Self::Auto | Self::Pingora => false,
+            Self::Auto => true,
+            Self::Pingora => false,
         }
     }
 }
@@ -95,6 +93,10 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Time for one write to a client to make progress. Default: 60 seconds.
     pub write_timeout: Duration,
+    /// Bytes per second that a client has to send of a body whose length is known, and to take of a response, while it
+    /// alone is waited for; what it needs beyond the first `body_timeout` or `write_timeout` has to keep this rate. 0 is
+    /// any. Only the direct engine looks at it. Default: 256.
+    pub min_client_rate: u32,
     /// Size of the header section of a request; more is answered with 431. Default: 64 KiB.
     pub max_header_bytes: usize,
     /// Fields in the header section of a request; more is answered with 431. Default: 128.
@@ -127,6 +129,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_mins(1),
             write_timeout: Duration::from_mins(1),
+            min_client_rate: 256,
             max_header_bytes: 64 * 1024,
             max_headers: 128,
             h2_max_streams: 128,

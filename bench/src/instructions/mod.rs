@@ -79,12 +79,12 @@ fn verdict(kept: Option<u64>, now: Option<u64>) -> Result<f64, &'static str> {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<42} {:>12} {:>12}", "instructions", "kept", "now")?;
+        writeln!(f, "{:<48} {:>12} {:>12}", "instructions", "kept", "now")?;
         for (name, (kept, now)) in &self.rows {
             let show = |count: &Option<u64>| {
                 count.map_or_else(|| "-".to_owned(), |count| count.to_string())
             };
-            write!(f, "{name:<42} {:>12} {:>12}  ", show(kept), show(now))?;
+            write!(f, "{name:<48} {:>12} {:>12}  ", show(kept), show(now))?;
             match verdict(*kept, *now) {
                 Ok(growth) => writeln!(f, "{:+.1} %", growth * 100.0)?,
                 Err(problem) => writeln!(f, "{problem}")?,
@@ -112,9 +112,9 @@ pub async fn count(this: &Path, lockgate: &Path) -> Result<Counts> {
             .0
             .insert(work.title().to_owned(), collected(&report)? / work.times());
     }
-    for protocol in requests::Protocol::ALL {
-        let count = requests::per_request(lockgate, protocol, home.path()).await?;
-        counts.0.insert(protocol.title().to_owned(), count);
+    for kind in requests::Kind::ALL {
+        let count = requests::per_request(lockgate, kind, home.path()).await?;
+        counts.0.insert(kind.title.to_owned(), count);
     }
     Ok(counts)
 }

@@ -21,28 +21,51 @@ const REQUESTS: u64 = 1500;
 
 /// By what a request comes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Protocol {
+enum Protocol {
     Http1,
     Https1,
     Http2,
 }
 
-impl Protocol {
-    pub(super) const ALL: [Self; 3] = [Self::Http1, Self::Https1, Self::Http2];
+/// A kind of request, and what serves it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    protocol: Protocol,
+    /// As `--engine` has it.
+    engine: &'static str,
+    pub(super) title: &'static str,
+}
 
-    pub(super) fn title(self) -> &'static str {
-        match self {
-            Self::Http1 => "request by HTTP/1.1",
-            Self::Https1 => "request by HTTP/1.1 with TLS",
-            Self::Http2 => "request by HTTP/2 with TLS",
+impl Kind {
+    pub(super) const ALL: [Self; 5] = [
+        Self::new(Protocol::Http1, "auto", "request by HTTP/1.1"),
+        Self::new(Protocol::Https1, "auto", "request by HTTP/1.1 with TLS"),
+        Self::new(Protocol::Http2, "auto", "request by HTTP/2 with TLS"),
+        Self::new(
+            Protocol::Http1,
+            "pingora",
+            "request by HTTP/1.1, Pingora's engine",
+        ),
+        Self::new(
+            Protocol::Https1,
+            "pingora",
+            "request by HTTP/1.1 with TLS, Pingora's engine",
+        ),
+    ];
+
+    const fn new(protocol: Protocol, engine: &'static str, title: &'static str) -> Self {
+        Self {
+            protocol,
+            engine,
+            title,
         }
     }
 }
 
 /// Instructions in user space for one request on a kept connection, one after the other.
-pub(super) async fn per_request(lockgate: &Path, protocol: Protocol, home: &Path) -> Result<u64> {
-    let once = run(lockgate, protocol, home, REQUESTS).await?;
-    let twice = run(lockgate, protocol, home, 2 * REQUESTS).await?;
+pub(super) async fn per_request(lockgate: &Path, kind: Kind, home: &Path) -> Result<u64> {
+    let once = run(lockgate, kind, home, REQUESTS).await?;
+    let twice = run(lockgate, kind, home, 2 * REQUESTS).await?;
     ensure!(
         twice > once,
         "{twice} instructions for twice as much as {once} were for"
@@ -50,7 +73,10 @@ pub(super) async fn per_request(lockgate: &Path, protocol: Protocol, home: &Path
     Ok((twice - once) / REQUESTS)
 }
 
-async fn run(lockgate: &Path, protocol: Protocol, home: &Path, requests: u64) -> Result<u64> {
+async fn run(lockgate: &Path, kind: Kind, home: &Path, requests: u64) -> Result<u64> {
+    let Kind {
+        protocol, engine, ..
+    } = kind;
     let home = tempfile::tempdir_in(home)?;
     let backend = origin::start(Site::new("bench", Some(1024))).await?;
     let authority = Authority::new("bench-check authority")?;
@@ -71,7 +97,7 @@ async fn run(lockgate: &Path, protocol: Protocol, home: &Path, requests: u64) ->
     std::fs::write(&program, script)?;
     std::fs::set_permissions(&program, Permissions::from_mode(0o755))?;
     let log = home.path().join("log");
-    let further = ["--workers=1", "--access-log=off"].map(Into::into);
+    let further = ["--workers=1", "--access-log=off", "--engine", engine].map(Into::into);
     let mut process = Lockgate::start(&program, &manifests, &log, &further).await?;
 
     let connector = Connector::new(&certs::roots(authority.pem())?, false)?;

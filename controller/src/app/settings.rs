@@ -54,12 +54,10 @@ pub struct Serve {
 /// What moves the bytes of requests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Engine {
-    /// The best one for each request, as far as it has proved itself; today the same as `pingora`.
+    /// Our own for HTTP/1.1 on both sides without TLS to the backend, Pingora for the rest.
     Auto,
     /// Pingora for all requests.
     Pingora,
-    /// A preview: an engine of our own for HTTP/1.1 on both sides without TLS to the backend, Pingora for the rest.
-    DirectPreview,
 }
 
 /// Where objects come from.

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use controller::app::Engine;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -321,6 +322,15 @@ async fn check(world: &World, ask: &Ask) -> String {
 
 #[tokio::test]
 async fn every_case_is_answered_as_it_says() {
+    answer_all(Engine::Auto).await;
+}
+
+#[tokio::test]
+async fn every_case_is_answered_as_it_says_by_pingora_alone() {
+    answer_all(Engine::Pingora).await;
+}
+
+async fn answer_all(engine: Engine) {
     let mut backends = Vec::new();
     let mut services = vec![("none.yaml".to_owned(), service("none", &[]))];
     for name in ["web", "other", "third", "errors"] {
@@ -368,7 +378,10 @@ async fn every_case_is_answered_as_it_says() {
             .iter()
             .map(|(name, text)| (name.as_str(), text.as_str()))
             .collect();
-        let world = World::start_with(Authority::new(), &manifests, |_| {}).await;
+        let world = World::start_with(Authority::new(), &manifests, |settings| {
+            settings.serve.engine = engine;
+        })
+        .await;
         let problems = world.problems().await;
         for case in &of_file {
             cases += 1;

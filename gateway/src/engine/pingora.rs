@@ -228,7 +228,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> Result<()> {
         let context = context(ctx)?;
-        retry::answered(context, response.status);
+        retry::answered(context, response.status, Instant::now());
         let method = &session.req_header().method;
         let status = response.status;
         if is_at_hand(session)
@@ -374,11 +374,11 @@ impl ProxyHttp for Proxy {
             sent: session.body_bytes_sent(),
             upstream_received: session.upstream_body_bytes_received(),
         };
-        log::finish(context, &self.worker, &outcome);
+        let now = log::finish(context, &self.worker, &outcome);
         if !session.is_body_done() {
             context.connection.linger();
         }
-        context.connection.request_finished();
+        context.connection.request_finished(now);
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {

@@ -136,12 +136,13 @@ impl<S: AsyncRead + Linger> AsyncRead for Guarded<S> {
         };
         match read {
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
-                if Instant::now() >= at {
+                let now = Instant::now();
+                if now >= at {
                     buf.set_filled(before);
                     return Poll::Ready(Err(self.cut(awaited)));
                 }
                 if awaited == Awaited::NextRequest {
-                    self.connection.deadline.arm_header();
+                    self.connection.deadline.arm_header(now);
                 }
                 read
             }
@@ -340,6 +341,7 @@ mod tests {
             http2,
             deadline: Arc::new(Deadline::new(Instant::now(), header, idle)),
             linger: AtomicBool::new(false),
+            client_text: std::sync::OnceLock::new(),
             slot: Tracker::new(1).open().unwrap(),
         };
         let digests = Digests {
@@ -414,13 +416,13 @@ mod tests {
         let (mut idle, _client) = guard(LONG, SHORT, false);
         assert!(timeout(SHORT / 4, idle.read_u8()).await.is_err());
         idle.guarded.connection.request_started();
-        idle.guarded.connection.request_finished();
+        idle.guarded.connection.request_finished(Instant::now());
         assert_eq!(read_all(&mut idle).await.1, io::ErrorKind::TimedOut);
 
         // The first byte came in time: now the header time counts, not the rest of the idle time.
         let (mut slow, mut client) = guard(SHORT, LONG, false);
         slow.guarded.connection.request_started();
-        slow.guarded.connection.request_finished();
+        slow.guarded.connection.request_finished(Instant::now());
         client.write_all(b"G").await.unwrap();
         let (length, kind, _) = read_all(&mut slow).await;
         assert_eq!((length, kind), (1, io::ErrorKind::TimedOut));
@@ -430,7 +432,7 @@ mod tests {
     async fn an_idle_http2_connection_is_left_to_its_own_timer() {
         let (mut guard, mut client) = guard(SHORT, SHORT, true);
         guard.guarded.connection.request_started();
-        guard.guarded.connection.request_finished();
+        guard.guarded.connection.request_finished(Instant::now());
         assert!(timeout(SHORT * 3, guard.read_u8()).await.is_err());
         client.write_all(b"x").await.unwrap();
         assert_eq!(guard.read_u8().await.unwrap(), b'x');
@@ -468,10 +470,10 @@ mod tests {
         let (mut guard, _client) = guard(SHORT, LONG, false);
         assert!(timeout(SHORT / 4, guard.read_u8()).await.is_err());
         // Later: the timer that exists fires too early and is set again.
-        guard.guarded.connection.deadline.arm_idle();
+        guard.guarded.connection.deadline.arm_idle(Instant::now());
         assert!(timeout(SHORT * 2, guard.read_u8()).await.is_err());
         // Earlier.
-        guard.guarded.connection.deadline.arm_header();
+        guard.guarded.connection.deadline.arm_header(Instant::now());
         assert_eq!(read_all(&mut guard).await.1, io::ErrorKind::TimedOut);
     }
 }

@@ -12,8 +12,8 @@ mod proxy_protocol;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -242,6 +242,7 @@ impl Front {
                 limits.idle_timeout,
             )),
             linger: AtomicBool::new(false),
+            client_text: OnceLock::new(),
             slot: arrival.slot,
         });
         Ok((transport, connection))

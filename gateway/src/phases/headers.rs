@@ -36,7 +36,20 @@ pub(crate) fn request_id(headers: &HeaderMap, random: impl FnOnce() -> u128) -> 
     if let Some(given) = given {
         return given.clone();
     }
-    value(format_args!("{:032x}", random()))
+    hexadecimal(random())
+}
+
+/// 32 digits.
+fn hexadecimal(number: u128) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = Vec::with_capacity(32);
+    for byte in number.to_be_bytes() {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(DIGITS.get(usize::from(digit)).copied().unwrap_or(b'0'));
+        }
+    }
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// The target that goes upstream, where it is not the one that came.
@@ -61,7 +74,12 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
     drop_untrusted(fields, client.trusted);
     join_cookies(original.version, fields);
 
-    let address = value(Ip(client.address));
+    // The text of the connection's own address is made once.
+    let address = if client.address == context.connection.client.ip() {
+        context.connection.client_text()
+    } else {
+        value(Ip(client.address))
+    };
     let forwarded_for = joined(&original.headers, &X_FORWARDED_FOR);
     if let Some(before) = &forwarded_for {
         fields.set("X-Original-Forwarded-For", before.clone());
@@ -178,7 +196,9 @@ fn drop_untrusted(fields: &mut impl Fields, trusted: bool) {
         .keys()
         .filter(|name| {
             let name = name.as_str();
-            name == "proxy" || name.contains('_') || !trusted && is_spoofable(name)
+            name == "proxy"
+                || name.bytes().any(|byte| byte == b'_')
+                || !trusted && is_spoofable(name)
         })
         .cloned()
         .collect();
@@ -273,7 +293,7 @@ fn port(host: Option<&HeaderValue>, https: bool) -> HeaderValue {
 }
 
 /// An address as text.
-struct Ip(IpAddr);
+pub(crate) struct Ip(pub(crate) IpAddr);
 
 impl std::fmt::Display for Ip {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -281,7 +301,7 @@ impl std::fmt::Display for Ip {
     }
 }
 
-fn value(text: impl std::fmt::Display) -> HeaderValue {
+pub(crate) fn value(text: impl std::fmt::Display) -> HeaderValue {
     let mut buffer = bytes::BytesMut::with_capacity(40);
     // Writing into memory does not fail, and neither addresses nor numbers have forbidden bytes.
     let _ = write!(buffer, "{text}");

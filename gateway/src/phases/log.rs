@@ -1,6 +1,7 @@
 //! The end of a request: counted and logged.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
@@ -28,16 +29,21 @@ pub(crate) struct Outcome<'a> {
     pub(crate) upstream_received: usize,
 }
 
-/// Counts and logs a request.
-pub(crate) fn finish(context: &mut RequestContext, worker: &Worker, outcome: &Outcome<'_>) {
-    retry::end_try(context);
+/// Counts and logs a request. Says when that was.
+pub(crate) fn finish(
+    context: &mut RequestContext,
+    worker: &Worker,
+    outcome: &Outcome<'_>,
+) -> Instant {
+    let now = Instant::now();
+    retry::end_try_at(context, now);
     // Nothing was sent: what would have been is what the log shows.
     let status = outcome
         .status
         .or_else(|| context.reason.as_ref().map(Reason::status))
         .or(context.own_status)
         .unwrap_or_else(crate::error::client_closed);
-    let elapsed = context.started.elapsed();
+    let elapsed = now.saturating_duration_since(context.started);
     worker
         .meter
         .count(context, outcome, status, elapsed, &worker.shared.series);
@@ -52,6 +58,7 @@ pub(crate) fn finish(context: &mut RequestContext, worker: &Worker, outcome: &Ou
         writer.write(context, outcome, status, elapsed);
     }
     worker.tidy(&context.table);
+    now
 }
 
 /// Counts and logs what was answered with 400 because it is not a request. There is nothing in it to show.
@@ -69,5 +76,5 @@ pub(crate) fn refused(connection: &Arc<Connection>, worker: &Worker, sent: usize
         sent,
         upstream_received: 0,
     };
-    finish(&mut context, worker, &outcome);
+    let _ = finish(&mut context, worker, &outcome);
 }

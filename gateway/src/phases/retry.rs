@@ -1,6 +1,6 @@
 //! What happened to a try, and whether there is another one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use model::{Balance, Retry};
@@ -63,7 +63,12 @@ pub(crate) fn connected(context: &mut RequestContext, reused: bool) {
     let Some(attempt) = context.tries.last_mut() else {
         return;
     };
-    attempt.connected = Some(attempt.began.elapsed());
+    // One that was there already took no time.
+    attempt.connected = Some(if reused {
+        Duration::ZERO
+    } else {
+        attempt.began.elapsed()
+    });
     attempt.reused = reused;
     if !reused {
         attempt.in_flight.endpoint().connected();
@@ -159,7 +164,7 @@ fn with_rules(context: &RequestContext, method: &Method) -> bool {
 }
 
 /// The endpoint has sent a response header.
-pub(crate) fn answered(context: &mut RequestContext, status: StatusCode) {
+pub(crate) fn answered(context: &mut RequestContext, status: StatusCode, now: Instant) {
     let averaged = context
         .route
         .as_ref()
@@ -168,7 +173,7 @@ pub(crate) fn answered(context: &mut RequestContext, status: StatusCode) {
     if let Some(attempt) = context.current() {
         attempt.status = Some(status);
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-            let latency = attempt.began.elapsed();
+            let latency = now.saturating_duration_since(attempt.began);
             attempt.header = Some(latency);
             if averaged {
                 attempt.in_flight.endpoint().measured(latency);
@@ -178,8 +183,14 @@ pub(crate) fn answered(context: &mut RequestContext, status: StatusCode) {
 }
 
 /// The current try is over.
-pub(crate) fn end_try(context: &mut RequestContext) {
+fn end_try(context: &mut RequestContext) {
+    end_try_at(context, Instant::now());
+}
+
+/// The current try, if it has not ended, is over now.
+pub(crate) fn end_try_at(context: &mut RequestContext, now: Instant) {
     if let Some(attempt) = context.current() {
-        attempt.ended.get_or_insert_with(|| attempt.began.elapsed());
+        let lasted = now.saturating_duration_since(attempt.began);
+        attempt.ended.get_or_insert(lasted);
     }
 }

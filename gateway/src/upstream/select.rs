@@ -376,7 +376,7 @@ impl Entry {
         [first, second]
             .into_iter()
             .filter_map(|index| self.endpoints.get(usize::try_from(index).ok()?))
-            .filter(|endpoint| !tried(endpoint.address()) && !endpoint.is_avoided(now))
+            .filter(|endpoint| !tried(endpoint.address()) && !endpoint.is_avoided(|| now))
             .min_by(|a, b| a.load(now).total_cmp(&b.load(now)))
             .map(Arc::clone)
     }
@@ -386,7 +386,6 @@ impl Entry {
         if count == 0 {
             return None;
         }
-        let now = registry::now();
         let start = self.cursor % count;
         // Not tried and not avoided is best, not tried is second, anything is third.
         let mut best: Option<(u8, usize)> = None;
@@ -395,7 +394,10 @@ impl Entry {
             let Some(endpoint) = self.endpoints.get(index) else {
                 continue;
             };
-            let rank = match (tried(endpoint.address()), endpoint.is_avoided(now)) {
+            let rank = match (
+                tried(endpoint.address()),
+                endpoint.is_avoided(registry::now),
+            ) {
                 (false, false) => 0,
                 (false, true) => 1,
                 (true, _) => 2,

@@ -36,8 +36,8 @@ impl Want {
             Each(pingora, direct, why) => {
                 assert!(!why.is_empty());
                 match crate::ENGINE {
-                    gateway::Engine::DirectPreview => *direct,
-                    gateway::Engine::Auto | gateway::Engine::Pingora => *pingora,
+                    gateway::Engine::Auto => *direct,
+                    gateway::Engine::Pingora => *pingora,
                 }
             }
         }

@@ -30,6 +30,8 @@ mod logging;
 #[path = "../proxy/protocols.rs"]
 mod protocols;
 #[cfg(test)]
+mod rates;
+#[cfg(test)]
 #[path = "../proxy/raw.rs"]
 mod raw;
 #[cfg(test)]
@@ -58,4 +60,4 @@ mod turns;
 
 /// What serves in here.
 #[cfg(test)]
-const ENGINE: gateway::Engine = gateway::Engine::DirectPreview;
+const ENGINE: gateway::Engine = gateway::Engine::Auto;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,6 +20,8 @@ use crate::timer::Timer;
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
+/// Bytes up to this many are copied to go out together with what is before them; more are not.
+pub(super) const MOST_COPIED: usize = 8 * 1024;
 /// Buffers that have grown beyond this are not kept between two writes.
 const KEPT: usize = 16 * 1024;
 
@@ -136,6 +138,9 @@ impl Outgoing {
     where
         W: AsyncWrite + Unpin,
     {
+        if content.len() > MOST_COPIED && !self.is_empty() && !self.keep {
+            content = self.write_both(writer, cx, content)?;
+        }
         while self.is_empty() && !self.keep && !content.is_empty() {
             match Pin::new(&mut *writer).poll_write(cx, content) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
@@ -146,6 +151,34 @@ impl Outgoing {
         }
         self.bytes.extend_from_slice(content);
         Ok(())
+    }
+
+    /// Writes what there is and `content` in one go. Returns what is left of the latter.
+    fn write_both<'c, W>(
+        &mut self,
+        writer: &mut W,
+        cx: &mut Context<'_>,
+        content: &'c [u8],
+    ) -> io::Result<&'c [u8]>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let before = self.bytes.get(self.sent..).unwrap_or_default();
+        let both = [IoSlice::new(before), IoSlice::new(content)];
+        let written = match Pin::new(writer).poll_write_vectored(cx, &both) {
+            Poll::Ready(written) => written?,
+            Poll::Pending => 0,
+        };
+        match written.checked_sub(before.len()) {
+            Some(more) => {
+                self.clear();
+                Ok(content.get(more..).unwrap_or_default())
+            }
+            None => {
+                self.sent += written;
+                Ok(content)
+            }
+        }
     }
 }
 
@@ -207,7 +240,7 @@ impl Client {
             self.held = BytesMut::new();
             self.out = Outgoing::default();
         } else if let Some((_, Awaited::NextRequest)) = self.connection().deadline.get() {
-            self.connection().deadline.arm_header();
+            self.connection().deadline.arm_header(Instant::now());
         }
         let mut look = !self.held.is_empty();
         loop {

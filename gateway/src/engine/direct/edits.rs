@@ -14,6 +14,8 @@ pub(super) struct Edits<'a, F> {
     /// Names whose original fields are left out.
     gone: SmallVec<[Name; 16]>,
     added: SmallVec<[(Name, HeaderValue); 16]>,
+    /// The marks of all names in `gone` and `added`: most names meet none of their own, and then nothing is compared.
+    marks: u64,
     /// The fields after the changes so far, where somebody wanted to read them.
     current: OnceCell<HeaderMap>,
 }
@@ -42,6 +44,16 @@ impl Name {
     }
 }
 
+/// A bit that is the same for all spellings of a name.
+fn mark(name: &[u8]) -> u64 {
+    let (Some(first), Some(last)) = (name.first(), name.last()) else {
+        return 1;
+    };
+    let first = usize::from(first.to_ascii_lowercase());
+    let last = usize::from(last.to_ascii_lowercase());
+    1 << ((name.len() + 3 * first + 7 * last) & 63)
+}
+
 impl<'a> Edits<'a, fn() -> HeaderMap> {
     /// No changes yet to these fields.
     pub(super) fn of(original: &'a HeaderMap) -> Self {
@@ -60,15 +72,18 @@ impl<'a, F: Fn() -> HeaderMap> Edits<'a, F> {
             original,
             gone: SmallVec::new(),
             added: SmallVec::new(),
+            marks: 0,
             current: OnceCell::new(),
         }
     }
 
     /// Is this field of the original section left out?
     pub(super) fn leaves_out(&self, name: &[u8]) -> bool {
-        self.gone
-            .iter()
-            .any(|gone| gone.as_str().as_bytes().eq_ignore_ascii_case(name))
+        self.marks & mark(name) != 0
+            && self
+                .gone
+                .iter()
+                .any(|gone| gone.as_str().as_bytes().eq_ignore_ascii_case(name))
     }
 
     /// Appends the fields that come on top of the original ones.
@@ -86,16 +101,27 @@ impl<'a, F: Fn() -> HeaderMap> Edits<'a, F> {
     }
 
     fn drop_all(&mut self, name: Name) {
-        self.current = OnceCell::new();
-        self.added.retain(|(added, _)| !added.is(name.as_str()));
-        if !self.gone.iter().any(|gone| gone.is(name.as_str())) {
-            self.gone.push(name);
+        if self.change(&name) {
+            self.added.retain(|(added, _)| !added.is(name.as_str()));
+            if self.gone.iter().any(|gone| gone.is(name.as_str())) {
+                return;
+            }
         }
+        self.gone.push(name);
     }
 
     fn add(&mut self, name: Name, value: HeaderValue) {
-        self.current = OnceCell::new();
+        self.change(&name);
         self.added.push((name, value));
+    }
+
+    /// A change to this field begins. Says whether there may have been one before.
+    fn change(&mut self, name: &Name) -> bool {
+        self.current.take();
+        let mark = mark(name.as_str().as_bytes());
+        let known = self.marks & mark != 0;
+        self.marks |= mark;
+        known
     }
 }
 

@@ -5,22 +5,23 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::StatusCode;
 use tokio::net::TcpStream;
 
 use super::body::{Body, Invalid, LAST_CHUNK, write_chunk};
-use super::client::{Client, Outgoing, Scratch};
+use super::client::{Client, MOST_COPIED, Outgoing, Scratch};
 use super::date;
 use super::edits::Edits;
+use super::patience::{Patience, Waits};
 use super::pool::Pool;
 use super::request::Head;
 use super::response::{self, Found, Outline};
 use super::section::Field;
 use crate::context::RequestContext;
 use crate::error::{Fault, Source};
-use crate::phases::{headers, retry};
+use crate::phases::{body, headers, retry};
 
 /// How much of a request is kept to be sent again.
 const MOST_REPLAYED: usize = 64 * 1024;
@@ -29,21 +30,17 @@ const MOST_AHEAD: usize = 16 * 1024;
 /// How many informational responses there may be before the final one.
 const MOST_INTERIM: u8 = 100;
 
+/// How much is usually added to a header section.
+const MOST_ADDED: usize = 256;
+
+/// When the current try began.
+fn began(context: &RequestContext) -> Instant {
+    let attempt = context.tries.last();
+    attempt.map_or_else(Instant::now, |attempt| attempt.began)
+}
+
 /// Whose fault, and which.
 pub(super) type Failure = (Source, Fault);
-
-/// How long everybody may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    /// Between two reads from the endpoint.
-    pub(super) read: Duration,
-    /// Between two writes to the endpoint.
-    pub(super) send: Duration,
-    /// Between two reads of the request's body.
-    pub(super) body: Duration,
-    /// Between two writes to the client.
-    pub(super) client: Duration,
-}
 
 /// A request on its way.
 pub(super) struct Exchange<'a> {
@@ -58,6 +55,8 @@ pub(super) struct Exchange<'a> {
     pub(super) upload: Upload,
     pub(super) download: Download,
     now: Instant,
+    /// Nothing has been sent on this connection.
+    begins: bool,
 }
 
 /// The request's side.
@@ -71,6 +70,7 @@ pub(super) struct Upload {
     sent_at: Instant,
     /// When something last came from the client.
     read_at: Instant,
+    waits: Waits,
     /// Bytes of content.
     pub(super) received: usize,
 }
@@ -97,6 +97,7 @@ pub(super) struct Download {
     read_at: Instant,
     /// When something last went to the client.
     sent_at: Instant,
+    waits: Waits,
     /// What was sent to the client.
     pub(super) status: Option<StatusCode>,
     /// Bytes of content from the endpoint.
@@ -121,7 +122,7 @@ impl<'a> Exchange<'a> {
         patience: Patience,
         request: Request,
     ) -> Self {
-        let now = Instant::now();
+        let now = began(context);
         let mut out = Outgoing::default();
         *out.bytes() = request.block;
         out.keep = true;
@@ -141,6 +142,7 @@ impl<'a> Exchange<'a> {
                 refused: false,
                 sent_at: now,
                 read_at: now,
+                waits: Waits::default(),
                 received: 0,
             },
             download: Download {
@@ -154,17 +156,27 @@ impl<'a> Exchange<'a> {
                 interim: 0,
                 read_at: now,
                 sent_at: now,
+                waits: Waits::default(),
                 status: None,
                 received: 0,
                 sent: 0,
             },
             now,
+            begins: true,
         }
+    }
+
+    /// When the current try began.
+    pub(super) fn began(&self) -> Instant {
+        began(self.context)
     }
 
     /// Begins, or begins again, on this connection.
     pub(super) fn begin(&mut self, address: SocketAddr, stream: TcpStream, reused: bool) {
-        let now = Instant::now();
+        // A connection that was there already has cost no time.
+        let now = if reused { self.began() } else { Instant::now() };
+        self.now = now;
+        self.begins = true;
         self.address = address;
         self.stream = Some(stream);
         self.reused = reused;
@@ -186,17 +198,29 @@ impl<'a> Exchange<'a> {
 
     /// Moves bytes until the response has been sent.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.now = Instant::now();
         let mut scratch = Scratch::take();
+        // The request goes first. Later it is nearly always the response that has come, and with its end nobody needs
+        // to look for anything from the client.
+        let mut upload_next = true;
+        let mut uploaded = false;
+        if std::mem::take(&mut self.begins) {
+            uploaded = self.upload(cx, &mut scratch)?;
+            upload_next = false;
+        } else {
+            self.now = Instant::now();
+        }
         loop {
-            let uploaded = self.upload(cx, &mut scratch)?;
             let downloaded = self.download(cx, &mut scratch)?;
             if self.download.is_done() && !self.client.is_sending() {
                 return Poll::Ready(Ok(()));
             }
+            if upload_next {
+                uploaded = self.upload(cx, &mut scratch)?;
+            }
             if !uploaded && !downloaded {
                 break;
             }
+            upload_next = true;
         }
         drop(scratch);
         let Some((at, failure)) = self.deadline() else {
@@ -207,44 +231,45 @@ impl<'a> Exchange<'a> {
 
     /// Until when something has to happen, and what it means if it does not.
     fn deadline(&self) -> Option<(Instant, Failure)> {
-        let upload = &self.upload;
+        let (upload, download, patience) = (&self.upload, &self.download, &self.patience);
         let uploading = self.stream.is_some() && !upload.refused;
         let sending = uploading && !upload.out.is_empty();
         let receiving = uploading && !sending && !upload.body.is_done();
         let to_client = self.client.is_sending();
+        let mut first: Option<(Instant, Failure)> = None;
+        let mut until = |at: Option<Instant>, failure| {
+            first = match (first, at) {
+                (Some((before, _)), Some(at)) if before <= at => first,
+                (_, Some(at)) => Some((at, failure)),
+                (_, None) => first,
+            };
+        };
+        if sending {
+            let at = upload.sent_at.checked_add(patience.send);
+            until(at, (Source::Upstream, Fault::WriteTimeout));
+        }
+        if receiving {
+            let late = (Source::Client, Fault::ReadTimeout);
+            until(upload.read_at.checked_add(patience.body), late);
+            // Chunks are for those who do not know yet what they will send, and when.
+            if !upload.chunked {
+                let (waits, bytes) = (&upload.waits, upload.received);
+                until(waits.limit(patience.body, bytes, patience.rate), late);
+            }
+        }
+        if to_client {
+            let late = (Source::Client, Fault::WriteTimeout);
+            until(download.sent_at.checked_add(patience.client), late);
+            let (waits, bytes) = (&download.waits, download.sent);
+            until(waits.limit(patience.client, bytes, patience.rate), late);
+        }
         // As long as the client is still sending, its own time is what counts.
-        let waiting = !to_client && self.stream.is_some() && !sending && !receiving;
-        let last = upload.sent_at.max(self.download.read_at);
-        [
-            (
-                sending,
-                upload.sent_at,
-                self.patience.send,
-                (Source::Upstream, Fault::WriteTimeout),
-            ),
-            (
-                receiving,
-                upload.read_at,
-                self.patience.body,
-                (Source::Client, Fault::ReadTimeout),
-            ),
-            (
-                to_client,
-                self.download.sent_at,
-                self.patience.client,
-                (Source::Client, Fault::WriteTimeout),
-            ),
-            (
-                waiting,
-                last,
-                self.patience.read,
-                (Source::Upstream, Fault::ReadTimeout),
-            ),
-        ]
-        .into_iter()
-        .filter(|(counts, ..)| *counts)
-        .filter_map(|(_, from, patience, failure)| Some((from.checked_add(patience)?, failure)))
-        .min_by_key(|(at, _)| *at)
+        if !to_client && self.stream.is_some() && !sending && !receiving {
+            let last = upload.sent_at.max(download.read_at);
+            let at = last.checked_add(patience.read);
+            until(at, (Source::Upstream, Fault::ReadTimeout));
+        }
+        first
     }
 
     /// Moves the request on. Says whether anything moved.
@@ -276,10 +301,14 @@ impl<'a> Exchange<'a> {
                         .held
                         .extend_from_slice(bytes.get(taken..).unwrap_or_default());
                     self.upload.read_at = self.now;
+                    self.upload.waits.end(self.now);
                     moved = true;
                 }
                 Poll::Ready(_) => return Err((Source::Client, Fault::Closed)),
-                Poll::Pending => return Ok(moved),
+                Poll::Pending => {
+                    self.upload.waits.begin(self.now);
+                    return Ok(moved);
+                }
             }
         }
     }
@@ -323,6 +352,10 @@ impl<'a> Exchange<'a> {
                 .map_err(|Invalid| (Source::Client, Fault::Invalid))?;
             taken += step.taken;
             upload.received += step.content.len();
+            if let Err(reason) = body::received(self.context, step.content.len()) {
+                self.context.fail(reason);
+                return Err((Source::Client, Fault::Invalid));
+            }
             if upload.out.keep && upload.out.len() + step.content.len() > MOST_REPLAYED {
                 upload.out.keep = false;
             }
@@ -373,10 +406,14 @@ impl<'a> Exchange<'a> {
                     Poll::Ready(Ok(_)) => {
                         self.download.sent_at = self.now;
                         self.download.read_at = self.now;
+                        self.download.waits.end(self.now);
                         moved = true;
                     }
                     Poll::Ready(Err(_)) => return Err((Source::Client, Fault::Closed)),
-                    Poll::Pending => return Ok(moved),
+                    Poll::Pending => {
+                        self.download.waits.begin(self.now);
+                        return Ok(moved);
+                    }
                 }
                 if self.client.is_sending() {
                     continue;
@@ -480,20 +517,17 @@ impl<'a> Exchange<'a> {
     }
 
     fn write_section(&mut self, bytes: &[u8], outline: &Outline, close: bool) {
-        retry::answered(self.context, outline.status);
+        retry::answered(self.context, outline.status, self.now);
         let fields = &self.download.fields;
         let mut edits = Edits::lazy(|| response::map(bytes, fields));
         headers::to_client(self.context, &mut edits);
         let started = self.context.started_at;
-        response::write(
-            self.client.out.bytes(),
-            bytes,
-            outline,
-            fields,
-            &edits,
-            close,
-            |out| date::write(out, started),
-        );
+        let out = self.client.out.bytes();
+        // With what may be added to it, and with the body, as far as that goes along.
+        out.reserve(outline.length + MOST_ADDED + (bytes.len() - outline.length).min(MOST_COPIED));
+        response::write(out, bytes, outline, fields, &edits, close, |out| {
+            date::write(out, started)
+        });
     }
 
     /// Passes content on, and the connection to the pool after the last of it.

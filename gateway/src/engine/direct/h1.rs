@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use super::body::Body;
 use super::client::{Client, Next, Scratch};
 use super::edits::{Edits, write_field};
-use super::exchange::{Exchange, Patience, Request};
+use super::exchange::{Exchange, Request};
+use super::patience::Patience;
 use super::request::{Head, Outline};
 use super::response::{write_end, write_number_field, write_status};
 use super::{DirectEngine, date, qualifies};
@@ -139,7 +140,7 @@ async fn request(
         target: head.target(),
     };
     let verdict = decide::find(&mut context, seen, limits);
-    if !qualifies(&context, &outline.body) {
+    if !qualifies(&context) {
         return None;
     }
     connection.request_started();
@@ -167,11 +168,11 @@ async fn request(
         sent: end.sent,
         upstream_received: end.upstream_received,
     };
-    log::finish(&mut context, worker, &outcome);
+    let now = log::finish(&mut context, worker, &outcome);
     if end.unread {
         connection.linger();
     }
-    connection.request_finished();
+    connection.request_finished(now);
     Some(end.keep)
 }
 
@@ -317,6 +318,7 @@ async fn forward(
         send: to.send,
         body: limits.body_timeout,
         client: limits.write_timeout,
+        rate: limits.min_client_rate,
     };
     let asked = Request {
         block: section_for_backend(context, head, body),
@@ -360,7 +362,7 @@ async fn exchange_on_some_endpoint(
         let kept = if fresh {
             None
         } else {
-            engine.pool.take(to.address, Instant::now())
+            engine.pool.take(to.address, exchange.began())
         };
         let reused = kept.is_some();
         let connected = match kept {

@@ -8,11 +8,16 @@
 mod body;
 mod client;
 mod date;
+#[cfg(test)]
+mod differential;
 mod edits;
 mod exchange;
 mod h1;
 mod h2;
 mod links;
+#[cfg(test)]
+mod opinions;
+mod patience;
 mod pool;
 #[cfg(test)]
 mod properties;
@@ -24,10 +29,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use model::BackendProtocol;
-use table::{CompiledAction, CompiledFilter, CompiledRoute};
+use table::{CompiledAction, CompiledFilter, CompiledOptions, CompiledRoute};
 use tokio::sync::watch;
 
-use self::body::Body;
 use self::h2::Timers;
 use self::links::Links;
 use self::pool::Pool;
@@ -82,7 +86,7 @@ impl DirectEngine {
 
 /// Can this engine do all that the request's route asks for? It knows what it knows: a part of a route that is not
 /// named in here is Pingora's.
-fn qualifies(context: &RequestContext, body: &Body) -> bool {
+fn qualifies(context: &RequestContext) -> bool {
     let Some(route) = &context.route else {
         // Answered without one.
         return true;
@@ -94,11 +98,9 @@ fn qualifies(context: &RequestContext, body: &Body) -> bool {
         filters,
         action,
         timeouts: _,
-        body_limit,
+        body_limit: _,
         options,
     } = &**route;
-    // A length is checked before anything is read; chunks would have to be counted.
-    let limited = body_limit.is_none() || matches!(body, Body::Length(_));
     let known = filters.iter().all(|filter| {
         matches!(
             filter,
@@ -107,14 +109,31 @@ fn qualifies(context: &RequestContext, body: &Body) -> bool {
                 | CompiledFilter::Hsts(_)
                 | CompiledFilter::RequestHeaders(_)
                 | CompiledFilter::ResponseHeaders(_)
+                | CompiledFilter::Cors(_)
+                | CompiledFilter::Rewrite(_)
+                | CompiledFilter::UpstreamHost(_)
+                | CompiledFilter::ResponseRewrite(_)
         )
     });
+    let speaks = |slot| {
+        let backend = context.table.backend(slot);
+        backend.is_none_or(|backend| backend.protocol == BackendProtocol::Http1)
+    };
     let cleartext = match action {
-        CompiledAction::Forward(targets) => targets
-            .iter()
-            .filter_map(|(slot, _)| context.table.backend(slot))
-            .all(|backend| backend.protocol == BackendProtocol::Http1),
+        CompiledAction::Forward(targets) => targets.iter().all(|(slot, _)| speaks(slot)),
         CompiledAction::Redirect(_) | CompiledAction::Respond { .. } => true,
     };
-    known && cleartext && limited && options.is_none()
+    // A route may go on to backends that are not among its targets, and may ask for tries that begin with a response.
+    let usual = options.as_ref().is_none_or(|options| {
+        let CompiledOptions {
+            canaries,
+            backup,
+            retry,
+            balance: _,
+            unlogged: _,
+        } = &**options;
+        let others = canaries.iter().map(|canary| canary.backend).chain(*backup);
+        retry.is_none() && others.into_iter().all(speaks)
+    });
+    known && cleartext && usual
 }

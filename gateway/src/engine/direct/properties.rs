@@ -139,7 +139,7 @@ fn reference_request(mut text: &[u8]) -> Option<(String, Vec<u8>, &[u8])> {
     }
 }
 
-fn reference_chunks(mut text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+pub(super) fn reference_chunks(mut text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut content = Vec::new();
     loop {
         let (size, rest) = line(text)?;
@@ -165,7 +165,7 @@ fn reference_chunks(mut text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 }
 
 /// A request that everybody has to understand, with what it means.
-fn request() -> impl Strategy<Value = (Vec<u8>, String, Vec<u8>)> {
+pub(super) fn request() -> impl Strategy<Value = (Vec<u8>, String, Vec<u8>)> {
     let content = prop::collection::vec(any::<u8>(), 0..300);
     let pieces = prop::collection::vec(1_usize..80, 1..8);
     let extension = select(vec!["", ";a", ";a=b;c=\"d e\""]);
@@ -217,8 +217,31 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(1_usize..60, 1..10)
 }
 
+/// Where something is changed, how much goes, and what comes instead.
+pub(super) type Change = (prop::sample::Index, usize, &'static [u8]);
+
+/// Makes the changes, one after the other.
+pub(super) fn mutate(mut text: Vec<u8>, changes: Vec<Change>) -> Vec<u8> {
+    for (at, gone, new) in changes {
+        let at = at.index(text.len() + 1);
+        let end = text.len().min(at + gone);
+        text.splice(at..end, new.iter().copied());
+    }
+    text
+}
+
+/// How many cases a test takes: `usual`, unless `LOCKGATE_PROPTEST_CASES` asks for another number.
+pub(super) fn cases(usual: u32) -> ProptestConfig {
+    let given = std::env::var("LOCKGATE_PROPTEST_CASES").ok();
+    let cases = given.and_then(|text| text.parse().ok()).unwrap_or(usual);
+    ProptestConfig {
+        cases,
+        ..ProptestConfig::default()
+    }
+}
+
 /// What smugglers change: where, how much goes, what comes instead.
-fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, usize, &'static [u8])>> {
+pub(super) fn changes() -> impl Strategy<Value = Vec<Change>> {
     let what: Vec<&'static [u8]> = vec![
         b"",
         b"\r",
@@ -251,7 +274,7 @@ fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, usize, &'static 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn requests_are_found_however_they_are_split(
@@ -270,12 +293,8 @@ proptest! {
         changes in changes(),
         (one, other) in (sizes(), sizes()),
     ) {
-        let mut text: Vec<u8> = requests.iter().flat_map(|(text, ..)| text.clone()).collect();
-        for (at, gone, new) in changes {
-            let at = at.index(text.len() + 1);
-            let end = text.len().min(at + gone);
-            text.splice(at..end, new.iter().copied());
-        }
+        let text: Vec<u8> = requests.iter().flat_map(|(text, ..)| text.clone()).collect();
+        let text = mutate(text, changes);
         let found = tested(&split(&text, &one));
         prop_assert_eq!(&found, &tested(&split(&text, &other)), "the pieces make no difference");
         let (served, _) = found;

@@ -103,6 +103,7 @@ impl Head {
         };
         let mut given_length = None;
         let mut chunked = false;
+        self.fields.reserve(request.headers.len());
         for field in request.headers.iter() {
             let kind = Kind::of(field.name.as_bytes());
             match kind {

@@ -86,6 +86,7 @@ fn parse<'b>(
     let mut chunked = false;
     let mut nominates = false;
     fields.clear();
+    fields.reserve(response.headers.len());
     for field in response.headers.iter() {
         let name = field.name.as_bytes();
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);

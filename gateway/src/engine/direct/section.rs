@@ -40,14 +40,11 @@ pub(super) fn get(whole: &[u8], span: Span) -> &[u8] {
 
 /// Does every line end with CR LF? Some take a LF alone for an end, others for a part of the line.
 pub(super) fn has_strict_lines(section: &[u8]) -> bool {
-    let mut before = 0;
-    for byte in section {
-        if *byte == b'\n' && before != b'\r' {
-            return false;
-        }
-        before = *byte;
-    }
-    true
+    memchr::memchr_iter(b'\n', section).all(|at| {
+        at.checked_sub(1)
+            .and_then(|before| section.get(before))
+            .is_some_and(|before| *before == b'\r')
+    })
 }
 
 /// The value of a `Content-Length`: digits and nothing else.
