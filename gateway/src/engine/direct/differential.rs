@@ -2,6 +2,7 @@
 //! one, with the same end. It may refuse more than they do, where the specification allows that.
 
 use http::Method;
+use http::header::HOST;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -20,7 +21,7 @@ enum Opinion<T> {
     Whole(T, usize),
     /// More has to come.
     Part,
-    /// It goes to Pingora.
+    /// It goes to Pingora, or no further.
     Foreign,
     /// No message, by its header section.
     BadHead,
@@ -49,6 +50,10 @@ fn our_request(text: &[u8]) -> Opinion<Asked> {
         Found::Complete(mut outline) => {
             let section = bytes::Bytes::copy_from_slice(&text[..outline.length]);
             if head.fill(&section, &outline).is_none() {
+                return Opinion::Foreign;
+            }
+            // One of the phases answers that, on each engine.
+            if head.parts.headers.get_all(HOST).iter().count() != 1 {
                 return Opinion::Foreign;
             }
             match content(&mut outline.body, text, outline.length) {
@@ -130,6 +135,27 @@ fn why_refused(text: &[u8]) -> Option<&'static str> {
         Some("a coding that is not exactly `chunked`")
     } else {
         None
+    }
+}
+
+/// The same for a response, where Pingora forgives more.
+fn why_response_refused(text: &[u8]) -> Option<&'static str> {
+    let (lines, _) = section(text);
+    let continued = |line: &String| line.starts_with([' ', '\t']);
+    let spaced = |line: &String| {
+        let name = line.split(':').next().unwrap_or_default();
+        name.ends_with([' ', '\t'])
+    };
+    let fields = || lines.iter().skip(1);
+    let old = text.starts_with(b"HTTP/1.0") && !values(&lines, "transfer-encoding").is_empty();
+    if fields().any(continued) {
+        Some("a continued line")
+    } else if fields().any(spaced) {
+        Some("space before a colon")
+    } else if old {
+        Some("a coding in HTTP/1.0")
+    } else {
+        why_refused(text)
     }
 }
 
@@ -278,12 +304,7 @@ fn check_response(text: &[u8], method: &Method) -> Result<(), TestCaseError> {
     let name = method.as_str();
     let why = match our_response(text, method) {
         Opinion::Part | Opinion::Foreign => return Ok(()),
-        Opinion::BadHead => {
-            let (lines, _) = section(text);
-            let old =
-                text.starts_with(b"HTTP/1.0") && !values(&lines, "transfer-encoding").is_empty();
-            why_refused(text).or(old.then_some("chunks in HTTP/1.0"))
-        }
+        Opinion::BadHead => why_response_refused(text),
         Opinion::BadBody(at) => why_body_refused(&text[at..]),
         Opinion::Whole(ours, end) => {
             // Interim responses are not what these clients return.
