@@ -169,16 +169,12 @@ impl Outgoing {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,
         };
-        match written.checked_sub(before.len()) {
-            Some(more) => {
-                self.clear();
-                Ok(content.get(more..).unwrap_or_default())
-            }
-            None => {
-                self.sent += written;
-                Ok(content)
-            }
+        if let Some(more) = written.checked_sub(before.len()) {
+            self.clear();
+            return Ok(content.get(more..).unwrap_or_default());
         }
+        self.sent += written;
+        Ok(content)
     }
 }
 

@@ -132,8 +132,8 @@ fn qualifies(context: &RequestContext) -> bool {
             balance: _,
             unlogged: _,
         } = &**options;
-        let others = canaries.iter().map(|canary| canary.backend).chain(*backup);
-        retry.is_none() && others.into_iter().all(speaks)
+        let mut others = canaries.iter().map(|canary| canary.backend).chain(*backup);
+        retry.is_none() && others.all(speaks)
     });
     known && cleartext && usual
 }
