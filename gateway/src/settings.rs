@@ -23,14 +23,24 @@ pub enum Engine {
     Auto,
     /// Pingora for everything.
     Pingora,
+    /// Preview: as `Auto`, and the direct engine for HTTP/2 as well.
+    DirectPreview,
 }
 
 impl Engine {
     /// Is the direct engine asked first?
     pub(crate) fn is_direct(self) -> bool {
         match self {
-            Self::Auto => true,
+            Self::Auto | Self::DirectPreview => true,
             Self::Pingora => false,
+        }
+    }
+
+    /// Does the direct engine accept HTTP/2?
+    pub(crate) fn is_direct_for_http2(self) -> bool {
+        match self {
+            Self::DirectPreview => true,
+            Self::Auto | Self::Pingora => false,
         }
     }
 }

@@ -58,6 +58,8 @@ pub enum Engine {
     Auto,
     /// Pingora for all requests.
     Pingora,
+    /// A preview: as `auto`, and our own for HTTP/2 as well.
+    DirectPreview,
 }
 
 /// Where objects come from.

@@ -31,16 +31,20 @@ pub(crate) struct Engine {
     pingora: Arc<PingoraEngine>,
     /// Where it is wanted.
     direct: Option<DirectEngine>,
+    direct_http2: bool,
 }
 
 impl Engine {
     /// What the settings ask for.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let direct = shared.settings.engine.is_direct();
+        let wanted = shared.settings.engine;
         let worker = Arc::new(Worker::new(shared));
         let pingora = Arc::new(PingoraEngine::new(Arc::clone(&worker)));
         Self {
-            direct: direct.then(|| DirectEngine::new(worker, Arc::clone(&pingora))),
+            direct: wanted
+                .is_direct()
+                .then(|| DirectEngine::new(worker, Arc::clone(&pingora))),
+            direct_http2: wanted.is_direct_for_http2(),
             pingora,
         }
     }
@@ -53,7 +57,8 @@ impl Engine {
         shutdown: &watch::Receiver<bool>,
         close_idle: &watch::Receiver<bool>,
     ) {
-        let Some(direct) = &self.direct else {
+        let direct = self.direct.as_ref();
+        let Some(direct) = direct.filter(|_| self.direct_http2 || !connection.http2) else {
             let first = Bytes::new();
             let served = self.pingora.serve(transport, first, connection, shutdown);
             // Its future is large, and most connections may not need it.

@@ -24,4 +24,4 @@ mod tls;
 
 /// What serves in here.
 #[cfg(test)]
-const ENGINE: gateway::Engine = gateway::Engine::Auto;
+const ENGINE: gateway::Engine = gateway::Engine::DirectPreview;

@@ -60,4 +60,4 @@ mod turns;
 
 /// What serves in here.
 #[cfg(test)]
-const ENGINE: gateway::Engine = gateway::Engine::Auto;
+const ENGINE: gateway::Engine = gateway::Engine::DirectPreview;

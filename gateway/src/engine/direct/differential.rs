@@ -164,6 +164,17 @@ fn why_body_refused(body: &[u8]) -> Option<&'static str> {
     if reference_chunks(body).is_none() {
         return Some("chunks that are not as in RFC 9112, 7.1");
     }
+    // Others do not look at them.
+    let trailers = body.windows(3).rposition(|three| three == b"0\r\n");
+    let trailers = trailers.map_or(&b""[..], |at| &body[at + 3..]);
+    let no_field = |line: &[u8]| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        let name = name.strip_suffix(b"\r").unwrap_or(name);
+        !name.iter().all(u8::is_ascii_graphic)
+    };
+    if trailers.split(|byte| *byte == b'\n').any(no_field) {
+        return Some("a trailer that is no field");
+    }
     let long = body.split(|byte| *byte == b'\n').any(|line| {
         line.iter()
             .take_while(|byte| byte.is_ascii_hexdigit())

@@ -126,8 +126,8 @@ pub(super) async fn serve(
         sent: client.sent,
         upstream_received,
     };
-    log::finish(&mut context, worker, &outcome);
-    connection.request_finished();
+    let now = log::finish(&mut context, worker, &outcome);
+    connection.request_finished(now);
     if client.gone && client.status.is_none() {
         End::TakenBack
     } else {
@@ -268,7 +268,7 @@ impl Exchange<'_> {
 
     /// Is this status one after which another endpoint is to be asked?
     pub(super) fn unwanted(&mut self, whole: bool, status: StatusCode) -> bool {
-        retry::answered(self.context, status);
+        retry::answered(self.context, status, Instant::now());
         let engine = self.engine;
         whole && retry::unwanted(self.context, &engine.worker, &self.parts.method, status)
     }

@@ -425,7 +425,7 @@ impl Attempt<'_, '_> {
                     if unasked || self.download.interim > MOST_INTERIM {
                         return Err(invalid());
                     }
-                    retry::answered(self.exchange.context, outline.status);
+                    retry::answered(self.exchange.context, outline.status, self.now);
                     let mut fields = map(rest, &outline, &self.download.fields);
                     headers::to_client(self.exchange.context, &mut fields);
                     self.exchange.client.inform(outline.status, fields);
