@@ -250,8 +250,9 @@ impl App {
         self.lifecycle.advance(Phase::Draining);
         let mut ended = Ended::Drained;
         if let Some(running) = self.running.get() {
-            info!(connections = running.connections(), timeout = ?self.drain_timeout, "Draining");
+            let connections = running.connections();
             running.drain();
+            info!(connections, timeout = ?self.drain_timeout, "Draining");
             if timeout(self.drain_timeout, running.drained())
                 .await
                 .is_err()
