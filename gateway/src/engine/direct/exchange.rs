@@ -526,7 +526,7 @@ impl<'a> Exchange<'a> {
         // With what may be added to it, and with the body, as far as that goes along.
         out.reserve(outline.length + MOST_ADDED + (bytes.len() - outline.length).min(MOST_COPIED));
         response::write(out, bytes, outline, fields, &edits, close, |out| {
-            date::write(out, started)
+            date::write(out, started);
         });
     }
 

@@ -54,7 +54,7 @@ impl Waits {
 mod tests {
     use super::*;
 
-    const FREE: Duration = Duration::from_secs(60);
+    const FREE: Duration = Duration::from_mins(1);
 
     #[test]
     fn who_moves_enough_is_waited_for() {
