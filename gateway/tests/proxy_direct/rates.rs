@@ -84,8 +84,8 @@ async fn a_client_that_takes_nothing_is_let_go() {
             read_head(&mut stream).await;
             let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
             stream.write_all(head.as_bytes()).await.unwrap();
-            let chunk = [&b"10000\r\n"[..], &[b'x'; 65536], b"\r\n"].concat();
-            while stream.write_all(&chunk).await.is_ok() {}
+            let chunk = format!("10000\r\n{}\r\n", "x".repeat(65_536));
+            while stream.write_all(chunk.as_bytes()).await.is_ok() {}
             count.fetch_add(1, Ordering::SeqCst);
         }
     })
