@@ -183,7 +183,7 @@ pub(crate) fn answered(context: &mut RequestContext, status: StatusCode, now: In
 }
 
 /// The current try is over.
-fn end_try(context: &mut RequestContext) {
+pub(super) fn end_try(context: &mut RequestContext) {
     end_try_at(context, Instant::now());
 }
 

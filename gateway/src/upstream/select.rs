@@ -303,7 +303,7 @@ impl Entry {
         let now = registry::now();
         let endpoint = |index: usize| self.endpoints.get(index);
         let is_well =
-            |endpoint: &&Arc<Endpoint>| !tried(endpoint.address()) && !endpoint.is_avoided(now);
+            |endpoint: &&Arc<Endpoint>| !tried(endpoint.address()) && !endpoint.is_avoided(|| now);
         let mut points = ring.from(place).take(POINTS_LOOKED_AT);
         let Some(size) = subset.filter(|size| *size > 1) else {
             return points.filter_map(endpoint).find(is_well).map(Arc::clone);
@@ -351,7 +351,7 @@ impl Entry {
         for _ in 0..DRAWS {
             let number = random.wide();
             let endpoint = self.kept(number, false, "")?;
-            let is_well = !tried(endpoint.address()) && !endpoint.is_avoided(now);
+            let is_well = !tried(endpoint.address()) && !endpoint.is_avoided(|| now);
             last = Some((endpoint, Some(number)));
             if is_well {
                 break;

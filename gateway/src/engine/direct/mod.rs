@@ -130,10 +130,14 @@ fn qualifies(context: &RequestContext) -> bool {
             backup,
             retry,
             balance: _,
+            affinity,
+            hash_by,
+            errors,
             unlogged: _,
         } = &**options;
         let mut others = canaries.iter().map(|canary| canary.backend).chain(*backup);
-        retry.is_none() && others.all(speaks)
+        let stays = affinity.is_some() || hash_by.is_some();
+        retry.is_none() && errors.is_none() && !stays && others.all(speaks)
     });
     known && cleartext && usual
 }
