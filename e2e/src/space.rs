@@ -148,11 +148,32 @@ impl Space {
         self.kubectl(&arguments).await.map(drop)
     }
 
-    /// A Deployment of origins and its Service, port 80 named `http`; all replicas are ready when this returns.
+    /// A Deployment of origins and its Service, port 80 named `http`; when this returns, all replicas are ready and the
+    /// cluster has made them endpoints of the Service, which comes later and much later after an outage.
     pub async fn origin(&self, name: &str, replicas: u32) -> Result<()> {
         self.apply(&origin_manifests(name, replicas).to_string())
             .await?;
-        self.rolled_out(name).await
+        self.rolled_out(name).await?;
+        let of_service = format!("--selector=kubernetes.io/service-name={name}");
+        eventually(
+            &format!("Service {name} has {replicas} endpoints"),
+            ROLLOUT,
+            async || {
+                let slices = self.json(&["get", "endpointslices", &of_service]).await?;
+                let all = |value: &Value, field: &str| {
+                    let list = value.get(field).and_then(Value::as_array);
+                    list.cloned().unwrap_or_default()
+                };
+                let endpoints = all(&slices, "items").into_iter();
+                let ready = endpoints
+                    .flat_map(|slice| all(&slice, "endpoints"))
+                    .filter(|endpoint| endpoint.pointer("/conditions/ready") == Some(&json!(true)))
+                    .count();
+                ensure!(ready == replicas as usize, "{ready} are ready");
+                Ok(())
+            },
+        )
+        .await
     }
 
     /// Waits until a Deployment is as it should be.

@@ -70,6 +70,7 @@ async fn a_renewed_certificate_is_shown_and_no_request_is_lost() -> Result<()> {
     };
     issue(&space, &identities[0], 0).await?;
     shown(&identities[0]).await?;
+    space.answers(&url, 200).await?;
 
     let load = Load::start(&client, &[(&url, "web")])?;
     load.proceed(100).await?;
