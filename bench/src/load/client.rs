@@ -237,11 +237,21 @@ impl From<Failure> for SendError {
 
 impl From<TrySendError<Request<Body>>> for SendError {
     fn from(mut error: TrySendError<Request<Body>>) -> Self {
-        if error.take_message().is_some() {
+        if error.take_message().is_some() || told_to_go(error.error()) {
             return Self::Unsent;
         }
         Failure::new(FailureKind::Protocol, describe(error.error())).into()
     }
+}
+
+/// Whether a server that ends a connection in peace has not looked at a request: it came after the GOAWAY, or is above
+/// the last stream that the GOAWAY names (RFC 9113, section 6.8).
+fn told_to_go(error: &hyper::Error) -> bool {
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
+    })
 }
 
 /// Sends one request after the other.

@@ -1,3 +1,5 @@
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::*;
 use crate::origin::{self, Site};
 
@@ -192,4 +194,57 @@ async fn fresh_connections_keep_the_rate() {
     let figures = figures(traffic, shape, 20).await;
     assert_eq!((figures.answers, figures.connections), (20, 20));
     assert!(figures.seconds >= 0.1, "{figures}");
+}
+
+/// A server that says goodbye when it sees a request and does not look at it; then one that answers.
+async fn says_goodbye_first(listener: tokio::net::TcpListener) {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const HEADERS: u8 = 1;
+    let (mut first, _) = listener.accept().await.unwrap();
+    first.write_all(SETTINGS).await.unwrap();
+    let mut preface = [0; 24];
+    first.read_exact(&mut preface).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        first.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        first.read_exact(&mut payload).await.unwrap();
+        if head[3] == HEADERS {
+            break;
+        }
+    }
+    first.write_all(GOAWAY).await.unwrap();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let answer = http::Response::builder().header("x-backend", "second");
+                respond
+                    .send_response(answer.body(()).unwrap(), true)
+                    .unwrap();
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_the_server_did_not_look_at_goes_to_another_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let traffic = Same {
+        address: listener.local_addr().unwrap(),
+        path: "/",
+        backend: "second",
+    };
+    let server = tokio::spawn(says_goodbye_first(listener));
+    let shape = Shape {
+        version: Version::Http2,
+        connections: 1,
+        ..SHAPE
+    };
+    let figures = figures(traffic, shape, 20).await;
+    assert_eq!((figures.answers, figures.failed), (20, 0), "{figures}");
+    server.abort();
 }
