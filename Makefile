@@ -11,7 +11,7 @@ BIN = $(TARGET)/$(HOST)/release
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools
 export PATH := $(PATH):$(CACHE)/bin
 
-.PHONY: help demo test property lint fmt golden docs bench bench-check bench-peers soak e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-cleanup cluster-programs image images advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-check bench-growth bench-peers soak e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-cleanup cluster-programs image images advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -81,6 +81,12 @@ e2e-scale: release ## 2,000 Ingresses, 1,000 Secrets and 10,000 endpoints on two
 	e2e/images.sh $(TARGET) $(HOST)
 	E2E_LOAD=$(abspath $(BIN)/load) E2E_SCALE=full E2E_SCALE_REPORT=$(CURDIR)/bench/results/$$(date +%F)-cluster-scale.md \
 	  e2e/cluster/run.sh test $(TARGET)/images scale::
+
+bench-growth: release ## start, memory, changes with up to 30,000 Ingresses, beside Traefik (GROWTH=options)
+	@.ci/setup e2e
+	@.ci/setup bench
+	e2e/cluster/run.sh api $(BIN)/lockgate --command $(abspath $(BIN))/e2e-growth --traefik $(CACHE)/peers/bin/traefik \
+	  --page $(CURDIR)/bench/results/$$(date -u +%F)-growth.md --date $$(date -u +%F) $(GROWTH)
 
 conformance: images ## the public suite for Ingress controllers; writes docs/conformance.md
 	@.ci/setup e2e

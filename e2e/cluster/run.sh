@@ -2,6 +2,7 @@
 # The clusters of the end-to-end tests, and the tests in them:
 #   run.sh api LOCKGATE [TEST...]      against a real etcd and API server, with the binary LOCKGATE as a process
 #   run.sh api LOCKGATE --shell        the same API server, with a shell instead of the tests
+#   run.sh api LOCKGATE --command COMMAND...   or with any other program
 #   run.sh test IMAGES [TEST...]       on a Kubernetes with nodes: the one that is up, or one for this run alone
 #   run.sh command IMAGES COMMAND...   any other program as a client of it
 #   run.sh up IMAGES                   starts one and leaves it running
@@ -94,6 +95,9 @@ api() {
   if [ "${1:-}" = --shell ]; then
     export PATH=$programs:$PATH
     work='exec bash -i'
+  elif [ "${1:-}" = --command ]; then
+    shift
+    work='exec "$@"'
   else
     has_tests "$E2E_API" "$@" || { echo "e2e: no test of the api tier is called $*"; return; }
     work='exec "$E2E_API" --test-threads=1 "$@"'

@@ -60,17 +60,22 @@ impl Api {
     /// Creates objects of a namespace, in no order: each is the plural of its kind with its group and version, such as
     /// `apis/networking.k8s.io/v1` and `ingresses`, and the manifest.
     pub async fn create(&self, namespace: &str, objects: Vec<(Kind, Value)>) -> Result<()> {
+        let placed = |(kind, object): (Kind, Value)| (kind.path(namespace, ""), object);
+        self.create_at(objects.into_iter().map(placed).collect())
+            .await
+    }
+
+    /// Creates objects, in no order, each in the collection that has this path.
+    pub async fn create_at(&self, objects: Vec<(String, Value)>) -> Result<()> {
         let objects = Arc::new(objects);
         let next = Arc::new(AtomicUsize::new(0));
         let mut workers = JoinSet::new();
         for _ in 0..PARALLEL {
             let (objects, next) = (Arc::clone(&objects), Arc::clone(&next));
-            let namespace = namespace.to_owned();
             let mut connection = self.connect().await?;
             workers.spawn(async move {
-                while let Some((kind, object)) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let path = kind.path(&namespace, "");
-                    connection.send(Method::POST, &path, Some(object)).await?;
+                while let Some((path, object)) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    connection.send(Method::POST, path, Some(object)).await?;
                 }
                 anyhow::Ok(())
             });

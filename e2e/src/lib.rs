@@ -17,6 +17,7 @@ pub mod bulk;
 pub mod client;
 pub mod cluster;
 pub mod compare;
+pub mod growth;
 pub mod kubectl;
 pub mod load;
 pub mod lockgate;

@@ -309,6 +309,11 @@ impl Lockgate {
         format!("the last lines of {}:\n{}", self.pod, self.program.tail(15))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.program.id()
+    }
+
     /// Everything that it has logged.
     pub fn log(&self) -> String {
         self.program.log()

@@ -3,7 +3,7 @@
 mod generator;
 mod page;
 mod traefik;
-mod usage;
+pub(crate) mod usage;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

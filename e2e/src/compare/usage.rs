@@ -1,16 +1,37 @@
 //! What pods use, as the kernel counts it.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-/// What the processes of some pods have used.
+/// What some processes have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// User and system time in seconds.
-    pub(super) cpu: f64,
+    pub(crate) cpu: f64,
     /// Resident memory in bytes.
-    pub(super) resident: u64,
+    pub(crate) resident: u64,
+}
+
+impl Usage {
+    /// Of the process in this folder of `/proc`; `None` when it has ended.
+    fn read(folder: &Path) -> Result<Option<Self>> {
+        let read = |file: &str| fs::read_to_string(folder.join(file));
+        let (Ok(stat), Ok(status)) = (read("stat"), read("status")) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            cpu: cpu(&stat)?,
+            resident: resident(&status).unwrap_or_default(),
+        }))
+    }
+}
+
+/// What one process has used until now.
+pub(crate) fn of_process(id: u32) -> Result<Usage> {
+    let used = Usage::read(&Path::new("/proc").join(id.to_string()))?;
+    used.with_context(|| format!("process {id} has ended"))
 }
 
 /// Adds up the processes of the pods with these UIDs; `None` where the nodes' processes cannot be seen from here.
@@ -25,13 +46,12 @@ pub(super) fn of_pods(uids: &[String]) -> Result<Option<Usage>> {
         if !uids.iter().any(|uid| belongs(&cgroup, uid)) {
             continue;
         }
-        let read = |file: &str| fs::read_to_string(folder.join(file));
-        let (Ok(stat), Ok(status)) = (read("stat"), read("status")) else {
+        let Some(used) = Usage::read(&folder)? else {
             continue;
         };
-        let usage = sum.get_or_insert_with(Usage::default);
-        usage.cpu += cpu(&stat)?;
-        usage.resident += resident(&status).unwrap_or_default();
+        let sum = sum.get_or_insert_with(Usage::default);
+        sum.cpu += used.cpu;
+        sum.resident += used.resident;
     }
     Ok(sum)
 }
@@ -100,7 +120,7 @@ impl Cores {
 }
 
 /// The processor, the number of cores, the kernel.
-pub(super) fn machine() -> String {
+pub(crate) fn machine() -> String {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors
         .lines()
