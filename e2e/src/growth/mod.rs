@@ -289,7 +289,7 @@ impl Scene<'_> {
         let mut reader = asker.reader();
         let namespace = &self.installation.namespace;
         let object = format!("/api/v1/namespaces/{namespace}/configmaps/lockgate");
-        let url = format!("http://{}/nothing-here", "nobody.example.com");
+        let url = format!("http://{}/served", objects::host(0));
         let mut times = Vec::new();
         for step in 0..self.plan.changes.min(10).next_multiple_of(2) {
             let shown = step % 2 == 0;
