@@ -11,6 +11,7 @@ use table::{BackendSlot, CompiledBackend, CompiledRoute, Table};
 
 use crate::connection::Connection;
 use crate::error::Reason;
+use crate::external::Reply;
 use crate::filters::pace::Progress;
 use crate::limits::Permit;
 use crate::phases::stand_in::StandIn;
@@ -57,6 +58,8 @@ pub(crate) struct RequestContext {
     pub(crate) place: Option<(u32, Option<usize>)>,
     /// The session of the user, where it stays at one endpoint.
     pub(crate) session: Option<Box<Session>>,
+    /// What another server said when it let the request pass, or sent the client elsewhere.
+    pub(crate) reply: Option<Arc<Reply>>,
     /// Holds the place of the request among those that its client may have at the same time.
     pub(crate) permit: Option<Permit>,
     /// How fast the response may go.
@@ -143,6 +146,7 @@ impl RequestContext {
             tries: SmallVec::new(),
             place: None,
             session: None,
+            reply: None,
             permit: None,
             pace: None,
             reason: None,

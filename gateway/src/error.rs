@@ -80,6 +80,12 @@ pub(crate) enum Reason {
     AddressDenied,
     /// No name and password, or wrong ones.
     Unauthorized,
+    /// Another server does not let the request pass.
+    AuthenticationDenied,
+    /// Sent to where a user says who it is.
+    Signin,
+    /// The server that says whether the request may pass does not say it.
+    AuthenticationFailed,
     /// Too many passwords are being checked.
     AuthenticationBusy,
     /// The client comes too often.
@@ -123,6 +129,9 @@ impl Reason {
             Self::Redirect => "redirect",
             Self::AddressDenied => "address-denied",
             Self::Unauthorized => "unauthorized",
+            Self::AuthenticationDenied => "authentication-denied",
+            Self::Signin => "signin",
+            Self::AuthenticationFailed => "authentication-failed",
             Self::AuthenticationBusy => "authentication-busy",
             Self::RateLimited => "rate-limited",
             Self::ConnectionsLimited => "connections-limited",
@@ -144,6 +153,7 @@ impl Reason {
             | Self::Misdirected
             | Self::AddressDenied
             | Self::Unauthorized
+            | Self::AuthenticationDenied
             | Self::RateLimited
             | Self::ConnectionsLimited
             | Self::ClientClosed
@@ -156,6 +166,8 @@ impl Reason {
             | Self::UpstreamReset
             | Self::UpstreamInvalid => Source::Upstream,
             Self::NoRoute
+            | Self::Signin
+            | Self::AuthenticationFailed
             | Self::AuthenticationBusy
             | Self::NoEndpoints
             | Self::InvalidBackend
@@ -178,7 +190,7 @@ impl Reason {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::AddressDenied => StatusCode::FORBIDDEN,
+            Self::AddressDenied | Self::AuthenticationDenied => StatusCode::FORBIDDEN,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NoEndpoints
             | Self::InvalidBackend
@@ -199,7 +211,8 @@ impl Reason {
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::HttpsRedirect | Self::Redirect => StatusCode::PERMANENT_REDIRECT,
             Self::Preflight => StatusCode::NO_CONTENT,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Signin => StatusCode::FOUND,
+            Self::Internal | Self::AuthenticationFailed => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

@@ -10,6 +10,7 @@ mod context;
 mod drain;
 mod engine;
 mod error;
+mod external;
 mod filters;
 mod front;
 mod limits;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) resolver: upstream::Resolver,
     /// Checks passwords of users.
     pub(crate) passwords: passwords::Passwords,
+    /// What other servers said about requests.
+    pub(crate) replies: external::Replies,
     /// How often clients came.
     pub(crate) limiters: limits::Limiters,
     /// How many series of metrics there may be.
@@ -74,6 +77,7 @@ impl Shared {
             ),
             resolver: upstream::Resolver::new(),
             passwords: passwords::Passwords::new(),
+            replies: external::Replies::new(),
             limiters: limits::Limiters::new(),
             series: telemetry::SeriesBudget::new(settings.max_series),
             seed: format!("{:?}", [(); 4].map(|()| RandomState::new().hash_one(0_u8))).into(),

@@ -1,7 +1,7 @@
 //! Cases as users would write them: manifests, requests, and what has to come back. They are files in `e2e/cases`.
 //!
-//! All cases of a file are served at once, each on hosts of its own. The Services `web`, `other`, `third` and `errors`
-//! answer with what they saw; `none` has no endpoints, `broken` answers 503 whatever it is asked, and the pods of
+//! All cases of a file are served at once, each on hosts of its own. The Services `web`, `other`, `third`, `errors` and
+//! `auth` answer with what they saw; `none` has no endpoints, `broken` answers 503 whatever it is asked, and the pods of
 //! `pods` are those of the first three.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -333,7 +333,7 @@ async fn every_case_is_answered_as_it_says_by_pingora_alone() {
 async fn answer_all(engine: Engine) {
     let mut backends = Vec::new();
     let mut services = vec![("none.yaml".to_owned(), service("none", &[]))];
-    for name in ["web", "other", "third", "errors"] {
+    for name in ["web", "other", "third", "errors", "auth"] {
         let echo = Echo::start(name, None).await;
         services.push((format!("{name}.yaml"), service(name, &[echo.port])));
         backends.push(echo);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Access, BasicAuth, ClientLimits, Filter};
+use model::{Access, BasicAuth, ClientLimits, ExternalAuth, Filter};
 
 use crate::Snapshot;
 use crate::annotation::AccessValues;
@@ -29,6 +29,7 @@ pub(crate) fn of(
             filters(
                 own,
                 basic.transpose()?,
+                entry.external.as_ref(),
                 &entry.rank.name.to_string(),
                 globals,
             )?
@@ -45,7 +46,7 @@ pub(crate) fn of(
 
 /// The filters of a route that no Ingress asks for.
 pub(crate) fn of_all(globals: &Globals) -> Result<Vec<Filter>, &'static str> {
-    filters(&AccessValues::default(), None, "", globals)
+    filters(&AccessValues::default(), None, None, "", globals)
 }
 
 fn basic(part: &BasicPart, snapshot: &Snapshot) -> Result<BasicAuth, &'static str> {
@@ -62,13 +63,17 @@ fn basic(part: &BasicPart, snapshot: &Snapshot) -> Result<BasicAuth, &'static st
 fn filters(
     own: &AccessValues,
     basic: Option<BasicAuth>,
+    external: Option<&Arc<ExternalAuth>>,
     zone: &str,
     globals: &Globals,
 ) -> Result<Vec<Filter>, &'static str> {
     let global = &globals.access;
-    if global.unasked {
-        return Err(INVALID_SETTING);
-    }
+    let external = match (external, &global.external) {
+        (Some(own), _) => Some(Arc::clone(own)),
+        (None, _) if own.without_global => None,
+        (None, Ok(global)) => global.clone(),
+        (None, Err(())) => return Err(INVALID_SETTING),
+    };
     let or_global = |own: Option<&Vec<_>>, global: &Result<Option<Vec<_>>, ()>| match (own, global)
     {
         (Some(own), _) => Ok(Some(own.clone())),
@@ -85,6 +90,7 @@ fn filters(
         allow,
         satisfy_any: own.satisfy_any,
         basic,
+        external,
         limits: limits(own, zone, globals),
     };
     let mut filters = Vec::new();
@@ -110,4 +116,20 @@ fn limits(own: &AccessValues, zone: &str, globals: &Globals) -> Option<ClientLim
     };
     let any = [limits.per_second, limits.per_minute, limits.concurrent];
     any.iter().any(Option::is_some).then_some(limits)
+}
+
+/// The same filters for a path where nobody has to say who it is. Addresses and rates count there as well.
+pub(crate) fn without_authentication(filters: &[Filter]) -> Vec<Filter> {
+    let open = |filter: &Filter| {
+        let Filter::Access(access) = filter else {
+            return Some(filter.clone());
+        };
+        let access = Access {
+            basic: None,
+            external: None,
+            ..Access::clone(access)
+        };
+        (!access.is_empty()).then(|| Filter::Access(Arc::new(access)))
+    };
+    filters.iter().filter_map(open).collect()
 }

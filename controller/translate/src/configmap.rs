@@ -16,6 +16,7 @@ use crate::Problem;
 use crate::annotation::Verdict;
 use crate::report::{Reason, quoted};
 use crate::setting;
+use crate::settings::Settings;
 use crate::value;
 
 /// What applies to every host unless its Ingress says otherwise.
@@ -52,7 +53,7 @@ pub(crate) struct GlobalErrors {
 
 impl Default for Globals {
     fn default() -> Self {
-        Draft::default().finish()
+        Draft::default().finish(&Settings::default())
     }
 }
 
@@ -63,6 +64,7 @@ struct Draft {
     hsts_values: Hsts,
     forwarded_headers: bool,
     real_ip_from: Vec<IpNet>,
+    asked: access::Asked,
 }
 
 impl Default for Draft {
@@ -89,6 +91,7 @@ impl Default for Draft {
                 include_subdomains: true,
                 preload: false,
             },
+            asked: access::Asked::default(),
             forwarded_headers: false,
             real_ip_from: [IpAddr::from([0; 4]), IpAddr::from([0; 16])]
                 .into_iter()
@@ -99,14 +102,16 @@ impl Default for Draft {
 }
 
 impl Draft {
-    fn finish(self) -> Globals {
+    fn finish(self, settings: &Settings) -> Globals {
         let Self {
             mut globals,
             hsts,
             hsts_values,
             forwarded_headers,
             real_ip_from,
+            asked,
         } = self;
+        globals.access.external = asked.together(settings);
         globals.hsts = hsts.then_some(hsts_values);
         if globals.trust.proxy_protocol {
             globals.trust.proxy_protocol_from.clone_from(&real_ip_from);
@@ -119,7 +124,10 @@ impl Draft {
 }
 
 /// Reads the ConfigMap; without one the defaults apply.
-pub(crate) fn globals(configmap: Option<&ConfigMap>) -> (Globals, Vec<Problem>) {
+pub(crate) fn globals(
+    configmap: Option<&ConfigMap>,
+    settings: &Settings,
+) -> (Globals, Vec<Problem>) {
     let mut draft = Draft::default();
     let mut problems = Vec::new();
     for (key, text) in configmap
@@ -142,6 +150,7 @@ pub(crate) fn globals(configmap: Option<&ConfigMap>) -> (Globals, Vec<Problem>) 
                     quoted(text),
                     match key.as_str() {
                         "proxy-real-ip-cidr" => "no peer is trusted",
+                        "no-auth-locations" => "everybody has to say who it is everywhere",
                         key if access::GUARDS.contains(&key) => access::CONSEQUENCE,
                         _ => "the default applies",
                     }
@@ -149,7 +158,7 @@ pub(crate) fn globals(configmap: Option<&ConfigMap>) -> (Globals, Vec<Problem>) 
             )),
         }
     }
-    (draft.finish(), problems)
+    (draft.finish(settings), problems)
 }
 
 /// What is said of a key that nothing follows from.
@@ -226,6 +235,10 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "proxy-connect-timeout" => globals.timeouts.connect = value::seconds(text)?,
         "proxy-read-timeout" => globals.timeouts.read = value::seconds(text)?,
         "proxy-send-timeout" => globals.timeouts.send = value::seconds(text)?,
+        key if key.starts_with("global-auth-") => {
+            let key = key.strip_prefix("global-auth-").unwrap_or(key);
+            return access::ask(&mut draft.asked, key, text);
+        }
         _ => return access::set(&mut globals.access, key, text),
     }
     Ok(())

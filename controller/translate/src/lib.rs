@@ -35,6 +35,7 @@ mod backend_tls;
 mod class;
 mod configmap;
 mod conflict;
+mod external;
 mod few;
 mod ingress;
 pub mod manifests;

@@ -8,6 +8,7 @@ use model::{
 };
 
 use crate::NamespacedName;
+use crate::access;
 use crate::annotation::{self, Annotations, Sessions};
 use crate::configmap::Globals;
 use crate::ingress::{Entry, PathPart, Target};
@@ -59,7 +60,12 @@ pub(crate) fn route(
         // It comes before the one to https.
         filters.retain(|filter| !matches!(filter, Filter::HttpsRedirect(_)));
     }
-    filters.extend(access.iter().flatten().cloned());
+    let open = is_open(path, place);
+    match access {
+        Ok(access) if open => filters.extend(access::without_authentication(access)),
+        Ok(access) => filters.extend(access.iter().cloned()),
+        Err(_) => {}
+    }
     if closed.is_none() {
         filters.splice(0..0, cors(annotations));
         filters.extend(rewrite(annotations, path));
@@ -91,6 +97,16 @@ pub(crate) fn route(
         options: options(entry, path, place),
         origin: Origin::new(entry.rank.name.reference(kinds::INGRESS), &path.field),
     }
+}
+
+/// Does nobody have to say who it is on this path?
+fn is_open(path: &PathPart, place: &Place<'_>) -> bool {
+    let text = match &path.path {
+        PathMatch::Exact(text) | PathMatch::Prefix(text) if !place.regex => text.as_str(),
+        PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Regex(_) => written(path),
+    };
+    let regex = place.regex || matches!(path.path, PathMatch::Regex(_));
+    place.globals.access.is_open(text, regex)
 }
 
 fn unavailable(reason: &str) -> Action {

@@ -326,17 +326,57 @@ static SETTINGS: &[Setting] = &[
         "Headers that `custom-headers` may set.",
         PENDING,
     ),
-    ignored(
+    honoured(
+        "global-auth-always-set-cookie",
+        "false",
+        "`auth-always-set-cookie` of `global-auth-url`.",
+    ),
+    honoured(
+        "global-auth-cache-duration",
+        "200 202 401 5m",
+        "`auth-cache-duration` of `global-auth-url`.",
+    ),
+    honoured(
+        "global-auth-cache-key",
+        "",
+        "`auth-cache-key` of `global-auth-url`.",
+    ),
+    honoured(
+        "global-auth-method",
+        "GET",
+        "`auth-method` of `global-auth-url`.",
+    ),
+    honoured(
+        "global-auth-request-redirect",
+        "",
+        "`auth-request-redirect` of `global-auth-url`.",
+    ),
+    honoured(
+        "global-auth-response-headers",
+        "",
+        "`auth-response-headers` of `global-auth-url`.",
+    ),
+    honoured(
+        "global-auth-signin",
+        "",
+        "`auth-signin` of `global-auth-url`.",
+    ),
+    honoured(
+        "global-auth-signin-redirect-param",
+        "rd",
+        "`auth-signin-redirect-param` of `global-auth-url`.",
+    ),
+    different(
         "global-auth-snippet",
         "",
         "Raw configuration for authentication.",
-        NOT_EXECUTED,
+        "raw configuration is never executed; the routes that it is for are closed",
     ),
     different(
         "global-auth-url",
         "",
         "Asks this server about every request.",
-        "not supported yet: every route without `enable-global-auth: \"false\"` answers 503",
+        "as `auth-url`; `enable-global-auth: \"false\"` opts out; a value that cannot be read closes the routes",
     ),
     ignored(
         "gzip-level",
@@ -490,11 +530,11 @@ static SETTINGS: &[Setting] = &[
         "Rules for ModSecurity.",
         NO_FIREWALL,
     ),
-    ignored(
+    different(
         "no-auth-locations",
         "/.well-known/acme-challenge",
         "Paths that need no authentication.",
-        PENDING,
+        "whole segments count, and of regular expressions those that are plain text",
     ),
     honoured(
         "no-tls-redirect-locations",

@@ -318,10 +318,7 @@ impl Translator {
             .as_ref()
             .map(|class| class::claim(class, self.snapshot.classes(), &self.settings));
         let entry = match (ingress, claim) {
-            (Some(ingress), Some(Ok(()))) => Some(ingress::translate(
-                ingress,
-                &self.settings.annotation_prefixes,
-            )),
+            (Some(ingress), Some(Ok(()))) => Some(ingress::translate(ingress, &self.settings)),
             _ => None,
         };
         let object = name.reference(kinds::INGRESS);

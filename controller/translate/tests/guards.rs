@@ -62,7 +62,7 @@ fn wrong(value: Value) -> BoxedStrategy<String> {
             Just("1.5".to_owned()),
             Just("10s".to_owned()),
             "[a-z]{1,8}",
-            "[0-9]{11,30}",
+            "[1-9][0-9]{10,29}",
         ]
         .boxed(),
         Value::OneOf(words) => noise

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::Redacted;
+use crate::{BackendId, Redacted};
 
 /// What a request has to satisfy before a backend is asked.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -24,6 +24,9 @@ pub struct Access {
     /// Asks for name and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic: Option<BasicAuth>,
+    /// Asks another server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<Arc<ExternalAuth>>,
     /// How often a client may come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ClientLimits>,
@@ -37,9 +40,14 @@ impl Access {
             allow,
             satisfy_any: _,
             basic,
+            external,
             limits,
         } = self;
-        basic.is_none() && deny.is_empty() && allow.is_none() && limits.is_none()
+        basic.is_none()
+            && external.is_none()
+            && deny.is_empty()
+            && allow.is_none()
+            && limits.is_none()
     }
 }
 
@@ -51,6 +59,52 @@ pub struct BasicAuth {
     pub realm: String,
     /// Names with the hashes of their passwords, as htpasswd writes them.
     pub users: Arc<Users>,
+}
+
+/// Asks another server about each request, without its body: 2xx lets it pass, 401 and 403 do not, and with anything
+/// else nobody passes.
+///
+/// Texts may have variables in them, which the request completes.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExternalAuth {
+    /// Where to ask: `http` or `https`. In the host only `$host` may stand for something.
+    pub url: String,
+    /// Whose endpoints are asked instead of looking the host up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendId>,
+    /// How to ask; `None` is `GET`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// More headers for the question.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// Headers of the answer that the backend gets. Those of a client never reach it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub response_headers: Vec<String>,
+    /// Where a client goes instead of getting 401.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signin: Option<String>,
+    /// What the question says about where the client wants to go; `None` is path and query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_redirect: Option<String>,
+    /// Cookies of the answer go to the client whatever its response is, and not only where it is a success or a
+    /// redirect.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub always_set_cookie: bool,
+    /// Answers are remembered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<AuthCache>,
+}
+
+/// For how long answers about requests are remembered.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthCache {
+    /// Requests of a route with the same text get the same answer; those where it is empty are always asked about.
+    pub key: String,
+    /// Statuses of answers with the seconds for which they hold. Others are not remembered.
+    pub durations: Vec<(Vec<u16>, u32)>,
 }
 
 /// Names with the hashes of their passwords.

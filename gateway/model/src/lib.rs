@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use access::{Access, BasicAuth, ClientLimits, Pace, Users};
+pub use access::{Access, AuthCache, BasicAuth, ClientLimits, ExternalAuth, Pace, Users};
 pub use affinity::{Affinity, AffinityMode, HashBy, SameSite};
 pub use backend::{Backend, BackendId, BackendProtocol, Endpoint, EndpointSet};
 pub use backend_tls::{Authorities, BackendTls};

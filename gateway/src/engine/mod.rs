@@ -20,6 +20,7 @@ use self::pingora::PingoraEngine;
 use crate::Shared;
 use crate::access_log::LineWriter;
 use crate::connection::Connection;
+use crate::external;
 use crate::front::conn::Transport;
 use crate::limits::KnownZones;
 use crate::telemetry::Meter;
@@ -88,6 +89,8 @@ pub(crate) struct Worker {
     pub(crate) log: Option<LineWriter>,
     /// Which clients are limited.
     pub(crate) zones: KnownZones,
+    /// Asks other servers about requests.
+    pub(crate) external: external::Client,
     /// Numbers that nobody needs to trust.
     pub(crate) random: Random,
     requests: AtomicU64,
@@ -101,6 +104,7 @@ impl Worker {
             meter: Meter::new(),
             log: shared.access_log.writer(),
             zones: KnownZones::default(),
+            external: external::Client::new(Arc::clone(&shared)),
             random: Random::new(),
             requests: AtomicU64::new(0),
             shared,

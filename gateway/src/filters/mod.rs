@@ -3,6 +3,7 @@
 pub(crate) mod addresses;
 pub(crate) mod basic;
 pub(crate) mod cors;
+pub(crate) mod external;
 pub(crate) mod header_change;
 pub(crate) mod https_redirect;
 pub(crate) mod pace;

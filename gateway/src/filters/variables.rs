@@ -5,6 +5,7 @@ use http::request::Parts;
 use table::{Template, Variable};
 
 use crate::context::RequestContext;
+use crate::filters::basic;
 use crate::phases::route::normal_host;
 
 /// The text, completed by the request as the client sent it.
@@ -32,6 +33,10 @@ pub(crate) fn render(template: &Template, context: &RequestContext, original: &P
             Variable::Args => text.push_str(query),
             Variable::Method => text.push_str(original.method.as_str()),
             Variable::RemoteAddr => text.push_str(&context.client.address.to_string()),
+            Variable::RemoteUser => {
+                let given = basic::credentials(headers);
+                text.push_str(given.as_ref().map_or("", |(name, _)| name.as_str()));
+            }
             Variable::RequestId => {
                 let id = context.request_id.as_ref();
                 text.push_str(id.and_then(|id| id.to_str().ok()).unwrap_or_default());

@@ -1,14 +1,14 @@
 //! Whether a request may pass: limits, then addresses, then who it is from.
 
-use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
+use http::request::Parts;
 use table::{CompiledAccess, CompiledFilter};
 
 use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::error::Reason;
 use crate::filters::addresses::{self, Standing};
-use crate::filters::{basic, pace};
+use crate::filters::{basic, external, pace};
 use crate::limits::Exceeded;
 use crate::passwords::Checked;
 use crate::phases::answer::Answer;
@@ -17,13 +17,13 @@ use crate::phases::answer::Answer;
 pub(crate) async fn check(
     context: &mut RequestContext,
     worker: &Worker,
-    headers: &HeaderMap,
+    request: &Parts,
 ) -> Option<Answer> {
     let route = context.route.clone()?;
     for filter in &route.filters {
         match filter {
             CompiledFilter::Access(access) => {
-                if let Err(answer) = admit(access, context, worker, headers).await {
+                if let Err(answer) = admit(access, context, worker, request).await {
                     return Some(*answer);
                 }
             }
@@ -46,7 +46,7 @@ async fn admit(
     access: &CompiledAccess,
     context: &mut RequestContext,
     worker: &Worker,
-    headers: &HeaderMap,
+    request: &Parts,
 ) -> Result<(), Box<Answer>> {
     limit(access, context, worker)?;
     match addresses::standing(access, context.client.address) {
@@ -58,18 +58,34 @@ async fn admit(
         }
         Standing::Listed | Standing::Unknown => {}
     }
-    let Some(wanted) = &access.basic else {
-        return Ok(());
-    };
-    match basic::check(wanted, &worker.shared.passwords, headers).await {
-        Checked::Right => Ok(()),
-        Checked::Wrong => {
-            let challenge = (WWW_AUTHENTICATE, wanted.challenge.clone());
-            Err(Box::new(
-                Answer::page(Reason::Unauthorized).with_field(challenge),
-            ))
+    let mut refusal = None;
+    if let Some(wanted) = &access.basic {
+        match basic::check(wanted, &worker.shared.passwords, &request.headers).await {
+            Checked::Right if access.satisfy_any => return Ok(()),
+            Checked::Right => {}
+            Checked::Wrong => {
+                let challenge = (WWW_AUTHENTICATE, wanted.challenge.clone());
+                let answer = Answer::page(Reason::Unauthorized).with_field(challenge);
+                if !access.satisfy_any {
+                    return Err(Box::new(answer));
+                }
+                refusal = Some(answer);
+            }
+            Checked::Busy => return Err(Box::new(Answer::page(Reason::AuthenticationBusy))),
         }
-        Checked::Busy => Err(Box::new(Answer::page(Reason::AuthenticationBusy))),
+    }
+    let Some(wanted) = &access.external else {
+        return refusal.map_or(Ok(()), |answer| Err(Box::new(answer)));
+    };
+    // Its future is large, and most requests do not need it.
+    let answer = Box::pin(external::check(wanted, context, worker, request)).await;
+    match (answer, refusal) {
+        (None, _) => Ok(()),
+        // Who could still say a name and a password is asked for them.
+        (Some(answer), Some(refusal)) if answer.reason == Reason::AuthenticationDenied => {
+            Err(Box::new(refusal))
+        }
+        (Some(answer), _) => Err(Box::new(answer)),
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) async fn admit(
     worker: &Worker,
     request: &Parts,
 ) -> Result<(), Answer> {
-    if let Some(answer) = access::check(context, worker, &request.headers).await {
+    if let Some(answer) = access::check(context, worker, request).await {
         return Err(answer);
     }
     upstream::prepare(context, worker, request)

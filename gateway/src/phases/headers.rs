@@ -17,6 +17,7 @@ use crate::context::RequestContext;
 use crate::filters;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// What is dropped where the peer is not trusted: an application could take it for our word.
 const SPOOFABLE: [&str; 5] = [
@@ -80,21 +81,14 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
     } else {
         value(Ip(client.address))
     };
-    let forwarded_for = joined(&original.headers, &X_FORWARDED_FOR);
-    if let Some(before) = &forwarded_for {
-        fields.set("X-Original-Forwarded-For", before.clone());
-    }
-    let extended = match &forwarded_for {
-        Some(before) if client.trusted && context.table.trust().append_forwarded_for => {
-            let peer = context.connection.client.ip().to_canonical();
-            extend(before, peer)
-        }
-        _ => None,
-    };
+    let before = joined(&original.headers, &X_FORWARDED_FOR);
     fields.set(
         "X-Forwarded-For",
-        extended.unwrap_or_else(|| address.clone()),
+        forwarded_for(context, before.as_ref(), &address),
     );
+    if let Some(before) = before {
+        fields.set("X-Original-Forwarded-For", before);
+    }
     fields.set("X-Real-IP", address);
 
     let scheme = HeaderValue::from_static(if client.https { "https" } else { "http" });
@@ -124,9 +118,14 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
                 CompiledFilter::RequestHeaders(change) => {
                     filters::header_change::apply(change, fields);
                 }
-                // It was meant for the gateway.
-                CompiledFilter::Access(access) if access.basic.is_some() => {
-                    fields.remove(&AUTHORIZATION);
+                CompiledFilter::Access(access) => {
+                    if access.basic.is_some() {
+                        // It was meant for the gateway.
+                        fields.remove(&AUTHORIZATION);
+                    }
+                    if let Some(external) = &access.external {
+                        filters::external::to_backend(external, context, fields);
+                    }
                 }
                 // An error page is not for the host of the backend.
                 CompiledFilter::UpstreamHost(_)
@@ -137,8 +136,7 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
                         fields.set("Host", host);
                     }
                 }
-                CompiledFilter::Access(_)
-                | CompiledFilter::Pace(_)
+                CompiledFilter::Pace(_)
                 | CompiledFilter::BackendTls(_)
                 | CompiledFilter::Hsts(_)
                 | CompiledFilter::HttpsRedirect { .. }
@@ -151,6 +149,36 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
         if let Some(stand_in) = context.stand_in {
             stand_in::explain(stand_in, context, route, original, fields);
         }
+    }
+}
+
+/// The client, behind those for whom a trusted peer speaks where that is asked for.
+fn forwarded_for(
+    context: &RequestContext,
+    before: Option<&HeaderValue>,
+    address: &HeaderValue,
+) -> HeaderValue {
+    let extended = match before {
+        Some(before) if context.client.trusted && context.table.trust().append_forwarded_for => {
+            let peer = context.connection.client.ip().to_canonical();
+            extend(before, peer)
+        }
+        _ => None,
+    };
+    extended.unwrap_or_else(|| address.clone())
+}
+
+/// Says in a question about a request who the client is.
+pub(crate) fn identify(context: &RequestContext, original: &Parts, fields: &mut HeaderMap) {
+    let address = value(Ip(context.client.address));
+    let before = joined(&original.headers, &X_FORWARDED_FOR);
+    fields.insert(
+        X_FORWARDED_FOR,
+        forwarded_for(context, before.as_ref(), &address),
+    );
+    fields.insert(X_REAL_IP, address);
+    if let Some(id) = &context.request_id {
+        fields.insert(X_REQUEST_ID, id.clone());
     }
 }
 
@@ -175,8 +203,12 @@ pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
             CompiledFilter::ResponseRewrite(change) if context.own_status.is_none() => {
                 filters::response_rewrite::apply(change, fields);
             }
+            CompiledFilter::Access(access) => {
+                if let Some(external) = &access.external {
+                    filters::external::to_client(external, context, fields);
+                }
+            }
             CompiledFilter::Hsts(_)
-            | CompiledFilter::Access(_)
             | CompiledFilter::Pace(_)
             | CompiledFilter::BackendTls(_)
             | CompiledFilter::HttpsRedirect { .. }
@@ -190,7 +222,7 @@ pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
 
 /// Drops what a client may not say about itself, `Proxy` (CVE-2016-5385), and every name with an underscore: many
 /// applications see `X_Real_IP` and `X-Real-IP` as the same variable.
-fn drop_untrusted(fields: &mut impl Fields, trusted: bool) {
+pub(crate) fn drop_untrusted(fields: &mut impl Fields, trusted: bool) {
     let doomed: SmallVec<[HeaderName; 4]> = fields
         .map()
         .keys()
@@ -218,7 +250,7 @@ fn is_spoofable(name: &str) -> bool {
 }
 
 /// HTTP/2 lets a client split its cookies over several fields; HTTP/1.1 does not (RFC 9113, 8.2.3).
-fn join_cookies(version: Version, fields: &mut impl Fields) {
+pub(crate) fn join_cookies(version: Version, fields: &mut impl Fields) {
     if version != Version::HTTP_2 || fields.map().get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }

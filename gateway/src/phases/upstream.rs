@@ -47,7 +47,9 @@ pub(crate) async fn prepare(
     let CompiledAction::Forward(targets) = &route.action else {
         return Err(Reason::Internal);
     };
-    context.request_id = Some(headers::request_id(headers, || worker.random.wide()));
+    context
+        .request_id
+        .get_or_insert_with(|| headers::request_id(headers, || worker.random.wide()));
     body::announced(context, headers)?;
     let Some(options) = &route.options else {
         let slot = targets.choose(worker.random.next_u32());

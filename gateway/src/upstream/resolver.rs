@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -268,9 +268,16 @@ fn system() -> Option<TokioResolver> {
         .ok()
 }
 
+/// Where clouds have their metadata if not on a link-local address: Alibaba, AWS and Google.
+const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+const METADATA_V6: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
+
 /// May a name of a backend lead there? Addresses of this machine and of its link are ours, not the backend's: a
 /// Service of type `ExternalName` could otherwise reach the admin listener or a cloud's metadata.
-fn is_permitted(address: IpAddr) -> bool {
+pub(crate) fn is_permitted(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             !(v4.is_loopback()
@@ -279,20 +286,22 @@ fn is_permitted(address: IpAddr) -> bool {
                 || v4.is_broadcast()
                 || v4.is_multicast()
                 // "This network" (RFC 1122, 3.2.1.3): some systems take all of it for themselves.
-                || v4.octets().first() == Some(&0))
+                || v4.octets().first() == Some(&0)
+                || METADATA_V4 == v4)
         }
         IpAddr::V6(v6) => {
             !(v6.is_loopback()
                 || v6.is_unicast_link_local()
                 || v6.is_unspecified()
-                || v6.is_multicast())
+                || v6.is_multicast()
+                || METADATA_V6.contains(&v6))
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::SocketAddr;
 
     use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
     use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -468,6 +477,8 @@ mod tests {
             ("ff02::1", false),
             ("::ffff:127.0.0.1", false),
             ("::ffff:169.254.169.254", false),
+            ("100.100.100.200", false),
+            ("fd00:ec2::254", false),
         ] {
             assert_eq!(
                 is_permitted(address.parse().unwrap()),

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
-use model::{Access, BasicAuth, ClientLimits, Users};
+use model::{Access, BasicAuth, ClientLimits, HostPattern, Users};
 
+use crate::backends::{BackendSlot, Backends};
+use crate::external::CompiledExternal;
 use crate::networks::Networks;
 
 /// What a request has to satisfy before a backend is asked.
@@ -19,6 +21,8 @@ pub struct CompiledAccess {
     pub satisfy_any: bool,
     /// Asks for name and password.
     pub basic: Option<CompiledBasic>,
+    /// Asks another server.
+    pub external: Option<Box<CompiledExternal>>,
     /// How often a client may come.
     pub limits: Option<CompiledLimits>,
 }
@@ -26,7 +30,7 @@ pub struct CompiledAccess {
 impl CompiledAccess {
     /// Does it ask who a user is?
     pub fn authenticates(&self) -> bool {
-        self.basic.is_some()
+        self.basic.is_some() || self.external.is_some()
     }
 }
 
@@ -89,6 +93,9 @@ pub(crate) type Accesses = BTreeMap<usize, Arc<CompiledAccess>>;
 pub(crate) fn compile(
     access: &Arc<Access>,
     known: &mut Accesses,
+    host: &HostPattern,
+    backends: &mut Backends,
+    acquired: &mut Vec<BackendSlot>,
 ) -> Result<Arc<CompiledAccess>, String> {
     let address = Arc::as_ptr(access).addr();
     if let Some(compiled) = known.get(&address) {
@@ -99,13 +106,19 @@ pub(crate) fn compile(
         allow,
         satisfy_any,
         basic,
+        external,
         limits,
     } = &**access;
+    let external = external.as_ref().map(|external| {
+        let compiled = CompiledExternal::compile(external, host, backends, acquired)?;
+        Ok::<_, String>(Box::new(compiled))
+    });
     let compiled = Arc::new(CompiledAccess {
         deny: Networks::new(deny),
         allow: allow.as_deref().map(Networks::new),
         satisfy_any: *satisfy_any,
         basic: basic.as_ref().map(compile_basic).transpose()?,
+        external: external.transpose()?,
         limits: limits.as_ref().map(compile_limits).transpose()?,
     });
     known.insert(address, Arc::clone(&compiled));

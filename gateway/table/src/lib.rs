@@ -58,6 +58,7 @@ mod certificates;
 mod compile;
 mod conditions;
 mod describe;
+mod external;
 mod hosts;
 mod intern;
 mod listeners;
@@ -99,6 +100,7 @@ pub use describe::{
     ActionDescription, BackendDescription, CertificateDescription, Description, RouteDescription,
     TlsDescription,
 };
+pub use external::{CompiledAuthCache, CompiledExternal};
 pub use listeners::ListenerId;
 pub use networks::Networks;
 pub use options::{CompiledCanary, CompiledErrorPages, CompiledOptions, cookie};

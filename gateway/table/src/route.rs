@@ -114,7 +114,12 @@ pub(crate) fn compile_route(
 ) -> CompiledRoute {
     let filters = route.filters.iter();
     let filters: Result<Vec<_>, _> = filters
-        .map(|filter| compile_filter(filter, accesses, patterns))
+        .map(|filter| {
+            let Filter::Access(access) = filter else {
+                return compile_filter(filter, patterns);
+            };
+            access::compile(access, accesses, host, backends, acquired).map(CompiledFilter::Access)
+        })
         .collect();
     let checked = filters.and_then(|filters| {
         let action = compile_action(&route.action, backends, acquired)?;
@@ -225,11 +230,7 @@ fn redirect_status(status: u16) -> Result<StatusCode, String> {
     }
 }
 
-fn compile_filter(
-    filter: &Filter,
-    accesses: &mut Accesses,
-    patterns: &mut Patterns,
-) -> Result<CompiledFilter, String> {
+fn compile_filter(filter: &Filter, patterns: &mut Patterns) -> Result<CompiledFilter, String> {
     match filter {
         Filter::HttpsRedirect(HttpsRedirect { status, except }) => {
             Ok(CompiledFilter::HttpsRedirect {
@@ -237,7 +238,8 @@ fn compile_filter(
                 except: except.clone(),
             })
         }
-        Filter::Access(access) => access::compile(access, accesses).map(CompiledFilter::Access),
+        // It takes more than this to compile.
+        Filter::Access(_) => Err("access is compiled with its route".to_owned()),
         Filter::BackendTls(tls) => Ok(CompiledFilter::BackendTls(Arc::clone(tls))),
         Filter::Pace(pace) if pace.bytes_per_second == 0 => {
             Err("a response without any bytes per second would never end".to_owned())
@@ -303,7 +305,7 @@ fn compile_header_change(change: &HeaderChange) -> Result<CompiledHeaderChange, 
 
 /// A name that a route may change. Headers that delimit the message or belong to the connection are the gateway's:
 /// changing them is how requests get smuggled (RFC 9112, 11.2).
-fn header_name(name: &str) -> Result<HeaderName, String> {
+pub(crate) fn header_name(name: &str) -> Result<HeaderName, String> {
     const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
     const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 

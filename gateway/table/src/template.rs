@@ -33,6 +33,8 @@ pub enum Variable {
     Method,
     /// `$remote_addr`: the client.
     RemoteAddr,
+    /// `$remote_user`: the name that the client says with a password.
+    RemoteUser,
     /// `$request_id`
     RequestId,
     /// `$http_NAME`: a header, with `_` for `-`.
@@ -78,6 +80,14 @@ impl Template {
         Ok(Self(parts))
     }
 
+    /// Its variables.
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Variable(variable) => Some(variable),
+            Part::Text(_) => None,
+        })
+    }
+
     /// The text, with what `value` appends for each variable.
     pub fn render(&self, mut value: impl FnMut(&Variable, &mut String)) -> String {
         let mut text = String::new();
@@ -99,7 +109,7 @@ fn variable(name: &str) -> Result<Variable, String> {
     };
     match name {
         "host" => Ok(Variable::Host),
-        "http_host" => Ok(Variable::HttpHost),
+        "http_host" | "best_http_host" => Ok(Variable::HttpHost),
         "scheme" | "pass_access_scheme" => Ok(Variable::Scheme),
         "request_uri" => Ok(Variable::RequestUri),
         "escaped_request_uri" => Ok(Variable::EscapedRequestUri),
@@ -107,6 +117,7 @@ fn variable(name: &str) -> Result<Variable, String> {
         "args" | "query_string" => Ok(Variable::Args),
         "request_method" => Ok(Variable::Method),
         "remote_addr" | "binary_remote_addr" | "the_real_ip" => Ok(Variable::RemoteAddr),
+        "remote_user" => Ok(Variable::RemoteUser),
         "request_id" | "req_id" => Ok(Variable::RequestId),
         _ => {
             if let Some(name) = name.strip_prefix("http_") {

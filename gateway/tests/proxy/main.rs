@@ -9,6 +9,8 @@ mod backend_tls;
 #[cfg(test)]
 mod endpoints;
 #[cfg(test)]
+mod external;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod forwarding;

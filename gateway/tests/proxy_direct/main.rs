@@ -15,6 +15,9 @@ mod early;
 #[path = "../proxy/endpoints.rs"]
 mod endpoints;
 #[cfg(test)]
+#[path = "../proxy/external.rs"]
+mod external;
+#[cfg(test)]
 #[path = "../proxy/failures.rs"]
 mod failures;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::Annotation;
 
 /// Names that ingress-nginx once had, or never had although people write them, and what to use instead.
-const FORMER: [(&str, &str); 16] = [
+const FORMER: [(&str, &str); 15] = [
     (
         "add-base-url",
         "it was removed; let the application make its links relative",
@@ -30,7 +30,6 @@ const FORMER: [(&str, &str); 16] = [
         "large-client-header-buffers",
         "it never existed; the gateway has limits of its own",
     ),
-    ("limit-whitelist", "use `limit-allowlist`"),
     (
         "opentracing-trust-incoming-span",
         "it was removed; use `opentelemetry-trust-incoming-span`",
@@ -57,6 +56,14 @@ const FORMER: [(&str, &str); 16] = [
     ),
     ("use-forwarded-headers", "it is a key of the ConfigMap"),
 ];
+
+/// The name of today for one that ingress-nginx still reads.
+pub(super) fn current(name: &str) -> &str {
+    match name {
+        "limit-whitelist" => "limit-allowlist",
+        name => name,
+    }
+}
 
 /// What is known of a name that was an annotation once.
 pub(super) fn former(name: &str) -> Option<&'static str> {

@@ -46,6 +46,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn annotation(&mut self, name: &'a str, short: &'a str, text: &str) {
+        let short = near::current(short);
         let field = format!("metadata.annotations[{name}]");
         if let Some(first) = self.seen.get(short) {
             self.problems.push(Problem::warning(

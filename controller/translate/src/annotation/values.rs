@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use model::{AffinityMode, BackendProtocol, Balance, HostPattern, Pace, Retry, SameSite};
 
+use crate::external::ExternalValues;
 use crate::secret::UsersForm;
 
 /// What the annotations of one Ingress say. What few Ingresses have is behind pointers.
@@ -182,6 +183,10 @@ pub(crate) struct AccessValues {
     pub(crate) secret: Option<(Option<Box<str>>, Box<str>)>,
     pub(crate) form: UsersForm,
     pub(crate) realm: Option<String>,
+    /// Another server is asked.
+    pub(crate) external: ExternalValues,
+    /// The server that the ConfigMap names is not.
+    pub(crate) without_global: bool,
     /// 0 is no limit.
     pub(crate) per_second: u32,
     pub(crate) per_minute: u32,

@@ -1,8 +1,13 @@
 //! What an Ingress asks for to know its users.
 
+use std::sync::Arc;
+
+use model::ExternalAuth;
+
 use crate::annotation::Annotations;
 use crate::report::Reason;
 use crate::secret::UsersForm;
+use crate::settings::Settings;
 use crate::{NamespacedName, Problem};
 
 /// Users by name and password.
@@ -35,11 +40,35 @@ pub(crate) fn basic(
             });
         }
     };
+    close(annotations, &closed, problems);
+    None
+}
+
+/// Another server that is asked about requests.
+pub(crate) fn external(
+    annotations: &mut Annotations,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<ExternalAuth>> {
+    if annotations.is_canary() {
+        // The Ingress that it belongs to guards it.
+        return None;
+    }
+    let values = &annotations.access.as_deref()?.external;
+    let together = values.together(settings);
+    if values.is_half() && annotations.closed.is_none() {
+        // Whoever says how to ask wants somebody to be asked.
+        let text = "annotations of external authentication need `auth-url`";
+        close(annotations, text, problems);
+    }
+    together
+}
+
+fn close(annotations: &mut Annotations, why: &str, problems: &mut Vec<Problem>) {
     annotations.closed.get_or_insert("invalid-annotation");
     problems.push(Problem::error(
         Reason::InvalidAnnotation,
         "metadata.annotations",
-        &format!("{closed}; the routes of this Ingress answer 503 rather than without it"),
+        &format!("{why}; the routes of this Ingress answer 503 rather than without it"),
     ));
-    None
 }

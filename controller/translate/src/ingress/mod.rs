@@ -6,13 +6,14 @@ pub(crate) mod path;
 pub(crate) mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
     ServiceBackendPort,
 };
 use k8s_openapi::jiff::Timestamp;
-use model::{BackendId, HostPattern, PathMatch};
+use model::{BackendId, ExternalAuth, HostPattern, PathMatch};
 
 use self::auth::BasicPart;
 use self::backend_tls::BackendTlsPart;
@@ -24,6 +25,7 @@ use crate::few::Fixed;
 use crate::object::name_of;
 use crate::report::{Reason, quoted};
 use crate::service;
+use crate::settings::Settings;
 
 /// Who comes first where two Ingresses want the same.
 ///
@@ -64,6 +66,8 @@ pub(crate) struct Entry {
     pub(crate) basic: Option<Box<BasicPart>>,
     /// Certificates for connections to its backends.
     pub(crate) backend_tls: Option<Box<BackendTlsPart>>,
+    /// Asks another server.
+    pub(crate) external: Option<Arc<ExternalAuth>>,
     /// Backends and the fields that name them.
     pub(crate) backends: Fixed<BackendId, Vec<Box<str>>>,
     /// Hosts that get what another one of its hosts has, unless somebody has rules for them.
@@ -133,17 +137,18 @@ impl Entry {
 }
 
 /// Translates one Ingress.
-pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
+pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
     let name = name_of(&ingress.metadata);
     let mut problems = Vec::new();
     let mut annotations = annotation::read(
         ingress.metadata.annotations.as_ref(),
-        prefixes,
+        &settings.annotation_prefixes,
         &mut problems,
     );
     let basic = auth::basic(&mut annotations, &name.namespace, &mut problems).map(Box::new);
     let backend_tls =
         backend_tls::read(&mut annotations, &name.namespace, &mut problems).map(Box::new);
+    let external = auth::external(&mut annotations, settings, &mut problems);
     let mut reader = Reader {
         namespace: &name.namespace,
         annotations: &annotations,
@@ -204,11 +209,12 @@ pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
             entry.aliases = aliases.map(|(name, _)| name.clone()).collect();
         }
     }
-    if let Some(service) = default_backend(&annotations, ingress) {
-        backends
-            .entry(service::first_port(&service))
-            .or_default()
-            .push("metadata.annotations".into());
+    let named = default_backend(&annotations, &name.namespace)
+        .into_iter()
+        .chain(external.as_ref().and_then(|asked| asked.backend.clone()));
+    for id in named {
+        let fields = backends.entry(id).or_default();
+        fields.push("metadata.annotations".into());
     }
     if annotations.closed.is_some() {
         backends.clear();
@@ -228,16 +234,16 @@ pub(crate) fn translate(ingress: &Ingress, prefixes: &[String]) -> Entry {
         tls,
         basic,
         backend_tls,
+        external,
         backends: backends.into(),
         problems,
     }
 }
 
-/// The Service that answers for others of the Ingress.
-fn default_backend(annotations: &Annotations, ingress: &Ingress) -> Option<NamespacedName> {
+/// The backend that answers when another one has no endpoints.
+fn default_backend(annotations: &Annotations, namespace: &str) -> Option<BackendId> {
     let name = annotations.traffic.as_ref()?.default_backend.as_deref()?;
-    let namespace = name_of(&ingress.metadata).namespace;
-    Some(NamespacedName::new(&namespace, name))
+    Some(service::first_port(&NamespacedName::new(namespace, name)))
 }
 
 /// The names that an Ingress asks for beside those of its rules.

@@ -14,7 +14,7 @@ use crate::{access, configmap, kinds, route, service};
 impl Translator {
     pub(super) fn configmap(&mut self, work: &mut Work) {
         let (mut globals, problems) =
-            configmap::globals(self.snapshot.configmap().map(Arc::as_ref));
+            configmap::globals(self.snapshot.configmap().map(Arc::as_ref), &self.settings);
         globals.errors.backend = self.fallback_backend();
         if let Some(name) = &self.settings.configmap {
             let object = name.reference(kinds::CONFIG_MAP);
@@ -23,10 +23,18 @@ impl Translator {
             }
         }
         if globals != self.globals {
+            work.backends.extend(self.asked_backend());
             self.globals = globals;
+            work.backends.extend(self.asked_backend());
             work.hosts.extend(self.index.hosts().cloned());
             work.tls_hosts.extend(self.index.tls_hosts().cloned());
         }
+    }
+
+    /// The backend that is asked about the requests of everybody.
+    pub(super) fn asked_backend(&self) -> Option<BackendId> {
+        let external = self.globals.access.external.as_ref().ok()?.as_ref()?;
+        external.backend.clone()
     }
 
     pub(super) fn fallback_backend(&self) -> Option<BackendId> {

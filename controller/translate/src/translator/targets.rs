@@ -65,7 +65,7 @@ impl Translator {
     }
 
     pub(super) fn backends(&mut self, work: &mut Work) {
-        let fallback = self.fallback_backend();
+        let (fallback, asked) = (self.fallback_backend(), self.asked_backend());
         for service in &work.services {
             let of_service = problems::backends_of(&self.backends, service).map(|(id, _)| id);
             work.backends.extend(of_service.cloned());
@@ -73,7 +73,9 @@ impl Translator {
         let mut services = std::mem::take(&mut work.services);
         for id in std::mem::take(&mut work.backends) {
             services.insert(service::service_of(&id));
-            let used = self.index.uses_backend(&id) || fallback.as_ref() == Some(&id);
+            let used = self.index.uses_backend(&id)
+                || fallback.as_ref() == Some(&id)
+                || asked.as_ref() == Some(&id);
             let (backend, endpoints, state) = if used {
                 let resolved =
                     service::resolve(&id, &self.snapshot, self.settings.allow_loopback_endpoints);

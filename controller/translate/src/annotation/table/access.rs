@@ -97,7 +97,10 @@ pub(super) static ACCESS: &[Annotation] = &[
         value::networks(text).map(|networks| read.access().unlimited = networks)
     })
     .guarding()
-    .about(Group::Access, "Clients that are not limited."),
+    .about(
+        Group::Access,
+        "Clients that are not limited; also as `limit-whitelist`.",
+    ),
     Annotation::different(
         "limit-rate",
         ANY,

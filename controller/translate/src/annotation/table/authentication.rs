@@ -2,7 +2,7 @@
 
 use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
 use crate::secret::UsersForm;
-use crate::value;
+use crate::{external, value};
 
 /// Who a user is.
 pub(super) static AUTHENTICATION: &[Annotation] = &[
@@ -65,38 +65,52 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
         Group::Authentication,
         "What the browser shows when it asks.",
     ),
-    Annotation::refused("auth-url", Value::Url, PENDING)
-        .risk(Risk::High)
-        .guarding()
-        .about(
-            Group::Authentication,
-            "Asks this URL before each request: 2xx lets it pass, 401 and 403 do not.",
-        ),
-    Annotation::refused("auth-signin", Value::Url, PENDING)
-        .risk(Risk::High)
-        .guarding()
-        .about(Group::Authentication, "Where a browser goes on 401."),
-    Annotation::refused("auth-signin-redirect-param", Value::Name, PENDING)
-        .by_default("rd")
-        .risk(Risk::Medium)
-        .guarding()
-        .about(
-            Group::Authentication,
-            "The query parameter that carries the way back.",
-        ),
-    Annotation::refused("auth-response-headers", Value::Names, PENDING)
-        .risk(Risk::Medium)
-        .guarding()
-        .about(
-            Group::Authentication,
-            "Headers of the answer of `auth-url` that go to the backend.",
-        ),
-    Annotation::refused(
+    Annotation::different(
+        "auth-url",
+        Value::Url,
+        |read, text| external::url(text).map(|url| read.access().external.url = Some(url)),
+        "in the host only `$host` may be a variable, and not where a route answers for every host; endpoints of a Service in the cluster are asked directly; loopback and link-local addresses are not asked; the question has neither conditions nor ranges; no answer is 500",
+    )
+    .risk(Risk::High)
+    .guarding()
+    .about(
+        Group::Authentication,
+        "Asks this URL before each request: 2xx lets it pass, 401 and 403 do not.",
+    ),
+    Annotation::honoured("auth-signin", Value::Url, |read, text| {
+        external::signin(text).map(|url| read.access().external.signin = Some(url))
+    })
+    .risk(Risk::High)
+    .guarding()
+    .about(Group::Authentication, "Where a browser goes on 401."),
+    Annotation::honoured("auth-signin-redirect-param", Value::Name, |read, text| {
+        value::name(text).map(|name| read.access().external.signin_param = Some(name))
+    })
+    .by_default("rd")
+    .risk(Risk::Medium)
+    .guarding()
+    .about(
+        Group::Authentication,
+        "The query parameter that carries the way back.",
+    ),
+    Annotation::honoured("auth-response-headers", Value::Names, |read, text| {
+        external::names(text).map(|names| read.access().external.response_headers = names)
+    })
+    .risk(Risk::Medium)
+    .guarding()
+    .about(
+        Group::Authentication,
+        "Headers of the answer of `auth-url` that go to the backend; those of the client do not.",
+    ),
+    Annotation::different(
         "auth-method",
         Value::OneOf(&[
-            "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE",
+            "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
         ]),
-        PENDING,
+        |read, text| {
+            external::method(text).map(|method| read.access().external.method = Some(method))
+        },
+        "`CONNECT` cannot be used",
     )
     .by_default("GET")
     .guarding()
@@ -104,20 +118,24 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
         Group::Authentication,
         "The method of the question to `auth-url`.",
     ),
-    Annotation::refused("auth-request-redirect", Value::Url, PENDING)
-        .risk(Risk::Medium)
-        .guarding()
-        .about(
-            Group::Authentication,
-            "The value of `X-Auth-Request-Redirect` in that question.",
-        ),
-    Annotation::refused("auth-always-set-cookie", Value::Boolean, PENDING)
-        .by_default("false")
-        .guarding()
-        .about(
-            Group::Authentication,
-            "Passes cookies of `auth-url` on with errors, too.",
-        ),
+    Annotation::honoured("auth-request-redirect", Value::Url, |read, text| {
+        value::url(text).map(|url| read.access().external.request_redirect = Some(url))
+    })
+    .risk(Risk::Medium)
+    .guarding()
+    .about(
+        Group::Authentication,
+        "The value of `X-Auth-Request-Redirect` in that question.",
+    ),
+    Annotation::honoured("auth-always-set-cookie", Value::Boolean, |read, text| {
+        value::boolean(text).map(|always| read.access().external.always_set_cookie = always)
+    })
+    .by_default("false")
+    .guarding()
+    .about(
+        Group::Authentication,
+        "Passes cookies of `auth-url` on with errors, too.",
+    ),
     Annotation::refused("auth-proxy-set-headers", Value::Object, PENDING)
         .risk(Risk::Medium)
         .guarding()
@@ -125,10 +143,11 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
             Group::Authentication,
             "A ConfigMap with more headers for that question.",
         ),
-    Annotation::refused(
+    Annotation::different(
         "auth-cache-key",
         Value::Text("text with variables"),
-        PENDING,
+        |read, text| external::cache_key(text).map(|key| read.access().external.cache_key = Some(key)),
+        "requests for which it is empty are always asked about; answers with cookies are not kept",
     )
     .risk(Risk::Medium)
     .guarding()
@@ -136,10 +155,14 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
         Group::Authentication,
         "Remembers answers of `auth-url` under this key.",
     ),
-    Annotation::refused(
+    Annotation::different(
         "auth-cache-duration",
         Value::Text("statuses and times, by commas"),
-        PENDING,
+        |read, text| {
+            external::durations(text)
+                .map(|durations| read.access().external.cache_durations = Some(durations))
+        },
+        "what cannot be read closes the route instead of opening it",
     )
     .by_default("200 202 401 5m")
     .risk(Risk::Medium)
@@ -197,14 +220,15 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
         Group::Authentication,
         "Raw configuration of nginx for the question.",
     ),
-    Annotation::refused("enable-global-auth", Value::Boolean, PENDING)
-        .by_default("true")
-        .guarding()
-        .unless(&["true", "false"])
-        .about(
-            Group::Authentication,
-            "`false` leaves the global `auth-url` of the ConfigMap out.",
-        ),
+    Annotation::honoured("enable-global-auth", Value::Boolean, |read, text| {
+        value::boolean(text).map(|enabled| read.access().without_global = !enabled)
+    })
+    .by_default("true")
+    .guarding()
+    .about(
+        Group::Authentication,
+        "`false` leaves the global `auth-url` of the ConfigMap out.",
+    ),
     Annotation::different(
         "satisfy",
         Value::OneOf(&["any", "all"]),
