@@ -12,7 +12,7 @@ use http::header::{CONTENT_LENGTH, DATE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
 use model::BackendProtocol;
-use table::CompiledAction;
+use table::{CompiledAction, CompiledFilter, CompiledOptions};
 use tokio::sync::watch;
 
 use super::super::{DirectEngine, date};
@@ -156,34 +156,56 @@ fn is_well_formed(parts: &Parts) -> bool {
     visible && digits && lengths.next().is_none()
 }
 
-/// Everything is served here but what goes to a backend with TLS, and routes with error pages.
+/// Everything is served here but what goes to a backend with TLS, and routes with error pages. A part of a route that is
+/// not named in here is Pingora's.
 fn qualifies(context: &RequestContext) -> bool {
     let Some(route) = &context.route else {
         // Answered without one.
         return true;
     };
-    let CompiledAction::Forward(targets) = &route.action else {
-        return true;
-    };
-    let options = route.options.as_deref();
-    if options.is_some_and(|options| options.errors.is_some()) {
-        return false;
-    }
-    let canaries = options.map_or(&[][..], |options| &options.canaries);
-    let further = canaries
-        .iter()
-        .map(|canary| canary.backend)
-        .chain(options.and_then(|options| options.backup));
-    targets
-        .iter()
-        .map(|(slot, _)| slot)
-        .chain(further)
-        .filter_map(|slot| context.table.backend(slot))
-        .all(|backend| match backend.protocol {
+    let known = route.filters.iter().all(|filter| {
+        matches!(
+            filter,
+            CompiledFilter::HttpsRedirect { .. }
+                | CompiledFilter::Access(_)
+                | CompiledFilter::Pace(_)
+                | CompiledFilter::Hsts(_)
+                | CompiledFilter::RequestHeaders(_)
+                | CompiledFilter::ResponseHeaders(_)
+                | CompiledFilter::Cors(_)
+                | CompiledFilter::Rewrite(_)
+                | CompiledFilter::UpstreamHost(_)
+                | CompiledFilter::ResponseRewrite(_)
+        )
+    });
+    let cleartext = |slot| {
+        let backend = context.table.backend(slot);
+        backend.is_none_or(|backend| match backend.protocol {
             BackendProtocol::Http1 | BackendProtocol::H2c => true,
             BackendProtocol::Auto => !context.client.https,
             BackendProtocol::Https => false,
         })
+    };
+    let targets = match &route.action {
+        CompiledAction::Forward(targets) => targets.iter().all(|(slot, _)| cleartext(slot)),
+        CompiledAction::Redirect(_) | CompiledAction::Respond { .. } => true,
+    };
+    // A route may go on to backends that are not among its targets.
+    let further = route.options.as_ref().is_none_or(|options| {
+        let CompiledOptions {
+            canaries,
+            backup,
+            retry: _,
+            balance: _,
+            affinity: _,
+            hash_by: _,
+            errors,
+            unlogged: _,
+        } = &**options;
+        let mut others = canaries.iter().map(|canary| canary.backend).chain(*backup);
+        errors.is_none() && others.all(cleartext)
+    });
+    known && targets && further
 }
 
 impl Exchange<'_> {
