@@ -178,7 +178,7 @@ impl Scene<'_> {
         while let Some(&number) = left.last() {
             controller.check_running()?;
             ensure!(begun.elapsed() < PATIENCE, "app-{number} is not served");
-            let url = format!("http://{}/served", objects::host(number));
+            let url = objects::probe_url("http", number);
             let served = asker
                 .once(&url)
                 .await
@@ -231,7 +231,7 @@ impl Scene<'_> {
         let mut writer = self.api.connect().await?;
         let mut reader = asker.reader();
         let object = SLICES.path(&objects::namespace(0), objects::PROBE);
-        let url = format!("http://{}/served", objects::host(0));
+        let url = objects::probe_url("http", 0);
         let mut times = Vec::new();
         let begun = Instant::now();
         // Ends where it has begun.
@@ -289,7 +289,7 @@ impl Scene<'_> {
         let mut reader = asker.reader();
         let namespace = &self.installation.namespace;
         let object = format!("/api/v1/namespaces/{namespace}/configmaps/lockgate");
-        let url = format!("http://{}/served", objects::host(0));
+        let url = objects::probe_url("http", 0);
         let mut times = Vec::new();
         for step in 0..self.plan.changes.min(10).next_multiple_of(2) {
             let shown = step % 2 == 0;
@@ -356,7 +356,7 @@ impl Asker {
 
     /// The certificate that a handshake for this Ingress shows.
     async fn certificate(&self, number: usize) -> Result<Vec<u8>> {
-        let url = format!("https://{}/served", objects::host(number));
+        let url = objects::probe_url("https", number);
         let connection = self.client.connect(&url).await?;
         let certificate = connection.certificate().context("no certificate")?;
         Ok(certificate.to_vec())

@@ -36,6 +36,8 @@ pub(super) const CLASS: &str = "growth";
 pub(super) const PROBE: &str = "probe";
 /// The port of everything that is an endpoint.
 const PORT: u16 = crate::origin::PORT;
+/// The path of every Ingress that leads to it. Traefik prefers longer rules: this one has to be longer than that of `/`.
+pub(super) const SERVED: &str = "/answered-by-probe";
 /// Namespaces at most.
 const MOST_NAMESPACES: usize = 1_000;
 /// Endpoints of a Service.
@@ -98,6 +100,11 @@ pub(super) fn host(number: usize) -> String {
     format!("app-{number}.growth.example.com")
 }
 
+/// What the probe answers behind an Ingress.
+pub(super) fn probe_url(scheme: &str, number: usize) -> String {
+    format!("{scheme}://{}{SERVED}", host(number))
+}
+
 /// The name of an Ingress and of all that belongs to it.
 pub(super) fn name(number: usize) -> String {
     format!("app-{number}")
@@ -123,7 +130,7 @@ pub(super) fn paths(number: usize, revision: usize) -> Value {
     };
     json!([
         path("/", "Prefix", &name(number)),
-        path("/served", "Exact", PROBE),
+        path(SERVED, "Exact", PROBE),
         path(&revision_path(revision), "Exact", PROBE),
     ])
 }
