@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
+use crate::cluster::NODES;
+
 /// The process of a pod's container, found by the pod's name in its environment.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
@@ -88,8 +90,19 @@ impl Router {
         self.link(node, "down").await
     }
 
-    /// Puts it back.
+    /// Puts it back. The load balancer forgets the connections of the lost node first: a client may use the port of a dead
+    /// connection for a new one, which would then go to this node whatever becomes of it.
     pub async fn plug(self, node: &str) -> Result<()> {
+        let place = NODES.iter().find(|place| place.name == node);
+        let address = place.context("no such node")?.address.to_string();
+        // It fails where there is none.
+        let _forgotten = in_namespace(
+            ROUTER,
+            "conntrack",
+            &["--delete", "--reply-src", &address],
+            "",
+        )
+        .await;
         self.link(node, "up").await
     }
 
