@@ -1,36 +1,47 @@
-//! When to act on changes: at once if it has been quiet, otherwise when they pause, with an upper bound.
+//! When to act on changes: at once, as long as acting on them takes a small share of the time.
 
 use std::time::{Duration, Instant};
 
 /// How long changes are collected before they are acted upon.
+///
+/// What follows a pass is collected for a multiple of the time that the pass took. So a single change is in force at
+/// once, changes that are cheap are never held back for long, and a flood of changes that are not is worked off in few
+/// passes that leave most of a core to others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Debounce {
-    /// A pause of this length ends the collecting.
-    pub(crate) quiet: Duration,
-    /// It ends after this time in any case.
+    /// The pause after a pass, in durations of that pass.
+    pub(crate) multiple: u32,
+    /// The pause is at least this long: what belongs together often arrives together.
+    pub(crate) shortest: Duration,
+    /// And at most this long.
     pub(crate) longest: Duration,
+}
+
+/// When the last pass ended, and how long it took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passed {
+    pub(crate) end: Instant,
+    pub(crate) took: Duration,
 }
 
 impl Default for Debounce {
     fn default() -> Self {
         Self {
-            quiet: Duration::from_millis(5),
+            multiple: 4,
+            shortest: Duration::from_millis(1),
             longest: Duration::from_millis(50),
         }
     }
 }
 
 impl Debounce {
-    /// When to act on changes of which the oldest arrived at `first` and the newest at `last`.
-    ///
-    /// A change that comes after a quiet time is not held back: there is nothing to collect yet, and what follows
-    /// it is collected. `previous` is when the pass before ended.
-    pub(crate) fn due(&self, first: Instant, last: Instant, previous: Option<Instant>) -> Instant {
-        let alone = previous.is_none_or(|previous| first >= previous + self.longest);
-        if alone {
+    /// When to act on changes of which the oldest arrived at `first`.
+    pub(crate) fn due(&self, first: Instant, previous: Option<Passed>) -> Instant {
+        let Some(Passed { end, took }) = previous else {
             return first;
-        }
-        (last + self.quiet).min(first + self.longest)
+        };
+        let pause = took.saturating_mul(self.multiple);
+        first.max(end + pause.clamp(self.shortest, self.longest))
     }
 }
 
@@ -42,17 +53,21 @@ mod tests {
     fn a_single_change_is_immediate_and_a_burst_is_bounded() {
         let debounce = Debounce::default();
         let start = Instant::now();
-        let ms = |n: u64| start + Duration::from_millis(n);
-        for (first, last, previous, want, why) in [
-            (0, 0, None, 0, "the first change ever"),
-            (60, 60, Some(0), 60, "a change after a quiet time"),
-            (1, 1, Some(0), 6, "right after a pass more may follow"),
-            (1, 4, Some(0), 9, "each change extends the quiet period"),
-            (1, 49, Some(0), 51, "but not beyond the bound"),
+        let us = Duration::from_micros;
+        for (first, previous, want, why) in [
+            (0, None, 0, "the first change ever"),
+            (60_000, Some((0, 8_000)), 60_000, "after a quiet time"),
+            (100, Some((0, 10)), 1_000, "after a cheap pass, soon"),
+            (100, Some((0, 3_000)), 12_000, "four fifths are for others"),
+            (100, Some((0, 90_000)), 50_000, "but no longer than this"),
         ] {
+            let previous = previous.map(|(end, took)| Passed {
+                end: start + us(end),
+                took: us(took),
+            });
             assert_eq!(
-                debounce.due(ms(first), ms(last), previous.map(ms)),
-                ms(want),
+                debounce.due(start + us(first), previous),
+                start + us(want),
                 "{why}"
             );
         }

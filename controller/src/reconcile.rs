@@ -15,7 +15,7 @@ use tracing::{debug, info};
 use translate::{Change, NamespacedName, Object, Outcome, Report, Snapshot, Translator, kinds};
 
 use self::words::{describe, only_endpoints};
-use crate::debounce::Debounce;
+use crate::debounce::{Debounce, Passed};
 use crate::expiry::ExpiryBook;
 use crate::problems::ProblemBook;
 use crate::publish::{Published, Publisher};
@@ -93,8 +93,8 @@ impl Default for Shared {
 struct State {
     /// Has the source reported everything once?
     synced: bool,
-    /// When the oldest change of `objects` was noticed, and when the newest.
-    span: Option<(Instant, Instant)>,
+    /// When the oldest change of `objects` was noticed.
+    first: Option<Instant>,
     objects: Vec<Change>,
     /// What has been translated but not published: the time before the first full sync.
     unpublished: Changes,
@@ -102,8 +102,7 @@ struct State {
     wanted: Wanted,
     /// How many times a Secret has become wanted.
     wants: u64,
-    /// When the last pass ended.
-    passed: Option<Instant>,
+    passed: Option<Passed>,
 }
 
 impl Reconciler {
@@ -151,8 +150,8 @@ impl Reconciler {
 
     /// When to act on what has been received.
     fn due(&self) -> Option<Instant> {
-        let (first, last) = self.state.span.filter(|_| self.state.synced)?;
-        Some(self.debounce.due(first, last, self.state.passed))
+        let first = self.state.first.filter(|_| self.state.synced)?;
+        Some(self.debounce.due(first, self.state.passed))
     }
 
     fn take(&mut self, Stamped { at, event }: Stamped) {
@@ -164,8 +163,7 @@ impl Reconciler {
                     }
                 }
                 self.state.objects.extend(changes);
-                let first = self.state.span.map_or(at, |(first, _)| first);
-                self.state.span = Some((first, at));
+                self.state.first.get_or_insert(at);
             }
             SourceEvent::FileProblems(problems) => {
                 self.shared.problems.update_files(problems);
@@ -183,7 +181,7 @@ impl Reconciler {
                     self.state.synced = true;
                     // There is a first table even if there is no object at all.
                     self.state.unpublished.globals = true;
-                    self.state.span.get_or_insert((at, at));
+                    self.state.first.get_or_insert(at);
                 }
             }
         }
@@ -228,9 +226,10 @@ impl Reconciler {
     }
 
     fn pass(&mut self) {
-        let Some((first, _)) = self.state.span.take() else {
+        let Some(first) = self.state.first.take() else {
             return;
         };
+        let start = Instant::now();
         self.translate();
         let changes = std::mem::take(&mut self.state.unpublished);
         let mut touched = std::mem::take(&mut self.state.touched);
@@ -257,7 +256,10 @@ impl Reconciler {
             }
             differs
         });
-        self.state.passed = Some(Instant::now());
+        self.state.passed = Some(Passed {
+            end: Instant::now(),
+            took: start.elapsed(),
+        });
         let generation = self.publisher.generation();
         self.shared.progress.send_modify(|progress| {
             progress.passes += 1;
