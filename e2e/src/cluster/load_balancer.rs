@@ -92,12 +92,18 @@ impl Balancer {
     async fn follow(&mut self) -> Result<()> {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = String::new();
         let mut watch = loop {
             match self.list().await {
                 Ok(watch) => break watch,
                 Err(error) => {
                     self.check_nodes().await?;
-                    log(&format!("load balancer: {error:#}"));
+                    // Once, and not twice a second for as long as the API server is away.
+                    let error = format!("load balancer: {error:#}");
+                    if error != told {
+                        log(&error);
+                        told = error;
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }
