@@ -26,6 +26,8 @@ pub(crate) const UPSTREAM_REUSES: &str = "lockgate_upstream_connection_reuses_to
 pub(crate) const UPSTREAM_CONNECT_ERRORS: &str = "lockgate_upstream_connect_errors_total";
 /// Requests sent to another endpoint, or again.
 pub(crate) const UPSTREAM_RETRIES: &str = "lockgate_upstream_retries_total";
+/// Requests that were not sent to another endpoint because too many had been.
+pub(crate) const UPSTREAM_RETRIES_REFUSED: &str = "lockgate_upstream_retries_refused_total";
 /// Access-log lines that were lost.
 pub(crate) const LOG_DROPPED: &str = "lockgate_access_log_dropped_lines_total";
 /// Label combinations that did not get a series.
@@ -105,6 +107,11 @@ fn describe_upstream() {
     describe_counter!(
         UPSTREAM_RETRIES,
         "Requests sent to another endpoint or again, by namespace, service and port."
+    );
+    describe_counter!(
+        UPSTREAM_RETRIES_REFUSED,
+        "Requests that failed without a further try because a fifth of the requests, and ten per second, had been \
+         sent again already, by namespace, service and port."
     );
 }
 

@@ -37,6 +37,7 @@ pub(crate) fn finish(
 ) -> Instant {
     let now = Instant::now();
     retry::end_try_at(context, now);
+    retry::judge(context);
     // Nothing was sent: what would have been is what the log shows.
     let status = outcome
         .status

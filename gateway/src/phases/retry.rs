@@ -28,14 +28,21 @@ fn may_try_again(context: &RequestContext, wanted: impl FnOnce(&Retry) -> bool) 
         && (in_time.is_zero() || context.started.elapsed() < in_time)
 }
 
+/// Is there another endpoint, and may one more request be sent to it?
 fn has_another(context: &RequestContext, worker: &Worker) -> bool {
-    context.target.as_ref().is_some_and(|target| {
-        worker
-            .picker
-            .has_another(target.slot, &target.backend, |address| {
-                context.tried(address)
-            })
-    })
+    let Some(target) = &context.target else {
+        return false;
+    };
+    let picker = &worker.picker;
+    let tried = |address| context.tried(address);
+    if !picker.has_another(target.slot, &target.backend, tried) {
+        return false;
+    }
+    let may = picker.may_retry(target.slot);
+    if !may {
+        target.series.retry_refused();
+    }
+    may
 }
 
 fn count_retry(context: &RequestContext) {
@@ -193,4 +200,34 @@ pub(crate) fn end_try_at(context: &mut RequestContext, now: Instant) {
         let lasted = now.saturating_duration_since(attempt.began);
         attempt.ended.get_or_insert(lasted);
     }
+}
+
+/// Tells the endpoints how they did. A kept connection may have been closed for good reasons.
+pub(super) fn judge(context: &RequestContext) {
+    let Some((last, before)) = context.tries.split_last() else {
+        return;
+    };
+    if last.header.is_some() {
+        last.in_flight.endpoint().answered();
+    } else if context
+        .reason
+        .as_ref()
+        .is_some_and(|reason| is_of_the_endpoint(reason, last.reused))
+    {
+        last.in_flight.endpoint().failed();
+    }
+    for attempt in before {
+        // One to which no connection could be made has been told already.
+        if attempt.connected.is_some() && !attempt.reused && attempt.header.is_none() {
+            attempt.in_flight.endpoint().failed();
+        }
+    }
+}
+
+/// Is it the endpoint that failed, after a connection was made?
+fn is_of_the_endpoint(reason: &Reason, reused: bool) -> bool {
+    matches!(
+        reason,
+        Reason::UpstreamTls | Reason::ReadTimeout | Reason::UpstreamInvalid
+    ) || *reason == Reason::UpstreamReset && !reused
 }

@@ -22,6 +22,8 @@ use crate::upstream::{InFlight, Turn, Unresolved, Wish, place};
 pub(crate) struct Upstream {
     /// Where it is.
     pub(crate) address: SocketAddr,
+    /// It has failed lately: connections that were made before may lead nowhere.
+    pub(crate) suspect: bool,
     /// What is spoken.
     pub(crate) protocol: BackendProtocol,
     /// What else the route says about TLS.
@@ -238,6 +240,7 @@ pub(crate) fn upstream(context: &RequestContext) -> Result<Upstream, Reason> {
     };
     Ok(Upstream {
         address: attempt.address(),
+        suspect: attempt.in_flight.endpoint().is_suspect(),
         protocol: target.protocol,
         tls,
         server_name,

@@ -17,8 +17,8 @@ use table::{BackendSlot, CompiledRoute};
 
 use super::{
     GENERATED, REQUEST_BYTES, REQUEST_SECONDS, REQUESTS, RESPONSE_BYTES, SERIES_OVERFLOW,
-    UPSTREAM_CONNECT_ERRORS, UPSTREAM_CONNECTS, UPSTREAM_RETRIES, UPSTREAM_REUSES,
-    UPSTREAM_SECONDS,
+    UPSTREAM_CONNECT_ERRORS, UPSTREAM_CONNECTS, UPSTREAM_RETRIES, UPSTREAM_RETRIES_REFUSED,
+    UPSTREAM_REUSES, UPSTREAM_SECONDS,
 };
 use crate::context::RequestContext;
 use crate::error::Reason;
@@ -322,6 +322,11 @@ impl BackendSeries {
             retries: counter!(UPSTREAM_RETRIES, labels.iter()),
             labels,
         }
+    }
+
+    /// Counts a retry that the budget did not have.
+    pub(crate) fn retry_refused(&self) {
+        counter!(UPSTREAM_RETRIES_REFUSED, self.labels.iter()).increment(1);
     }
 
     /// Counts a connection that could not be made. Rare enough to ask the recorder each time.

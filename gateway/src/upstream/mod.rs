@@ -2,6 +2,7 @@
 //!
 //! Nothing in here is part of a table: what is known about an endpoint outlives every swap.
 
+mod budget;
 mod registry;
 mod resolver;
 mod ring;

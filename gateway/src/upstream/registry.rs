@@ -20,6 +20,10 @@ pub struct EndpointState {
     pub in_flight: u32,
     /// Connection attempts that failed since the last one that did not.
     pub connect_failures: u32,
+    /// Requests in a row that it took and did not answer.
+    pub failures: u32,
+    /// Others are preferred for now.
+    pub avoided: bool,
 }
 
 /// One endpoint of one backend.
@@ -28,6 +32,7 @@ pub(crate) struct Endpoint {
     address: SocketAddr,
     in_flight: AtomicU32,
     connect_failures: AtomicU32,
+    failures: AtomicU32,
     /// Milliseconds of [`now`]; until then it is only tried when there is no other one.
     avoid_until: AtomicU64,
     /// Seconds to a response header, averaged with weights that fade: the bits of an `f64`.
@@ -35,6 +40,9 @@ pub(crate) struct Endpoint {
     /// Milliseconds of [`now`] when `latency` was last written.
     measured: AtomicU64,
 }
+
+/// An endpoint is avoided when it has not answered so many requests in a row.
+const FAILURES: u32 = 5;
 
 /// After so many seconds about a third of a measurement is left.
 const MEMORY: f64 = 10.0;
@@ -60,6 +68,26 @@ impl Endpoint {
         let pause = Duration::from_secs(1 << failures.min(3));
         self.avoid_until
             .store(now().saturating_add(millis(pause)), Ordering::Relaxed);
+    }
+
+    /// It took a request and answered it, whatever the status.
+    pub(crate) fn answered(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            self.avoid_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// It took a request and did not answer it: it was silent, hung up, or spoke something else. From the fifth in a row on
+    /// others are preferred for two seconds, then four, eight, sixteen; in between it gets requests that may prove
+    /// it well.
+    pub(crate) fn failed(&self) {
+        let before = self.failures.fetch_add(1, Ordering::Relaxed);
+        if let Some(more) = (before + 1).checked_sub(FAILURES) {
+            let pause = Duration::from_secs(2 << more.min(3));
+            self.avoid_until
+                .store(now().saturating_add(millis(pause)), Ordering::Relaxed);
+        }
     }
 
     /// A response header came after this time.
@@ -88,6 +116,12 @@ impl Endpoint {
         let age = Duration::from_millis(age).as_secs_f64();
         let average = f64::from_bits(self.latency.load(Ordering::Relaxed));
         (average, (-age / MEMORY).exp())
+    }
+
+    /// Has it failed since it was last well?
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.connect_failures.load(Ordering::Relaxed) != 0
+            || self.failures.load(Ordering::Relaxed) != 0
     }
 
     /// Has it refused connections lately? The clock is looked at only where that may be.
@@ -171,6 +205,7 @@ impl EndpointRegistry {
                     address,
                     in_flight: AtomicU32::new(0),
                     connect_failures: AtomicU32::new(0),
+                    failures: AtomicU32::new(0),
                     avoid_until: AtomicU64::new(0),
                     latency: AtomicU64::new(0),
                     measured: AtomicU64::new(0),
@@ -196,6 +231,8 @@ impl EndpointRegistry {
                         address: endpoint.address,
                         in_flight: endpoint.in_flight.load(Ordering::Relaxed),
                         connect_failures: endpoint.connect_failures.load(Ordering::Relaxed),
+                        failures: endpoint.failures.load(Ordering::Relaxed),
+                        avoided: endpoint.is_avoided(now),
                     })
             })
             .collect()
@@ -300,5 +337,30 @@ mod tests {
         assert!(endpoint.is_avoided(|| now() + 1_500));
         endpoint.connected();
         assert!(!endpoint.is_avoided(now));
+    }
+
+    #[test]
+    fn an_endpoint_that_does_not_answer_is_avoided_until_it_does() {
+        let registry = EndpointRegistry::new();
+        let endpoints = registry.endpoints(&id("a"), addresses(&[1]));
+        let endpoint = &endpoints[0];
+        for _ in 0..3 {
+            for _ in 1..FAILURES {
+                endpoint.failed();
+            }
+            assert!(!endpoint.is_avoided(now), "some fail everywhere");
+            endpoint.answered();
+        }
+        for _ in 0..FAILURES {
+            endpoint.failed();
+        }
+        assert!(endpoint.is_avoided(|| now() + 1_500));
+        assert!(!endpoint.is_avoided(|| now() + 2_001));
+        endpoint.failed();
+        assert!(endpoint.is_avoided(|| now() + 3_500), "twice as long");
+        endpoint.answered();
+        assert!(!endpoint.is_avoided(now));
+        endpoint.failed();
+        assert!(!endpoint.is_avoided(now), "it begins anew");
     }
 }

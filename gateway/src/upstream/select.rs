@@ -8,6 +8,7 @@ use model::{Balance, EndpointSet};
 use smallvec::SmallVec;
 use table::{BackendSlot, CompiledBackend};
 
+use super::budget::RetryBudget;
 use super::registry::{self, Endpoint, EndpointRegistry};
 use super::resolver::Name;
 use super::ring::{self, Ring};
@@ -71,6 +72,7 @@ struct Entry {
     numbers: Option<AHashMap<u128, usize>>,
     mark: Option<u64>,
     cursor: usize,
+    retries: RetryBudget,
     series: Arc<BackendSeries>,
 }
 
@@ -132,6 +134,7 @@ impl Picker {
         let mut entries = self.lock();
         let entry = Entry::enter(&mut entries, slot, backend, &shared.series);
         entry.refresh(resolved, &shared.registry);
+        entry.retries.count();
         match turn.wish {
             Wish::None => Some((entry.by_rule(turn, &tried)?, None)),
             Wish::Place(place, subset) => {
@@ -184,6 +187,14 @@ impl Picker {
             Arc::ptr_eq(&entry.backend, backend)
                 && entry.endpoints.iter().any(|e| !tried(e.address()))
         })
+    }
+
+    /// Takes one retry at a backend, unless too many of its requests have been sent again lately.
+    pub(crate) fn may_retry(&self, slot: BackendSlot) -> bool {
+        let mut entries = self.lock();
+        entries
+            .get_mut(&slot)
+            .is_some_and(|entry| entry.retries.take(registry::now()))
     }
 
     /// Forgets what `keep` does not want. Called now and then, since a slot that is gone is never asked for again.
@@ -239,6 +250,7 @@ impl Entry {
             mark: None,
             // Workers that begin at the same endpoint would load it together.
             cursor: usize::try_from(ahash::RandomState::new().hash_one(0u8) >> 32).unwrap_or(0),
+            retries: RetryBudget::new(registry::now()),
             series: Arc::new(BackendSeries::new(&backend.id, budget)),
         }
     }

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
     Site, add_backend, add_backend_of, add_route, backend_id, counted, echo, eventually, forward,
-    full, model, nobody, seen, to,
+    full, model, nobody, raw_backend, read_head, seen, to,
 };
 
 async fn count(site: &Site, requests: usize) -> BTreeMap<String, usize> {
@@ -72,6 +72,31 @@ async fn weights_divide_requests_between_backends() {
     // 50 are expected; fewer than 20 or more than 80 come up once in 10^6 runs.
     assert!((20..=80).contains(&counts["canary"]), "{counts:?}");
     assert_eq!(site.get("zero.test", "/").await.status, 503);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_never_answers_is_left_alone() {
+    let rude = raw_backend(|mut stream| async move {
+        read_head(&mut stream).await;
+    })
+    .await;
+    let mut model = model();
+    add_backend(&mut model, "ejected", &[rude, echo("web").await]);
+    add_route(&mut model, "*", "/", forward("ejected"));
+    let site = Site::start(model);
+    let mut failures = 0;
+    for n in 0..40 {
+        let answer = site.get("a.test", &format!("/{n}")).await;
+        match answer.status {
+            502 => failures += 1,
+            status => assert_eq!((status, answer.origin()), (200, "web")),
+        }
+    }
+    // Five in a row; a few more where the turn comes to it again after its pause.
+    assert!((5..=8).contains(&failures), "{failures} of 40");
+    let states = site.running.endpoint_state();
+    let state = states.iter().find(|state| state.address == rude).unwrap();
+    assert!(state.failures >= 5 && state.connect_failures == 0);
 }
 
 #[tokio::test]

@@ -359,7 +359,7 @@ async fn exchange_on_some_endpoint(
     let worker = &engine.worker;
     let mut fresh = false;
     loop {
-        let kept = if fresh {
+        let kept = if fresh || to.suspect {
             None
         } else {
             engine.pool.take(to.address, exchange.began())

@@ -32,6 +32,8 @@ static PLACEHOLDER: LazyLock<Arc<CaType>> = LazyLock::new(|| {
 pub(super) fn peer(upstream: Upstream, known: &KnownTls) -> HttpPeer {
     let Upstream {
         address,
+        // Pingora's pool cannot be told.
+        suspect: _,
         protocol,
         tls: options_of_route,
         server_name,
@@ -160,6 +162,7 @@ mod tests {
         });
         let upstream = Upstream {
             address: ([10, 0, 0, 1], port).into(),
+            suspect: false,
             protocol,
             tls,
             server_name: server_name.to_owned(),

@@ -109,7 +109,7 @@ pub(super) async fn exchange(
     fresh: bool,
 ) -> Result<(), Halt> {
     let now = Instant::now();
-    let kept = if fresh {
+    let kept = if fresh || to.suspect {
         None
     } else {
         exchange.engine.pool.take(to.address, now)
