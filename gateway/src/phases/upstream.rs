@@ -15,7 +15,7 @@ use crate::error::Reason;
 use crate::filters::variables;
 use crate::phases::stand_in::{self, StandIn};
 use crate::phases::{body, headers, session};
-use crate::upstream::{InFlight, Turn, Unresolved, Wish, place};
+use crate::upstream::{InFlight, Turn, Unresolved, Wish, now, place};
 
 /// An endpoint and how to talk to it.
 #[derive(Debug)]
@@ -175,6 +175,7 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
             |address| context.tried(address),
         )
         .ok_or(Reason::NoEndpoints)?;
+    endpoint.chosen(now);
     if let (Some(session), Some(number)) = (&mut context.session, number) {
         session.number = Some(number);
         session.new = true;

@@ -10,7 +10,7 @@ mod select;
 mod session;
 
 pub use registry::EndpointState;
-pub(crate) use registry::{EndpointRegistry, InFlight};
+pub(crate) use registry::{EndpointRegistry, InFlight, now};
 pub(crate) use resolver::{Resolver, Unresolved, is_permitted};
 pub(crate) use ring::place;
 pub(crate) use select::{Picker, Turn, Wish};

@@ -44,6 +44,9 @@ pub(crate) struct Endpoint {
 /// An endpoint is avoided when it has not answered so many requests in a row.
 const FAILURES: u32 = 5;
 
+/// How long one request tries an endpoint that has been avoided before a second one does.
+const TRIAL: Duration = Duration::from_secs(5);
+
 /// After so many seconds about a third of a measurement is left.
 const MEMORY: f64 = 10.0;
 
@@ -116,6 +119,20 @@ impl Endpoint {
         let age = Duration::from_millis(age).as_secs_f64();
         let average = f64::from_bits(self.latency.load(Ordering::Relaxed));
         (average, (-age / MEMORY).exp())
+    }
+
+    /// It has been chosen. One that was avoided until now is tried by this request alone: if it is still lost, all others would
+    /// find out in their own time.
+    pub(crate) fn chosen(&self, now: impl FnOnce() -> u64) {
+        let until = self.avoid_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return;
+        }
+        let now = now();
+        if now >= until {
+            self.avoid_until
+                .store(now.saturating_add(millis(TRIAL)), Ordering::Relaxed);
+        }
     }
 
     /// Has it failed since it was last well?
@@ -335,8 +352,15 @@ mod tests {
         assert!(!endpoint.is_avoided(|| now() + 1_001));
         endpoint.refused();
         assert!(endpoint.is_avoided(|| now() + 1_500));
+        let later = now() + 2_001;
+        assert!(!endpoint.is_avoided(|| later));
+        endpoint.chosen(|| later);
+        assert!(endpoint.is_avoided(|| later), "one request tries it");
+        assert!(!endpoint.is_avoided(|| later + 5_000), "then another one");
         endpoint.connected();
         assert!(!endpoint.is_avoided(now));
+        endpoint.chosen(now);
+        assert!(!endpoint.is_avoided(now), "it is well");
     }
 
     #[test]
