@@ -9,6 +9,7 @@ use http::HeaderValue;
 use model::ListenerName;
 use table::PolicyId;
 
+use crate::clients::Presented;
 use crate::drain::Slot;
 use crate::phases::headers;
 
@@ -52,6 +53,10 @@ pub(crate) struct TlsFacts {
     pub(crate) cipher: &'static str,
     /// Which policy of the table was applied.
     pub(crate) policy: PolicyId,
+    /// The same for all policies that differ only in what is made of certificates of clients.
+    pub(crate) transport: PolicyId,
+    /// What the client has shown, where it was asked for a certificate.
+    pub(crate) presented: Option<Arc<Presented>>,
     /// Was HTTP/2 negotiated?
     pub(crate) alpn_h2: bool,
 }

@@ -9,6 +9,7 @@ use model::BackendProtocol;
 use smallvec::SmallVec;
 use table::{BackendSlot, CompiledBackend, CompiledRoute, Table};
 
+use crate::clients::Judgement;
 use crate::connection::Connection;
 use crate::error::Reason;
 use crate::external::Reply;
@@ -58,6 +59,8 @@ pub(crate) struct RequestContext {
     pub(crate) place: Option<(u32, Option<usize>)>,
     /// The session of the user, where it stays at one endpoint.
     pub(crate) session: Option<Box<Session>>,
+    /// The certificate of the client, where the route asks for one and there is one.
+    pub(crate) certificate: Option<Arc<Judgement>>,
     /// What another server said when it let the request pass, or sent the client elsewhere.
     pub(crate) reply: Option<Arc<Reply>>,
     /// Holds the place of the request among those that its client may have at the same time.
@@ -146,6 +149,7 @@ impl RequestContext {
             tries: SmallVec::new(),
             place: None,
             session: None,
+            certificate: None,
             reply: None,
             permit: None,
             pace: None,

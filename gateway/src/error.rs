@@ -76,6 +76,12 @@ pub(crate) enum Reason {
     HttpsRedirect,
     /// Sent elsewhere by the route.
     Redirect,
+    /// The client has no certificate.
+    CertificateMissing,
+    /// The client has a certificate that is not good.
+    CertificateInvalid,
+    /// The certificate of the client is somebody else's than wanted.
+    CertificateDenied,
     /// The address of the client is not one of those that pass.
     AddressDenied,
     /// No name and password, or wrong ones.
@@ -127,6 +133,9 @@ impl Reason {
             Self::ClientTimeout => "client-timeout",
             Self::HttpsRedirect => "https-redirect",
             Self::Redirect => "redirect",
+            Self::CertificateMissing => "client-certificate-missing",
+            Self::CertificateInvalid => "client-certificate-invalid",
+            Self::CertificateDenied => "client-certificate-denied",
             Self::AddressDenied => "address-denied",
             Self::Unauthorized => "unauthorized",
             Self::AuthenticationDenied => "authentication-denied",
@@ -151,6 +160,9 @@ impl Reason {
             | Self::HeaderTooLarge
             | Self::BodyTooLarge
             | Self::Misdirected
+            | Self::CertificateMissing
+            | Self::CertificateInvalid
+            | Self::CertificateDenied
             | Self::AddressDenied
             | Self::Unauthorized
             | Self::AuthenticationDenied
@@ -184,13 +196,19 @@ impl Reason {
     /// The status that goes with it where nothing else decides.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::BadPath | Self::BadHost | Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BadPath
+            | Self::BadHost
+            | Self::BadRequest
+            | Self::CertificateMissing
+            | Self::CertificateInvalid => StatusCode::BAD_REQUEST,
             Self::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::AddressDenied | Self::AuthenticationDenied => StatusCode::FORBIDDEN,
+            Self::AddressDenied | Self::AuthenticationDenied | Self::CertificateDenied => {
+                StatusCode::FORBIDDEN
+            }
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NoEndpoints
             | Self::InvalidBackend

@@ -5,6 +5,7 @@
 //! and a request its routes from the table that is current when it begins. Nothing in here knows Kubernetes.
 
 mod access_log;
+mod clients;
 mod connection;
 mod context;
 mod drain;

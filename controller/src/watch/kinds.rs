@@ -139,7 +139,9 @@ impl Kind for Secret {
         let kind = self.type_.as_deref();
         if let Some(data) = &mut self.data {
             if kind == Some(TLS_SECRET) {
-                data.retain(|key, _| matches!(key.as_str(), "tls.crt" | "tls.key" | "ca.crt"));
+                data.retain(|key, _| {
+                    matches!(key.as_str(), "tls.crt" | "tls.key" | "ca.crt" | "ca.crl")
+                });
             } else if kind == Some(OPAQUE_SECRET) {
                 // Names and passwords. A certificate has to be in a Secret of its own type.
                 for key in ["tls.crt", "tls.key"] {
@@ -300,18 +302,27 @@ mod tests {
         let tls = stripped::<Secret>(json!({
             "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "key"}},
             "type": "kubernetes.io/tls",
-            "data": {"tls.crt": "Y2VydA==", "tls.key": "a2V5", "ca.crt": "Y2E="},
+            "data": {
+                "tls.crt": "Y2VydA==", "tls.key": "a2V5", "ca.crt": "Y2E=", "ca.crl": "Y3Js",
+                "keystore.jks": "a2V5",
+            },
         }));
         assert_eq!(
             tls["data"],
-            json!({"tls.crt": "Y2VydA==", "tls.key": "a2V5", "ca.crt": "Y2E="})
+            json!({
+                "tls.crt": "Y2VydA==", "tls.key": "a2V5", "ca.crt": "Y2E=", "ca.crl": "Y3Js",
+            })
         );
         assert_eq!(tls["metadata"], json!({"name": "s"}));
 
         let opaque = stripped::<Secret>(json!({
-            "metadata": {"name": "s"}, "type": "Opaque", "data": {"auth": "YTpi", "tls.key": "a2V5"},
+            "metadata": {"name": "s"}, "type": "Opaque",
+            "data": {"auth": "YTpi", "tls.key": "a2V5", "ca.crt": "Y2E=", "ca.crl": "Y3Js"},
         }));
-        assert_eq!(opaque["data"], json!({"auth": "YTpi", "tls.key": ""}));
+        assert_eq!(
+            opaque["data"],
+            json!({"auth": "YTpi", "tls.key": "", "ca.crt": "Y2E=", "ca.crl": "Y3Js"})
+        );
 
         let other = stripped::<Secret>(json!({
             "metadata": {"name": "s"}, "type": "example.com/other", "data": {"password": "aHVudGVyMg=="},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Access, BasicAuth, ClientLimits, ExternalAuth, Filter};
+use model::{Access, BasicAuth, ClientCertificate, ClientLimits, ExternalAuth, Filter};
 
 use crate::Snapshot;
 use crate::annotation::AccessValues;
@@ -15,7 +15,7 @@ use crate::ingress::auth::BasicPart;
 const INVALID_SETTING: &str = "invalid-setting";
 
 /// Why a route is closed by a Secret that it needs.
-const INVALID_SECRET: &str = "invalid-secret";
+pub(crate) const INVALID_SECRET: &str = "invalid-secret";
 
 /// The filters of the routes of one Ingress, or why they are closed.
 pub(crate) fn of(
@@ -118,9 +118,20 @@ fn limits(own: &AccessValues, zone: &str, globals: &Globals) -> Option<ClientLim
     any.iter().any(Option::is_some).then_some(limits)
 }
 
+/// The same for a path that shows nothing of a backend over plain HTTP.
+pub(crate) fn without_tls(wanted: &ClientCertificate) -> ClientCertificate {
+    ClientCertificate {
+        open_without_tls: true,
+        ..wanted.clone()
+    }
+}
+
 /// The same filters for a path where nobody has to say who it is. Addresses and rates count there as well.
 pub(crate) fn without_authentication(filters: &[Filter]) -> Vec<Filter> {
     let open = |filter: &Filter| {
+        if let Filter::ClientCertificate(wanted) = filter {
+            return Some(Filter::ClientCertificate(Arc::new(without_tls(wanted))));
+        }
         let Filter::Access(access) = filter else {
             return Some(filter.clone());
         };

@@ -6,6 +6,7 @@
 //! | host, path and type | the path of the older one; the younger one is told whose |
 //! | a default backend for the rest of a host | that of the older one, and any path `/` of a rule comes before it |
 //! | a TLS host, in one namespace | the certificates of both, those of the older one first |
+//! | a host for which clients need certificates | what the older one of the host's namespace asks for, see `clients` |
 //! | a TLS host, in two namespaces | the certificates of the older one's namespace; the younger one is told |
 //!
 //! "Older" is [`Rank`]: by creation, then by namespace and name.
@@ -19,6 +20,7 @@ use crate::NamespacedName;
 use crate::Problem;
 use crate::Snapshot;
 use crate::access;
+use crate::clients;
 use crate::configmap::Globals;
 use crate::ingress::tls::TlsEntry;
 use crate::ingress::{Entry, HostPart, PathPart, Rank};
@@ -51,6 +53,18 @@ pub(crate) fn host<'a>(
             .filter_map(|entry| Some((entry, entry.hosts.get(pattern)?)))
     };
     let parts = || all().filter(|(entry, _)| !entry.annotations.is_canary());
+    let clients = clients::of(parts().map(|(entry, _)| entry), snapshot);
+    for (entry, _) in parts() {
+        if let Some(problem) = clients::problem(entry, clients.as_ref(), pattern) {
+            lose(&mut losers, entry, problem);
+        }
+    }
+    let access = |entry: &Entry| {
+        let certificate = clients::filter(entry, clients.as_ref())?;
+        let mut filters = access::of(entry, globals, snapshot)?;
+        filters.splice(0..0, certificate);
+        Ok(filters)
+    };
     let regex = parts()
         .find(|(entry, _)| entry.annotations.wants_regex())
         .map(|(entry, _)| entry);
@@ -60,7 +74,7 @@ pub(crate) fn host<'a>(
         globals,
     };
     for (entry, part) in parts() {
-        let access = access::of(entry, globals, snapshot);
+        let access = access(entry);
         for path in &part.paths {
             if let Some((winner, other, _)) = taken.get(&path.path) {
                 lose(
@@ -92,7 +106,7 @@ pub(crate) fn host<'a>(
         match taken.get(&default.path) {
             None => {
                 taken.insert(&default.path, (entry, default, merged.routes.len()));
-                let access = access::of(entry, globals, snapshot);
+                let access = access(entry);
                 merged
                     .routes
                     .push(route::route(entry, default, &access, &place));
@@ -130,7 +144,11 @@ pub(crate) fn host<'a>(
             lose(&mut losers, entry, problem);
         }
     }
-    if let Some(root) = parts().find_map(|(entry, _)| route::app_root(entry)) {
+    let root = parts().find_map(|(entry, _)| {
+        let certificate = clients::filter(entry, clients.as_ref()).ok()?;
+        route::app_root(entry, certificate)
+    });
+    if let Some(root) = root {
         // Before every other route for `/`.
         merged.routes.insert(0, root);
     }

@@ -33,6 +33,7 @@ mod access;
 pub mod annotation;
 mod backend_tls;
 mod class;
+mod clients;
 mod configmap;
 mod conflict;
 mod external;

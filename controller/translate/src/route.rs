@@ -1,5 +1,7 @@
 //! A path of an Ingress → a route, with what its annotations ask for.
 
+use std::sync::Arc;
+
 use model::{
     Action, Affinity, BackendId, Canary, CanaryHeader, CanaryValue, Cors, ErrorPages, Filter,
     HashBy, HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath, Origin,
@@ -66,12 +68,16 @@ pub(crate) fn route(
         Ok(access) => filters.extend(access.iter().cloned()),
         Err(_) => {}
     }
+    if matches!(action, Action::Redirect(_)) {
+        open_without_tls(&mut filters);
+    }
     if closed.is_none() {
         filters.splice(0..0, cors(annotations));
         filters.extend(rewrite(annotations, path));
         filters.extend(upstream_host(entry, path));
         filters.extend(response_rewrite(annotations));
     }
+    order(&mut filters);
     filters.shrink_to_fit();
     Route {
         matches: RouteMatch::path(if place.regex {
@@ -96,6 +102,33 @@ pub(crate) fn route(
         },
         options: options(entry, path, place),
         origin: Origin::new(entry.rank.name.reference(kinds::INGRESS), &path.field),
+    }
+}
+
+/// A client without a certificate learns nothing else, but over plain HTTP that it has to use https.
+fn order(filters: &mut [Filter]) {
+    if filters
+        .iter()
+        .any(|filter| matches!(filter, Filter::ClientCertificate(_)))
+    {
+        filters.sort_by_key(|filter| {
+            if matches!(filter, Filter::HttpsRedirect(_)) {
+                0
+            } else if matches!(filter, Filter::ClientCertificate(_)) {
+                1
+            } else {
+                2
+            }
+        });
+    }
+}
+
+/// What redirects shows nothing of a backend.
+fn open_without_tls(filters: &mut [Filter]) {
+    for filter in filters {
+        if let Filter::ClientCertificate(wanted) = filter {
+            *wanted = Arc::new(access::without_tls(wanted));
+        }
     }
 }
 
@@ -187,7 +220,7 @@ fn redirect(annotations: &Annotations) -> Option<Redirect> {
 }
 
 /// The route that sends `/` elsewhere.
-pub(crate) fn app_root(entry: &Entry) -> Option<Route> {
+pub(crate) fn app_root(entry: &Entry, certificate: Option<Filter>) -> Option<Route> {
     let routing = entry.annotations.routing.as_ref()?;
     let path = routing.app_root.as_ref()?;
     if entry.annotations.closed.is_some() {
@@ -198,11 +231,11 @@ pub(crate) fn app_root(entry: &Entry) -> Option<Route> {
         path: Some(path.clone()),
         ..Redirect::default()
     };
-    Some(redirecting(
-        PathMatch::Exact(NormalPath::parse("/").ok()?),
-        redirect,
-        entry,
-    ))
+    let path = PathMatch::Exact(NormalPath::parse("/").ok()?);
+    let mut route = redirecting(path, redirect, entry);
+    route.filters.extend(certificate);
+    open_without_tls(&mut route.filters);
+    Some(route)
 }
 
 /// The route that sends everything to another host.

@@ -1,5 +1,6 @@
 //! Secret → certificate.
 
+mod clients;
 mod users;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use thiserror::Error;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
+pub(crate) use self::clients::ClientLists;
 pub(crate) use self::users::{UserSources, UsersFault, UsersForm};
 use crate::object::{kinds, name_of};
 
@@ -68,6 +70,17 @@ pub enum SecretFault {
     /// A certificate that others are to be traced back to cannot be used.
     #[error("certificate {0} of `ca.crt` cannot be used as an authority")]
     Authority(usize),
+    /// A certificate that those of clients are to be traced back to is not the certificate of an authority.
+    #[error("certificate {0} of `ca.crt` is not the certificate of an authority")]
+    NoAuthority(usize),
+    /// A revocation list cannot be used.
+    #[error("revocation list {number} of `ca.crl` cannot be used: {reason}")]
+    RevocationList {
+        /// Counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The key belongs to no certificate of the chain.
     #[error("`tls.key` does not belong to the certificate in `tls.crt`")]
     Mismatch,

@@ -11,7 +11,7 @@ use model::{Authorities, Certificate, Users};
 use crate::NamespacedName;
 use crate::few::Few;
 use crate::object::name_of;
-use crate::secret::{self, SecretFault, UserSources, UsersFault, UsersForm};
+use crate::secret::{self, ClientLists, SecretFault, UserSources, UsersFault, UsersForm};
 
 /// Every object that a translation may see, in the order of their names.
 ///
@@ -39,6 +39,8 @@ pub(crate) struct SecretState {
     pub(crate) serving: Option<Arc<Certificate>>,
     /// What certificates of backends are traced back to. No version but the present one counts.
     authorities: Result<Option<Arc<Authorities>>, SecretFault>,
+    /// What certificates of clients are verified with. No version but the present one counts, either.
+    clients: Result<Option<ClientLists>, SecretFault>,
     /// The present version has a certificate, good or not.
     has_certificate: bool,
     /// Names and passwords. No version but the present one counts: who is taken off the list is off at once.
@@ -118,6 +120,16 @@ impl Snapshot {
         Ok((client, authorities))
     }
 
+    /// What certificates of clients are verified with: the present version, or none.
+    pub(crate) fn clients(&self, secret: &NamespacedName) -> Result<&ClientLists, SecretFault> {
+        let state = self.secrets.get(secret).ok_or(SecretFault::Missing)?;
+        match &state.clients {
+            Ok(Some(lists)) => Ok(lists),
+            Ok(None) => Err(SecretFault::Empty("ca.crt")),
+            Err(fault) => Err(fault.clone()),
+        }
+    }
+
     /// The ConfigMap with the global settings.
     pub fn configmap(&self) -> Option<&Arc<ConfigMap>> {
         self.configmap.as_ref()
@@ -190,11 +202,13 @@ impl Snapshot {
             Ok(certificate) => (None, Some(certificate)),
             Err(fault) => (Some(fault), self.certificate(name).cloned()),
         };
+        let authorities = secret::authorities(object);
         let state = SecretState {
             fault,
             digest,
             serving,
-            authorities: secret::authorities(object),
+            clients: ClientLists::read(object, &authorities),
+            authorities,
             has_certificate: secret::has_certificate(object),
             users: UserSources::read(object),
         };
@@ -207,6 +221,7 @@ impl Snapshot {
                 state.fault = Some(SecretFault::Missing);
                 state.digest = None;
                 state.authorities = Err(SecretFault::Missing);
+                state.clients = Err(SecretFault::Missing);
                 state.users = UserSources::missing();
             }
             _ => {

@@ -15,6 +15,7 @@ mod globals;
 mod index;
 mod problems;
 mod targets;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -118,6 +119,8 @@ struct Work {
     secrets: BTreeSet<NamespacedName>,
     reports: BTreeSet<NamespacedName>,
     configmap: bool,
+    /// Somebody makes something of certificates of clients, or has done so before.
+    clients: bool,
     outcome: Outcome,
 }
 
@@ -297,9 +300,7 @@ impl Translator {
         }
         self.secrets(secrets, work);
         self.backends(work);
-        for pattern in std::mem::take(&mut work.tls_hosts) {
-            self.tls_host(&pattern, work);
-        }
+        self.tls_hosts(work);
         for pattern in std::mem::take(&mut work.hosts) {
             self.host(&pattern, work);
         }
@@ -334,6 +335,7 @@ impl Translator {
             return;
         }
         work.reports.insert(name.clone());
+        let had_clients = self.index.has_clients();
         for (old, entry) in [(true, &before), (false, &entry)] {
             let Some(entry) = entry else { continue };
             if !old {
@@ -351,6 +353,18 @@ impl Translator {
                 .extend(entry.tls_hosts().into_iter().cloned());
             work.backends.extend(entry.backends.keys().cloned());
             work.secrets.extend(entry.secrets().into_iter().cloned());
+        }
+        if had_clients || self.index.has_clients() {
+            // Whoever comes or goes may decide who decides.
+            for entry in [&before, &entry].into_iter().flatten() {
+                work.tls_hosts.extend(entry.hosts.keys().cloned());
+                work.tls_hosts.extend(entry.aliases.keys().cloned());
+                for pattern in entry.hosts.keys() {
+                    work.tls_hosts
+                        .extend(self.index.aliases_of(pattern).cloned());
+                }
+            }
+            work.clients = true;
         }
         if let Some(entry) = entry {
             self.entries.insert(name.clone(), entry);
@@ -376,19 +390,6 @@ impl Translator {
                 .insert(name.clone());
             self.classes.insert(name.clone(), class);
         }
-    }
-
-    fn tls_host(&mut self, pattern: &HostPattern, work: &mut Work) {
-        let entries = self.entries_of(self.index.tls_ranks(pattern));
-        let (host, losers) = conflict::tls_host(pattern, entries, &self.globals);
-        // Whether there is an entry at all decides about redirects of the hosts that it covers.
-        if host.is_some() != self.model.tls_hosts.contains_key(pattern) {
-            work.hosts.extend(self.index.hosts_covered_by(pattern));
-        }
-        if replace(&mut self.model.tls_hosts, pattern, host.map(Arc::new)) {
-            work.outcome.changes.tls_hosts.insert(pattern.clone());
-        }
-        note_losers(&mut self.tls_losers, pattern, &losers, &mut work.reports);
     }
 
     fn host(&mut self, pattern: &HostPattern, work: &mut Work) {

@@ -1,10 +1,11 @@
 //! Certificates and per-host TLS policy.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Origin, Redacted};
+use crate::{ClientAuth, Origin, Redacted};
 
 /// Identifies a certificate. From a Secret it is `namespace/name`.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -120,6 +121,9 @@ pub struct TlsPolicy {
     /// Is HTTP/2 offered?
     #[serde(default = "yes")]
     pub http2: bool,
+    /// How certificates of clients are verified; `None` does not ask for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<Arc<ClientAuth>>,
 }
 
 fn yes() -> bool {
@@ -132,6 +136,7 @@ impl Default for TlsPolicy {
             min_version: TlsVersion::default(),
             cipher_suites: Vec::new(),
             http2: true,
+            client_auth: None,
         }
     }
 }

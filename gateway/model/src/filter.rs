@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, BackendTls, Pace};
+use crate::{Access, BackendTls, ClientCertificate, Pace};
 
 /// One step of a route's processing; they run in the order of the list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -12,6 +12,8 @@ use crate::{Access, BackendTls, Pace};
 pub enum Filter {
     /// Sends clients of plain HTTP to https.
     HttpsRedirect(HttpsRedirect),
+    /// Asks for a certificate of the client.
+    ClientCertificate(Arc<ClientCertificate>),
     /// Lets only some clients pass, or only so often.
     Access(Arc<Access>),
     /// How TLS is spoken to the endpoints.

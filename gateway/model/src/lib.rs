@@ -10,6 +10,7 @@ mod backend;
 mod backend_tls;
 mod certificate;
 mod changes;
+mod client_auth;
 mod filter;
 mod host;
 mod listener;
@@ -33,6 +34,7 @@ pub use certificate::{
     Certificate, CertificateId, KeyAlgorithm, KeyFormat, PrivateKey, TlsHost, TlsPolicy, TlsVersion,
 };
 pub use changes::Changes;
+pub use client_auth::{AskedCertificate, ClientAuth, ClientCertificate, EnoughCertificate};
 pub use filter::{Cors, Filter, HeaderChange, Hsts, HttpsRedirect, ResponseRewrite, Rewrite};
 pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
 pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};

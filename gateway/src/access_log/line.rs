@@ -88,6 +88,10 @@ pub(super) fn json(out: &mut Vec<u8>, facts: &Facts<'_>, clock: &mut Clock) {
             line.text("sni", name);
         }
     }
+    if let Some(certificate) = &context.certificate {
+        line.bytes("ssl_client_verify", certificate.verdict.as_bytes());
+        line.bytes("ssl_client_s_dn", certificate.subject());
+    }
     line.number("status", facts.status.as_u16());
     line.number("bytes_sent", facts.outcome.sent);
     line.number(

@@ -462,6 +462,9 @@ async fn write_answer(
     if answer.status != StatusCode::NO_CONTENT {
         response.insert_header(CONTENT_LENGTH, body.len())?;
     }
+    if answer.ends_connection() {
+        session.set_keepalive(None);
+    }
     context.own_status = Some(answer.status);
     context.fail(answer.reason);
     headers::to_client(context, &mut ResponseFields(&mut response));

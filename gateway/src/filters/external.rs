@@ -17,7 +17,7 @@ use model::{EndpointSet, PathMatch, Timeouts};
 use smallvec::SmallVec;
 use table::{BackendSlot, CompiledExternal};
 
-use super::variables;
+use super::{client_certificate, variables};
 use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::error::Reason;
@@ -436,6 +436,9 @@ fn question_headers(
         set(name.clone(), &variables::render(template, context, request));
     }
     fields.insert(HOST, host);
+    if let Some(wanted) = context.route.as_deref().and_then(client_certificate::of) {
+        client_certificate::tell(wanted, context, &mut fields);
+    }
     fields
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod basic;
+pub(crate) mod client_certificate;
 pub(crate) mod cors;
 pub(crate) mod external;
 pub(crate) mod header_change;
@@ -33,6 +34,9 @@ pub(crate) fn on_request(
                 return None;
             }
             https_redirect::answer(*status, except, host, path, parts.uri.query())
+        }
+        CompiledFilter::ClientCertificate(wanted) => {
+            client_certificate::answer(context, wanted, host)
         }
         CompiledFilter::Cors(cors) => cors::answer(context, cors, parts),
         CompiledFilter::Access(_)

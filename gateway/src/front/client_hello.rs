@@ -1,6 +1,7 @@
 //! TLS: reads the `ClientHello`, chooses by its server name, finishes the handshake.
 
 use std::io;
+use std::sync::Arc;
 
 use metrics::{counter, histogram};
 use model::HostName;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::clients::Presented;
 use crate::connection::TlsFacts;
 use crate::front::{Refusal, timed_out};
 use crate::settings::Limits;
@@ -78,6 +80,11 @@ where
             .and_then(|suite| suite.suite().as_str())
             .unwrap_or("unknown"),
         policy: entry.policy,
+        transport: entry.transport,
+        presented: entry.clients.as_ref().map(|_| {
+            let chain = session.peer_certificates().unwrap_or_default();
+            Arc::new(Presented::new(chain))
+        }),
         alpn_h2: session.alpn_protocol() == Some(b"h2"),
     };
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);

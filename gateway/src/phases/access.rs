@@ -29,6 +29,7 @@ pub(crate) async fn check(
             }
             CompiledFilter::Pace(pace) => context.pace = Some(pace::Progress::new(*pace)),
             CompiledFilter::HttpsRedirect { .. }
+            | CompiledFilter::ClientCertificate(_)
             | CompiledFilter::Hsts(_)
             | CompiledFilter::BackendTls(_)
             | CompiledFilter::RequestHeaders(_)

@@ -52,6 +52,14 @@ impl Answer {
         self
     }
 
+    /// Does its client have to come again on another connection? There it can be asked for what is missing.
+    pub(crate) fn ends_connection(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::Misdirected | Reason::CertificateMissing | Reason::CertificateInvalid
+        )
+    }
+
     /// Header fields but the length, and the body. The page says nothing about backends: neither address nor cause.
     pub(crate) fn render(
         &self,

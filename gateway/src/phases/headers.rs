@@ -118,6 +118,9 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
                 CompiledFilter::RequestHeaders(change) => {
                     filters::header_change::apply(change, fields);
                 }
+                CompiledFilter::ClientCertificate(wanted) => {
+                    filters::client_certificate::tell(wanted, context, fields);
+                }
                 CompiledFilter::Access(access) => {
                     if access.basic.is_some() {
                         // It was meant for the gateway.
@@ -209,6 +212,7 @@ pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
                 }
             }
             CompiledFilter::Hsts(_)
+            | CompiledFilter::ClientCertificate(_)
             | CompiledFilter::Pace(_)
             | CompiledFilter::BackendTls(_)
             | CompiledFilter::HttpsRedirect { .. }

@@ -8,10 +8,11 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use model::{HostName, normalise_path};
-use table::{CompiledAction, CompiledFilter, CompiledRoute, Lookup};
+use table::{CompiledAction, CompiledFilter, CompiledRoute, Lookup, Table, TlsEntry};
 
 use super::answer::Answer;
 use super::forwarding;
+use crate::connection::TlsFacts;
 use crate::context::RequestContext;
 use crate::error::Reason;
 use crate::filters;
@@ -142,9 +143,20 @@ fn check_policy(context: &RequestContext, host: &str) -> Result<(), Reason> {
         return Ok(());
     };
     match context.table.tls(Some(host)) {
-        Some(entry) if entry.policy == tls.policy => Ok(()),
+        Some(entry) if entry.policy == tls.policy || is_renewed(entry, tls, &context.table) => {
+            Ok(())
+        }
         Some(_) | None => Err(Reason::Misdirected),
     }
+}
+
+/// Is this what the client would be asked now, and what it has been asked under another list of authorities? Its
+/// certificate is judged anew then; a connection for another name would bring nothing else to light.
+fn is_renewed(entry: &Arc<TlsEntry>, tls: &TlsFacts, table: &Table) -> bool {
+    let own = table.tls(tls.server_name.as_deref());
+    entry.transport == tls.transport
+        && tls.presented.is_some()
+        && own.is_some_and(|own| Arc::ptr_eq(own, entry))
 }
 
 /// The authority that the request is for: that of an absolute target, of HTTP/2's `:authority`, or the `Host` field.

@@ -55,6 +55,7 @@ mod access;
 mod affinity;
 mod backends;
 mod certificates;
+mod clients;
 mod compile;
 mod conditions;
 mod describe;
@@ -95,6 +96,9 @@ use crate::tls::Tls;
 pub use access::{CompiledAccess, CompiledBasic, CompiledLimits, Rate};
 pub use affinity::{CompiledAffinity, CompiledHash};
 pub use backends::{BackendSlot, CompiledBackend, WeightedTargets};
+pub use clients::{
+    ClientFault, ClientVerifier, CompiledClientCertificate, Names, names as names_of_certificate,
+};
 pub use compile::{compile, recompile};
 pub use describe::{
     ActionDescription, BackendDescription, CertificateDescription, Description, RouteDescription,

@@ -3,13 +3,16 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use model::{TlsPolicy, TlsVersion};
+use model::{ClientAuth, TlsPolicy, TlsVersion};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::server::{
+    NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions,
+};
 use rustls::{ServerConfig, SupportedCipherSuite, version};
 use sha2::{Digest, Sha256};
 
 use crate::certificates::HostCertificates;
+use crate::clients::{Asking, ClientVerifier};
 use crate::intern::Interned;
 
 /// Sessions that are kept, per policy, for clients of TLS 1.2 without tickets.
@@ -23,10 +26,36 @@ pub struct PolicyId(u128);
 
 impl PolicyId {
     pub(crate) fn of(policy: &TlsPolicy) -> Self {
+        let mut hash = Self::hash_without_clients(policy);
+        if let Some(clients) = &policy.client_auth {
+            let ClientAuth {
+                fingerprint,
+                authorities,
+                revoked,
+                depth,
+            } = &**clients;
+            hash.update(depth.to_be_bytes());
+            hash.update(authorities.len().to_be_bytes());
+            let parts = authorities.iter().chain(&**revoked).map(Vec::as_slice);
+            for part in parts.chain([fingerprint.as_bytes()]) {
+                hash.update(part.len().to_be_bytes());
+                hash.update(part);
+            }
+        }
+        Self::from_hash(hash)
+    }
+
+    /// The same for all policies that differ only in what is made of certificates of clients.
+    pub(crate) fn without_clients(policy: &TlsPolicy) -> Self {
+        Self::from_hash(Self::hash_without_clients(policy))
+    }
+
+    fn hash_without_clients(policy: &TlsPolicy) -> Sha256 {
         let TlsPolicy {
             min_version,
             cipher_suites,
             http2,
+            client_auth: _,
         } = policy;
         let mut hash = Sha256::new();
         hash.update([
@@ -36,10 +65,15 @@ impl PolicyId {
             },
             u8::from(*http2),
         ]);
+        hash.update(cipher_suites.len().to_be_bytes());
         for suite in cipher_suites {
             hash.update(suite.len().to_be_bytes());
             hash.update(suite);
         }
+        hash
+    }
+
+    fn from_hash(hash: Sha256) -> Self {
         let half = hash
             .finalize()
             .iter()
@@ -63,6 +97,10 @@ pub(crate) type Policies = Interned<TlsPolicy, Base>;
 /// What the hosts of one policy share.
 pub(crate) struct Base {
     pub(crate) id: PolicyId,
+    /// The same for all policies that differ only in the field below.
+    pub(crate) transport: PolicyId,
+    /// Judges the certificates of clients, where they are asked for.
+    pub(crate) clients: Option<Arc<ClientVerifier>>,
     config: ServerConfig,
 }
 
@@ -78,11 +116,21 @@ impl Base {
             ..provider.clone()
         });
         let no_certificates = HostCertificates::new(Box::default(), Arc::clone(&provider));
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions)
-            .map_err(|fault| fault.to_string())?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(no_certificates));
+            .map_err(|fault| fault.to_string())?;
+        let (builder, clients) = match &policy.client_auth {
+            None => (builder.with_no_client_auth(), None),
+            Some(auth) => {
+                let asking = Asking::new(auth, &provider)?;
+                let clients = ClientVerifier::new(auth, &provider)?;
+                (
+                    builder.with_client_cert_verifier(Arc::new(asking)),
+                    Some(Arc::new(clients)),
+                )
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(no_certificates));
         config.alpn_protocols = if policy.http2 {
             vec![b"h2".to_vec(), b"http/1.1".to_vec()]
         } else {
@@ -90,10 +138,19 @@ impl Base {
         };
         // Who lists suites, best first, wants this order and not the client's.
         config.ignore_client_order = !policy.cipher_suites.is_empty();
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|fault| fault.to_string())?;
-        config.session_storage = Arc::new(Sessions(OnceLock::new()));
+        if clients.is_some() {
+            // A client that came without a certificate could not show one for as long as it resumes its session, and
+            // nothing that was shown once is to count without the key.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        } else {
+            config.ticketer = aws_lc_rs::Ticketer::new().map_err(|fault| fault.to_string())?;
+            config.session_storage = Arc::new(Sessions(OnceLock::new()));
+        }
         Ok(Self {
             id: PolicyId::of(policy),
+            transport: PolicyId::without_clients(policy),
+            clients,
             config,
         })
     }
@@ -188,7 +245,7 @@ mod tests {
         TlsPolicy {
             min_version,
             cipher_suites: suites.iter().map(|name| (*name).to_owned()).collect(),
-            http2: true,
+            ..TlsPolicy::default()
         }
     }
 
@@ -239,6 +296,34 @@ mod tests {
         );
     }
 
+    fn with_clients(
+        fingerprint: &str,
+        authorities: &[&[u8]],
+        revoked: &[&[u8]],
+        depth: u32,
+    ) -> TlsPolicy {
+        let owned = |list: &[&[u8]]| list.iter().map(|der| der.to_vec()).collect::<Vec<_>>();
+        TlsPolicy {
+            client_auth: Some(Arc::new(ClientAuth {
+                fingerprint: fingerprint.into(),
+                authorities: Arc::new(owned(authorities)),
+                revoked: Arc::new(owned(revoked)),
+                depth,
+            })),
+            ..TlsPolicy::default()
+        }
+    }
+
+    #[test]
+    fn certificates_of_clients_do_not_change_the_name_of_the_rest() {
+        let with = with_clients("f", &[b"ab"], &[], 1);
+        let strict = policy(TlsVersion::V1_3, &[]);
+        let without = PolicyId::without_clients(&TlsPolicy::default());
+        assert_eq!(PolicyId::without_clients(&with), without);
+        assert_ne!(PolicyId::without_clients(&strict), without);
+        assert_eq!(PolicyId::of(&TlsPolicy::default()), without);
+    }
+
     #[test]
     fn every_part_of_a_policy_is_part_of_its_name() {
         let policies = [
@@ -251,6 +336,11 @@ mod tests {
             policy(TlsVersion::V1_2, &["AB", "C"]),
             policy(TlsVersion::V1_2, &["A", "BC"]),
             policy(TlsVersion::V1_2, &["BC", "A"]),
+            with_clients("f", &[b"ab", b"c"], &[], 1),
+            with_clients("f", &[b"a", b"bc"], &[], 1),
+            with_clients("f", &[b"ab"], &[b"c"], 1),
+            with_clients("f", &[b"ab", b"c"], &[], 2),
+            with_clients("g", &[b"ab", b"c"], &[], 1),
         ];
         for (n, one) in policies.iter().enumerate() {
             for (m, other) in policies.iter().enumerate() {

@@ -10,6 +10,7 @@ use model::{
 
 use crate::access::{self, Accesses, CompiledAccess};
 use crate::backends::{BackendSlot, Backends, WeightedTargets};
+use crate::clients::CompiledClientCertificate;
 use crate::options::CompiledOptions;
 use crate::pattern::Patterns;
 use crate::reject::Reject;
@@ -66,6 +67,8 @@ pub enum CompiledFilter {
         /// Paths that start with one of these texts are not redirected.
         except: Vec<String>,
     },
+    /// Asks for a certificate of the client.
+    ClientCertificate(Arc<CompiledClientCertificate>),
     /// Lets only some clients pass, or only so often.
     Access(Arc<CompiledAccess>),
     /// How TLS is spoken to the endpoints.
@@ -238,6 +241,8 @@ fn compile_filter(filter: &Filter, patterns: &mut Patterns) -> Result<CompiledFi
                 except: except.clone(),
             })
         }
+        Filter::ClientCertificate(wanted) => CompiledClientCertificate::compile(wanted, patterns)
+            .map(|wanted| CompiledFilter::ClientCertificate(Arc::new(wanted))),
         // It takes more than this to compile.
         Filter::Access(_) => Err("access is compiled with its route".to_owned()),
         Filter::BackendTls(tls) => Ok(CompiledFilter::BackendTls(Arc::clone(tls))),

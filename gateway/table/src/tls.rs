@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 use crate::certificates::{self, HostCertificates, LoadedCertificate};
+use crate::clients::ClientVerifier;
 use crate::hosts::{self, HostMap, Patterned};
 use crate::policies::{Base, Policies, PolicyId};
 use crate::reject::{Part, Reject, Rejects};
@@ -21,6 +22,10 @@ pub struct TlsEntry {
     pub pattern: Option<HostPattern>,
     /// The policy that `config` implements.
     pub policy: PolicyId,
+    /// The same for all policies that differ only in what is made of certificates of clients.
+    pub transport: PolicyId,
+    /// Judges the certificates of clients, where they are asked for.
+    pub clients: Option<Arc<ClientVerifier>>,
     /// Everything that rustls needs for the handshake.
     pub config: Arc<ServerConfig>,
 }
@@ -270,6 +275,8 @@ impl Tls {
             Arc::new(TlsEntry {
                 pattern: entry_pattern,
                 policy: base.id,
+                transport: base.transport,
+                clients: base.clients.clone(),
                 config: config_for(base, &served, configs),
             })
         });

@@ -7,6 +7,8 @@ mod answers;
 #[cfg(test)]
 mod backend_tls;
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod endpoints;
 #[cfg(test)]
 mod external;

@@ -10,6 +10,9 @@ mod answers;
 #[path = "../proxy/backend_tls.rs"]
 mod backend_tls;
 #[cfg(test)]
+#[path = "../proxy/clients.rs"]
+mod clients;
+#[cfg(test)]
 mod early;
 #[cfg(test)]
 #[path = "../proxy/endpoints.rs"]

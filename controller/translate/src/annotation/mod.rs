@@ -24,7 +24,7 @@ use std::sync::LazyLock;
 
 pub(crate) use self::near::distance;
 pub(crate) use self::read::read;
-pub(crate) use self::values::{AccessValues, Annotations, Canary, Routing, Sessions};
+pub(crate) use self::values::{AccessValues, Annotations, Canary, Routing, Sessions, Verify};
 
 /// An annotation, without its prefix.
 #[derive(Clone, Copy, Debug)]
@@ -304,12 +304,6 @@ impl Annotation {
     /// Decides who may pass, or how often.
     const fn guarding(mut self) -> Self {
         self.guards = true;
-        self
-    }
-
-    /// These values ask for nothing.
-    const fn unless(mut self, harmless: &'static [&'static str]) -> Self {
-        self.harmless = harmless;
         self
     }
 

@@ -25,6 +25,7 @@ pub(crate) struct Annotations {
     pub(crate) traffic: Option<Box<Traffic>>,
     pub(crate) sessions: Option<Box<Sessions>>,
     pub(crate) backend_tls: Option<Box<BackendTlsValues>>,
+    pub(crate) clients: Option<Box<ClientValues>>,
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) canary: Option<Box<Canary>>,
 }
@@ -71,6 +72,32 @@ pub(crate) struct BackendTlsValues {
     pub(crate) secret: Option<(Option<Box<str>>, Box<str>)>,
     pub(crate) verify: bool,
     pub(crate) name: Option<Box<str>>,
+}
+
+/// Certificates of clients.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct ClientValues {
+    /// The Secret with the authorities, and its namespace if that is given.
+    pub(crate) secret: Option<(Option<Box<str>>, Box<str>)>,
+    pub(crate) verify: Option<Verify>,
+    pub(crate) depth: Option<u32>,
+    pub(crate) pass: bool,
+    pub(crate) error_page: Option<String>,
+    /// A regular expression for the subject.
+    pub(crate) subject: Option<String>,
+    /// One of the values cannot be read.
+    pub(crate) broken: bool,
+}
+
+/// Whether a client has to have a certificate; the stricter, the greater.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Verify {
+    Off,
+    /// Whoever has signed it.
+    OptionalWithoutAuthority,
+    Optional,
+    #[default]
+    On,
 }
 
 /// Requests that belong together.
@@ -139,6 +166,26 @@ impl Annotations {
 
     pub(crate) fn backend_tls(&mut self) -> &mut BackendTlsValues {
         self.backend_tls.get_or_insert_default()
+    }
+
+    /// Takes over a value about certificates of clients. What cannot be read closes more than its own Ingress, so it is
+    /// remembered.
+    pub(crate) fn set_clients<T>(
+        &mut self,
+        read: Result<T, String>,
+        set: impl FnOnce(&mut ClientValues, T),
+    ) -> Result<(), String> {
+        let values = self.clients.get_or_insert_default();
+        match read {
+            Ok(value) => {
+                set(values, value);
+                Ok(())
+            }
+            Err(reason) => {
+                values.broken = true;
+                Err(reason)
+            }
+        }
     }
 
     pub(crate) fn cors(&mut self) -> &mut Cors {

@@ -64,7 +64,7 @@ pub(crate) fn external(
     together
 }
 
-fn close(annotations: &mut Annotations, why: &str, problems: &mut Vec<Problem>) {
+pub(super) fn close(annotations: &mut Annotations, why: &str, problems: &mut Vec<Problem>) {
     annotations.closed.get_or_insert("invalid-annotation");
     problems.push(Problem::error(
         Reason::InvalidAnnotation,

@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod backend_tls;
+pub(crate) mod clients;
 pub(crate) mod path;
 pub(crate) mod tls;
 
@@ -17,6 +18,7 @@ use model::{BackendId, ExternalAuth, HostPattern, PathMatch};
 
 use self::auth::BasicPart;
 use self::backend_tls::BackendTlsPart;
+use self::clients::ClientPart;
 use self::tls::TlsEntry;
 use crate::NamespacedName;
 use crate::Problem;
@@ -66,6 +68,8 @@ pub(crate) struct Entry {
     pub(crate) basic: Option<Box<BasicPart>>,
     /// Certificates for connections to its backends.
     pub(crate) backend_tls: Option<Box<BackendTlsPart>>,
+    /// Certificates of clients.
+    pub(crate) clients: Option<Box<ClientPart>>,
     /// Asks another server.
     pub(crate) external: Option<Arc<ExternalAuth>>,
     /// Backends and the fields that name them.
@@ -124,6 +128,11 @@ impl Entry {
                     .iter()
                     .filter_map(|tls| tls.secret.as_ref()),
             )
+            .chain(
+                self.clients
+                    .iter()
+                    .filter_map(|clients| clients.secret.as_ref()),
+            )
             .collect()
     }
 
@@ -148,6 +157,7 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
     let basic = auth::basic(&mut annotations, &name.namespace, &mut problems).map(Box::new);
     let backend_tls =
         backend_tls::read(&mut annotations, &name.namespace, &mut problems).map(Box::new);
+    let clients = clients::read(&mut annotations, &name.namespace, &mut problems).map(Box::new);
     let external = auth::external(&mut annotations, settings, &mut problems);
     let mut reader = Reader {
         namespace: &name.namespace,
@@ -234,6 +244,7 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
         tls,
         basic,
         backend_tls,
+        clients,
         external,
         backends: backends.into(),
         problems,

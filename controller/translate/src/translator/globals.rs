@@ -28,6 +28,8 @@ impl Translator {
             work.backends.extend(self.asked_backend());
             work.hosts.extend(self.index.hosts().cloned());
             work.tls_hosts.extend(self.index.tls_hosts().cloned());
+            // Some names have settings only because clients are asked for certificates there.
+            work.tls_hosts.extend(self.model.tls_hosts.keys().cloned());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which Ingresses have a part in what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{BackendId, HostPattern, WildcardDepth};
 
@@ -23,6 +23,8 @@ pub(super) struct Index {
     below: BTreeMap<Box<str>, Few<HostPattern>>,
     backends: BTreeMap<BackendId, Few<NamespacedName>>,
     secrets: BTreeMap<NamespacedName, Few<NamespacedName>>,
+    /// Those that make something of certificates of clients.
+    clients: BTreeSet<NamespacedName>,
 }
 
 impl Index {
@@ -45,6 +47,9 @@ impl Index {
         }
         for secret in entry.secrets() {
             put(&mut self.secrets, secret, name);
+        }
+        if entry.clients.is_some() {
+            self.clients.insert(name.clone());
         }
     }
 
@@ -70,6 +75,30 @@ impl Index {
         for secret in entry.secrets() {
             take(&mut self.secrets, secret, name);
         }
+        self.clients.remove(name);
+    }
+
+    /// Does anybody make something of certificates of clients?
+    pub(super) fn has_clients(&self) -> bool {
+        !self.clients.is_empty()
+    }
+
+    /// The names with routes or with TLS settings that may get theirs from this pattern.
+    pub(super) fn names_below(&self, pattern: &HostPattern) -> Vec<HostPattern> {
+        let all = || {
+            self.hosts
+                .keys()
+                .chain(self.aliases.keys())
+                .chain(self.tls_hosts.keys())
+        };
+        let below = |name: &&HostPattern| match (pattern, *name) {
+            (HostPattern::Any, name) => *name != HostPattern::Any,
+            (HostPattern::Wildcard { .. }, HostPattern::Exact(name)) => {
+                pattern.matches(name.as_str())
+            }
+            (HostPattern::Wildcard { .. } | HostPattern::Exact(_), _) => false,
+        };
+        all().filter(below).cloned().collect()
     }
 
     fn note_parent(&mut self, pattern: &HostPattern) {

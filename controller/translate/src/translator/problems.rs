@@ -80,6 +80,18 @@ impl Translator {
                 ),
             ));
         }
+        if let Some(part) = &entry.clients
+            && let Some(secret) = &part.secret
+            && let Err(fault) = self.snapshot.clients(secret)
+        {
+            problems.push(Problem::error(
+                reason(&fault),
+                "metadata.annotations",
+                &format!(
+                    "`auth-tls-secret`, Secret {secret}: {fault}; the hosts of this Ingress answer 503 rather than without it"
+                ),
+            ));
+        }
         for tls in &entry.tls {
             problems.extend(self.secret_problem(tls));
         }
@@ -231,6 +243,8 @@ fn reason(fault: &SecretFault) -> Reason {
         | SecretFault::Key
         | SecretFault::Order(_)
         | SecretFault::Authority(_)
+        | SecretFault::NoAuthority(_)
+        | SecretFault::RevocationList { .. }
         | SecretFault::Mismatch => Reason::InvalidSecret,
     }
 }

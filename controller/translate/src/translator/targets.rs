@@ -53,11 +53,20 @@ impl Translator {
                         .backend_tls
                         .as_ref()
                         .and_then(|tls| tls.secret.as_ref());
-                    basic == Some(&name) || tls == Some(&name)
+                    let clients = entry
+                        .clients
+                        .as_ref()
+                        .and_then(|clients| clients.secret.as_ref());
+                    [basic, tls, clients].contains(&Some(&name))
                 });
                 for pattern in asks.into_iter().flat_map(|entry| entry.hosts.keys()) {
                     work.hosts.insert(pattern.clone());
                     work.hosts.extend(self.index.aliases_of(pattern).cloned());
+                    if self.index.has_clients() {
+                        work.tls_hosts.insert(pattern.clone());
+                        work.tls_hosts
+                            .extend(self.index.aliases_of(pattern).cloned());
+                    }
                 }
             }
             self.report_default_certificate(&name, work);

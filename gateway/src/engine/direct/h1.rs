@@ -198,7 +198,7 @@ async fn answer_early(
         Body::Chunked(_) | Body::UntilClose => false,
     };
     let mut end = End {
-        keep: waiting.keep && small,
+        keep: waiting.keep && small && !answer.ends_connection(),
         ..End::default()
     };
     write_answer(client, head, context, answer, !end.keep, &mut end);

@@ -105,6 +105,7 @@ fn qualifies(context: &RequestContext) -> bool {
         matches!(
             filter,
             CompiledFilter::HttpsRedirect { .. }
+                | CompiledFilter::ClientCertificate(_)
                 | CompiledFilter::Access(_)
                 | CompiledFilter::Hsts(_)
                 | CompiledFilter::RequestHeaders(_)

@@ -303,6 +303,7 @@ fn tls() -> impl Strategy<Value = Arc<TlsHost>> {
         min_version,
         cipher_suites: suite.into_iter().collect(),
         http2,
+        client_auth: None,
     });
     (vec(select(&CERTIFICATES[..]), 0..3), policy)
         .prop_map(|(certificates, policy)| tls_host(&certificates, policy))

@@ -157,6 +157,7 @@ pub(crate) fn is_sound(route: &Route) -> bool {
         && route.filters.iter().all(|filter| match filter {
             Filter::RequestHeaders(change) => !change.remove.iter().any(|name| name.contains(' ')),
             Filter::Access(_)
+            | Filter::ClientCertificate(_)
             | Filter::BackendTls(_)
             | Filter::Pace(_)
             | Filter::HttpsRedirect(_)

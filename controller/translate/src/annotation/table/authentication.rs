@@ -1,6 +1,6 @@
 //! Who a user is.
 
-use super::super::{Annotation, Group, PENDING, Risk, Scope, Value};
+use super::super::{Annotation, Group, PENDING, Risk, Scope, Value, Verify};
 use crate::secret::UsersForm;
 use crate::{external, value};
 
@@ -252,66 +252,112 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
 
 /// Certificates of clients.
 pub(super) static CERTIFICATES: &[Annotation] = &[
-    Annotation::refused("auth-tls-secret", Value::Object, PENDING)
-        .scope(Scope::Host)
-        .risk(Risk::Medium)
-        .guarding()
-        .about(
-            Group::ClientCertificates,
-            "The Secret with the authority (`ca.crt`, `ca.crl`) of client certificates.",
-        ),
-    Annotation::refused(
+    Annotation::different(
+        "auth-tls-secret",
+        Value::Object,
+        |read, text| {
+            read.set_clients(value::object(text), |values, secret| {
+                values.secret = Some(secret);
+            })
+        },
+        "a Secret that is missing, broken or another namespace's closes the host (503); without TLS a client has no certificate; a certificate of version 1 has to come directly from an authority in `ca.crt`; CRLs of version 1 cannot be read; of two Ingresses the older one in the namespace of the host decides, and a younger one that asks for more than that is closed",
+    )
+    .scope(Scope::Host)
+    .risk(Risk::Medium)
+    .guarding()
+    .about(
+        Group::ClientCertificates,
+        "The Secret with the authorities (`ca.crt`) and revocation lists (`ca.crl`) for certificates of clients.",
+    ),
+    Annotation::honoured(
         "auth-tls-verify-client",
         Value::OneOf(&["on", "off", "optional", "optional_no_ca"]),
-        PENDING,
+        |read, text| {
+            let verify = match text.trim() {
+                "on" => Ok(Verify::On),
+                "off" => Ok(Verify::Off),
+                "optional" => Ok(Verify::Optional),
+                "optional_no_ca" => Ok(Verify::OptionalWithoutAuthority),
+                _ => Err("it is none of `on`, `off`, `optional` and `optional_no_ca`".to_owned()),
+            };
+            read.set_clients(verify, |values, verify| values.verify = Some(verify))
+        },
     )
     .by_default("on")
     .scope(Scope::Host)
     .risk(Risk::Medium)
     .guarding()
-    .unless(&["off"])
     .about(
         Group::ClientCertificates,
-        "Whether a client has to have a certificate.",
+        "Whether a client has to have a certificate; without one, or with one that is not good, it gets 400.",
     ),
-    Annotation::refused("auth-tls-verify-depth", Value::Number(0, u32::MAX), PENDING)
-        .by_default("1")
-        .scope(Scope::Host)
-        .guarding()
-        .about(
-            Group::ClientCertificates,
-            "How long the chain to the authority may be.",
-        ),
-    Annotation::refused(
+    Annotation::different(
+        "auth-tls-verify-depth",
+        Value::Number(0, u32::MAX),
+        |read, text| {
+            read.set_clients(value::number(text, 0, u32::MAX), |values, depth| {
+                values.depth = Some(depth);
+            })
+        },
+        "every certificate in `ca.crt` is the end of a chain",
+    )
+    .by_default("1")
+    .scope(Scope::Host)
+    .guarding()
+    .about(
+        Group::ClientCertificates,
+        "How many authorities may stand between a certificate and one in `ca.crt`; 0 stands for the default.",
+    ),
+    Annotation::honoured(
         "auth-tls-pass-certificate-to-upstream",
         Value::Boolean,
-        PENDING,
+        |read, text| read.set_clients(value::boolean(text), |values, pass| values.pass = pass),
     )
     .by_default("false")
     .scope(Scope::Host)
     .guarding()
     .about(
         Group::ClientCertificates,
-        "Sends the certificate to the backend as `ssl-client-cert`.",
+        "Sends the certificate to the backend as `ssl-client-cert`, escaped as for a URL.",
     ),
-    Annotation::refused("auth-tls-error-page", Value::Url, PENDING)
-        .scope(Scope::Host)
-        .risk(Risk::High)
-        .guarding()
-        .about(
-            Group::ClientCertificates,
-            "Where a client without a good certificate is sent.",
-        ),
-    Annotation::refused(
-        "auth-tls-match-cn",
-        Value::Text("`CN=` and a regular expression"),
-        PENDING,
+    Annotation::different(
+        "auth-tls-error-page",
+        Value::Url,
+        |read, text| {
+            let url = value::url(text).and_then(|url| {
+                if url.starts_with('/') {
+                    return Err("a page of the host itself would need a certificate, too; give the whole URL".to_owned());
+                }
+                Ok(url)
+            });
+            read.set_clients(url, |values, url| values.error_page = Some(url))
+        },
+        "only whole URLs with http or https: a path or a named location closes the host",
     )
     .scope(Scope::Host)
     .risk(Risk::High)
     .guarding()
     .about(
         Group::ClientCertificates,
-        "The subject of the certificate has to match.",
+        "Where a client without a good certificate is sent, with 302.",
+    ),
+    Annotation::different(
+        "auth-tls-match-cn",
+        Value::Text("`CN=` and a regular expression"),
+        |read, text| {
+            let subject = match text.trim() {
+                text if text.starts_with("CN=") && !text.contains(char::is_control) => Ok(text.to_owned()),
+                _ => Err("it is not `CN=` and a regular expression".to_owned()),
+            };
+            read.set_clients(subject, |values, subject| values.subject = Some(subject))
+        },
+        "expressions are linear in time: look-around and back-references close the route",
+    )
+    .scope(Scope::Host)
+    .risk(Risk::High)
+    .guarding()
+    .about(
+        Group::ClientCertificates,
+        "The subject of the certificate has to match anywhere, else 403.",
     ),
 ];

@@ -167,6 +167,7 @@ fn qualifies(context: &RequestContext) -> bool {
         matches!(
             filter,
             CompiledFilter::HttpsRedirect { .. }
+                | CompiledFilter::ClientCertificate(_)
                 | CompiledFilter::Access(_)
                 | CompiledFilter::Pace(_)
                 | CompiledFilter::Hsts(_)

@@ -1,0 +1,93 @@
+//! What certificates of clients are verified with.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use model::Authorities;
+use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::X509Version;
+
+use super::{SecretFault, hexadecimal, parse, pem_reason};
+
+const REVOKED: &str = "ca.crl";
+
+/// Authorities and revocation lists for certificates of clients.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ClientLists {
+    pub(crate) authorities: Arc<Authorities>,
+    pub(crate) revoked: Arc<Vec<Vec<u8>>>,
+    /// Stands for both.
+    pub(crate) fingerprint: Box<str>,
+}
+
+impl ClientLists {
+    /// Reads them. `authorities` is what has been read of `ca.crt`; nothing where the Secret has none.
+    pub(crate) fn read(
+        secret: &Secret,
+        authorities: &Result<Option<Arc<Authorities>>, SecretFault>,
+    ) -> Result<Option<Self>, SecretFault> {
+        let Some(authorities) = authorities.clone()? else {
+            return Ok(None);
+        };
+        for (index, der) in authorities.iter().enumerate() {
+            let number = index + 1;
+            let certificate = parse(der, number).map_err(|_| SecretFault::Authority(number))?;
+            // The oldest ones cannot say what they are.
+            if certificate.version() == X509Version::V3 && !certificate.is_ca() {
+                return Err(SecretFault::NoAuthority(number));
+            }
+        }
+        let revoked = revoked(secret)?;
+        let mut hash = Sha256::new();
+        for list in [&*authorities, &revoked] {
+            hash.update(list.len().to_be_bytes());
+            for der in list {
+                hash.update(der.len().to_be_bytes());
+                hash.update(der);
+            }
+        }
+        Ok(Some(Self {
+            authorities,
+            revoked: Arc::new(revoked),
+            fingerprint: hexadecimal(&hash.finalize()).into(),
+        }))
+    }
+}
+
+/// The revocation lists. An empty key is one that says nothing: whoever has it means to have some.
+fn revoked(secret: &Secret) -> Result<Vec<Vec<u8>>, SecretFault> {
+    let Some(pem) = secret.data.as_ref().and_then(|data| data.get(REVOKED)) else {
+        return Ok(Vec::new());
+    };
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&pem.0)
+        .collect::<Result<_, _>>()
+        .map_err(|error| SecretFault::Pem(REVOKED, pem_reason(&error)))?;
+    if lists.is_empty() {
+        return Err(SecretFault::Nothing(REVOKED, "revocation list"));
+    }
+    for (index, list) in lists.iter().enumerate() {
+        webpki::OwnedCertRevocationList::from_der(list).map_err(|error| {
+            SecretFault::RevocationList {
+                number: index + 1,
+                reason: reason(&error),
+            }
+        })?;
+    }
+    Ok(lists.iter().map(|list| list.to_vec()).collect())
+}
+
+/// The parser's own words are for those who know its code.
+fn reason(error: &webpki::Error) -> &'static str {
+    use webpki::Error;
+    if matches!(error, Error::UnsupportedCrlVersion) {
+        "it is not of version 2"
+    } else if matches!(error, Error::UnsupportedDeltaCrl) {
+        "it holds differences only"
+    } else if matches!(error, Error::UnsupportedIndirectCrl) {
+        "it is for certificates of others"
+    } else {
+        "it is not as in RFC 5280, or has extensions that are not known"
+    }
+}

@@ -1,0 +1,663 @@
+//! Certificates of clients: who passes, what a backend learns, and that nothing that was shown elsewhere counts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use model::{
+    AskedCertificate, Certificate, CertificateId, ClientAuth, ClientCertificate, EnoughCertificate,
+    Filter, HostPattern, KeyAlgorithm, KeyFormat, PrivateKey, Redacted, RoutingModel, TlsHost,
+    TlsPolicy,
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::*;
+
+#[path = "../../table/tests/common/old.rs"]
+mod old;
+
+type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+fn authority(name: &str) -> Issuer {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A certificate with its key.
+#[derive(Debug)]
+struct Identity(Arc<CertifiedKey>);
+
+impl Identity {
+    fn new(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Self {
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        Self(Arc::new(CertifiedKey::new(chain, key)))
+    }
+
+    fn issued(by: &Issuer, name: &str) -> Self {
+        Self::issued_until(by, name, 2040)
+    }
+
+    fn issued_until(by: &Issuer, name: &str, year: i32) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let made = params.signed_by(&key, by).unwrap();
+        Self::new(vec![made.der().clone()], &key)
+    }
+
+    fn of_version_1(by: &Issuer, name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let made = params.signed_by(&key, by).unwrap();
+        let der = old::version_1(made.der(), by.key());
+        Self::new(vec![der.into()], &key)
+    }
+
+    fn der(&self) -> &CertificateDer<'static> {
+        &self.0.cert[0]
+    }
+}
+
+impl ResolvesClientCert for Identity {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Hosts that all have one certificate.
+struct Hosts {
+    model: RoutingModel,
+    roots: RootCertStore,
+}
+
+fn hosts(names: &[&str]) -> Hosts {
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let params = CertificateParams::new(names.clone()).unwrap();
+    let made = params.self_signed(&key).unwrap();
+    let mut model = model();
+    model.certificates.insert(
+        CertificateId::new("all"),
+        Arc::new(Certificate {
+            chain: vec![made.der().to_vec()],
+            key: PrivateKey {
+                format: KeyFormat::Pkcs8,
+                der: Redacted::new(key.serialize_der()),
+            },
+            algorithm: KeyAlgorithm::Ecdsa,
+            names,
+            not_before: 0,
+            not_after: 4_000_000_000,
+            fingerprint: "test".to_owned(),
+            origin: origin("tls"),
+        }),
+    );
+    let mut roots = RootCertStore::empty();
+    roots.add(made.der().clone()).unwrap();
+    Hosts { model, roots }
+}
+
+fn auth(by: &[&Issuer]) -> Arc<ClientAuth> {
+    let authorities: Vec<_> = by.iter().map(|by| by.der().to_vec()).collect();
+    let names: Vec<_> = authorities
+        .iter()
+        .map(|der| der.len().to_string() + &hex(der))
+        .collect();
+    Arc::new(ClientAuth {
+        fingerprint: names.concat().into(),
+        authorities: Arc::new(authorities),
+        revoked: Arc::default(),
+        depth: 1,
+    })
+}
+
+/// The end of a certificate is a signature: no two are the same.
+fn hex(der: &[u8]) -> String {
+    der[der.len() - 16..]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn asked(auth: &ClientAuth, enough: EnoughCertificate) -> ClientCertificate {
+    ClientCertificate {
+        asked: Some(AskedCertificate {
+            fingerprint: auth.fingerprint.clone(),
+            enough,
+        }),
+        ..ClientCertificate::default()
+    }
+}
+
+/// Serves a host, and asks clients for this.
+fn ask(
+    model: &mut RoutingModel,
+    host: &str,
+    auth: Option<&Arc<ClientAuth>>,
+    wanted: Option<ClientCertificate>,
+) {
+    let pattern = HostPattern::parse(host).unwrap();
+    model.hosts.remove(&pattern);
+    add_route_with(model, host, "/", forward("web"), |route| {
+        route
+            .filters
+            .extend(wanted.map(|wanted| Filter::ClientCertificate(Arc::new(wanted))));
+    });
+    let policy = TlsPolicy {
+        client_auth: auth.cloned(),
+        ..TlsPolicy::default()
+    };
+    let tls = TlsHost {
+        certificates: vec![CertificateId::new("all")],
+        policy,
+        origin: origin("tls"),
+    };
+    model.tls_hosts.insert(pattern, Arc::new(tls));
+}
+
+/// A client with or without a certificate.
+struct Client(Arc<ClientConfig>);
+
+impl Client {
+    fn new(
+        roots: &RootCertStore,
+        identity: Option<&Arc<Identity>>,
+        alpn: &str,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Self {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots.clone());
+        let mut config = match identity {
+            Some(identity) => {
+                let resolver: Arc<dyn ResolvesClientCert> = identity.clone();
+                builder.with_client_cert_resolver(resolver)
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        Self(Arc::new(config))
+    }
+
+    async fn connect(&self, site: &Site, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        connect(&self.0, site.https, name).await
+    }
+
+    /// HTTP/1.1 on a connection for `name`.
+    async fn http1(&self, site: &Site, name: &str) -> http1::SendRequest<Full<Bytes>> {
+        let stream = self.connect(site, name).await.unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+}
+
+async fn connect(
+    config: &Arc<ClientConfig>,
+    address: SocketAddr,
+    name: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    soon(TlsConnector::from(Arc::clone(config)).connect(name, stream)).await
+}
+
+async fn get(
+    sender: &mut http1::SendRequest<Full<Bytes>>,
+    host: &str,
+    fields: &[(&str, &str)],
+) -> Answer {
+    let mut request = Request::get(format!("/{host}")).header("host", host);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::new())).unwrap();
+    Answer::read(soon(sender.send_request(request)).await.unwrap()).await
+}
+
+const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
+
+#[tokio::test]
+async fn a_client_passes_with_what_the_host_wants() {
+    let (own, foreign) = (authority("own"), authority("foreign"));
+    let names = [
+        "good.test",
+        "optional.test",
+        "any.test",
+        "off.test",
+        "open.test",
+    ];
+    let Hosts { mut model, roots } = hosts(&names);
+    add_backend(&mut model, "web", &[echo("web").await]);
+    let auth = auth(&[&own]);
+    for (host, enough) in [
+        ("good.test", EnoughCertificate::Good),
+        ("optional.test", EnoughCertificate::GoodOrNone),
+        ("any.test", EnoughCertificate::AnyAuthority),
+    ] {
+        ask(&mut model, host, Some(&auth), Some(asked(&auth, enough)));
+    }
+    ask(
+        &mut model,
+        "off.test",
+        None,
+        Some(ClientCertificate::default()),
+    );
+    ask(&mut model, "open.test", None, None);
+    let site = Site::start(model);
+    let identities = [
+        ("none", None),
+        ("good", Some(Identity::issued(&own, "good"))),
+        ("old", Some(Identity::of_version_1(&own, "old"))),
+        ("foreign", Some(Identity::issued(&foreign, "foreign"))),
+        (
+            "expired",
+            Some(Identity::issued_until(&own, "expired", 2020)),
+        ),
+    ]
+    .map(|(name, identity)| (name, identity.map(Arc::new)));
+    let unknown = "FAILED:unable to verify the first certificate";
+    for (host, wants) in [
+        ("good.test", ["400", "SUCCESS", "SUCCESS", "400", "400"]),
+        (
+            "optional.test",
+            ["NONE", "SUCCESS", "SUCCESS", "400", "400"],
+        ),
+        ("any.test", ["NONE", "SUCCESS", "SUCCESS", unknown, "400"]),
+        ("off.test", ["NONE"; 5]),
+        ("open.test", [""; 5]),
+    ] {
+        for ((name, identity), want) in identities.iter().zip(wants) {
+            for (version, versions) in [(12, &BOTH[1..]), (13, &BOTH[..1])] {
+                let what = format!("{name} on {host} with TLS 1.{}", version - 10);
+                let client = Client::new(&roots, identity.as_ref(), "http/1.1", versions);
+                let mut sender = client.http1(&site, host).await;
+                let answer = get(&mut sender, host, &[]).await;
+                if want == "400" {
+                    assert_eq!(answer.status, 400, "{what}");
+                    assert_eq!(answer.header("connection"), Some("close"), "{what}");
+                } else {
+                    assert_eq!(answer.status, 200, "{what}");
+                    let seen = answer.seen_header("ssl-client-verify").join(",");
+                    assert_eq!(seen, want, "{what}");
+                }
+            }
+        }
+    }
+    let missing = site
+        .log
+        .line(|line| line["reason"] == "client-certificate-missing");
+    assert_eq!(missing.await["status"], 400);
+    let invalid = site
+        .log
+        .line(|line| line["reason"] == "client-certificate-invalid");
+    assert_eq!(invalid.await["ssl_client_verify"], unknown);
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_gets_nowhere() {
+    let own = authority("own");
+    let Hosts { mut model, roots } = hosts(&["any.test"]);
+    add_backend(&mut model, "web", &[echo("web").await]);
+    let auth = auth(&[&own]);
+    let wanted = asked(&auth, EnoughCertificate::AnyAuthority);
+    ask(&mut model, "any.test", Some(&auth), Some(wanted));
+    let site = Site::start(model);
+    let stolen = Identity::issued(&own, "alice").der().clone();
+    let thief = Identity::new(vec![stolen], &KeyPair::generate().unwrap());
+    let thief = Arc::new(thief);
+    for versions in [&BOTH[..1], &BOTH[1..]] {
+        let client = Client::new(&roots, Some(&thief), "http/1.1", versions);
+        // With TLS 1.3 a client learns it from the first read.
+        let Ok(stream) = client.connect(&site, "any.test").await else {
+            continue;
+        };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("/").header("host", "any.test");
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        assert!(soon(sender.send_request(request)).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_backend_learns_what_was_verified_and_nothing_that_a_client_says() {
+    let own = authority("own, root");
+    let Hosts { mut model, roots } = hosts(&["a.test", "passed.test", "open.test"]);
+    add_backend(&mut model, "web", &[echo("web").await]);
+    // Even whoever may speak for clients may not say this.
+    model.trust.forwarded_headers_from = vec!["127.0.0.0/8".parse().unwrap()];
+    let auth = auth(&[&own]);
+    let wanted = asked(&auth, EnoughCertificate::GoodOrNone);
+    let passed = ClientCertificate {
+        passed_on: true,
+        ..wanted.clone()
+    };
+    ask(&mut model, "a.test", Some(&auth), Some(wanted));
+    ask(&mut model, "passed.test", Some(&auth), Some(passed));
+    ask(&mut model, "open.test", None, None);
+    let site = Site::start(model);
+    let identity = Arc::new(Identity::issued(&own, "Zoë"));
+    let lies = [
+        ("ssl-client-verify", "SUCCESS"),
+        ("ssl-client-subject-dn", "CN=root"),
+        ("ssl-client-issuer-dn", "CN=root"),
+        ("ssl-client-cert", "lies"),
+        ("ssl_client_verify", "SUCCESS"),
+    ];
+    let names = [
+        "ssl-client-verify",
+        "ssl-client-subject-dn",
+        "ssl-client-issuer-dn",
+    ];
+    for (host, identity, want) in [
+        (
+            "a.test",
+            Some(&identity),
+            ["SUCCESS", "CN=Zo\\C3\\AB", "CN=own\\, root"],
+        ),
+        ("a.test", None, ["NONE", "", ""]),
+        (
+            "passed.test",
+            Some(&identity),
+            ["SUCCESS", "CN=Zo\\C3\\AB", "CN=own\\, root"],
+        ),
+        ("passed.test", None, ["NONE", "", ""]),
+    ] {
+        let client = Client::new(&roots, identity, "http/1.1", BOTH);
+        let mut sender = client.http1(&site, host).await;
+        let answer = get(&mut sender, host, &lies).await;
+        for (name, want) in names.iter().zip(want) {
+            assert_eq!(answer.seen_header(name).join("|"), want, "{host} {name}");
+        }
+        let certificate = answer.seen_header("ssl-client-cert").join("|");
+        if host == "passed.test" && identity.is_some() {
+            let text = certificate
+                .replace("%20", " ")
+                .replace("%0A", "\n")
+                .replace("%2B", "+")
+                .replace("%2F", "/")
+                .replace("%3D", "=");
+            assert!(!text.contains('%'), "{certificate}");
+            use rustls::pki_types::pem::PemObject as _;
+            let read = CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
+            assert_eq!(&read, identity.unwrap().der());
+        } else {
+            assert_eq!(certificate, "", "{host}");
+        }
+        assert_eq!(answer.seen_header("ssl_client_verify").join("|"), "");
+    }
+    let plain = site.get_with("a.test", "/", &lies).await;
+    assert_eq!(plain.seen_header("ssl-client-verify"), ["NONE"]);
+    assert!(plain.seen_header("ssl-client-cert").is_empty());
+}
+
+#[tokio::test]
+async fn the_subject_decides_and_others_are_sent_elsewhere() {
+    let own = authority("own");
+    let Hosts { mut model, roots } = hosts(&["named.test", "page.test", "nobody.test"]);
+    add_backend(&mut model, "web", &[echo("web").await]);
+    let auth = auth(&[&own]);
+    let named = ClientCertificate {
+        subject: Some("CN=al[a-z]+$".to_owned()),
+        error_page: Some("https://help.test/certificates".to_owned()),
+        ..asked(&auth, EnoughCertificate::GoodOrNone)
+    };
+    let page = ClientCertificate {
+        subject: None,
+        ..ClientCertificate {
+            asked: asked(&auth, EnoughCertificate::Good).asked,
+            ..named.clone()
+        }
+    };
+    let nobody = ClientCertificate {
+        asked: None,
+        ..named.clone()
+    };
+    ask(&mut model, "named.test", Some(&auth), Some(named));
+    ask(&mut model, "page.test", Some(&auth), Some(page));
+    ask(&mut model, "nobody.test", None, Some(nobody));
+    let site = Site::start(model);
+    let alice = Arc::new(Identity::issued(&own, "alice"));
+    let mallory = Arc::new(Identity::issued(&own, "mallory"));
+    for (host, identity, want, why) in [
+        ("named.test", Some(&alice), 200, ""),
+        ("named.test", Some(&mallory), 403, "another name"),
+        ("named.test", None, 403, "no certificate has no name"),
+        ("page.test", Some(&mallory), 200, "any name"),
+        ("page.test", None, 302, "the error page"),
+        ("nobody.test", Some(&alice), 403, "nobody is asked"),
+    ] {
+        let client = Client::new(&roots, identity, "http/1.1", BOTH);
+        let mut sender = client.http1(&site, host).await;
+        let answer = get(&mut sender, host, &[]).await;
+        assert_eq!(answer.status, want, "{host}: {why}");
+        if want == 302 {
+            assert_eq!(
+                answer.header("location"),
+                Some("https://help.test/certificates")
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_shown_for_one_name_does_not_count_for_another() {
+    let (own, other) = (authority("own"), authority("other"));
+    let names = ["own.test", "same.test", "other.test", "open.test"];
+    let Hosts { mut model, roots } = hosts(&names);
+    add_backend(&mut model, "web", &[echo("web").await]);
+    let own_auth = auth(&[&own]);
+    let other_auth = auth(&[&other]);
+    for (host, auth) in [
+        ("own.test", &own_auth),
+        ("same.test", &own_auth),
+        ("other.test", &other_auth),
+    ] {
+        let wanted = asked(auth, EnoughCertificate::Good);
+        ask(&mut model, host, Some(auth), Some(wanted));
+    }
+    ask(&mut model, "open.test", None, None);
+    let site = Site::start(model);
+    let identity = Arc::new(Identity::issued(&own, "client"));
+    let cases = [
+        ("own.test", "own.test", 200),
+        ("own.test", "OWN.test.:443", 200),
+        ("own.test", "same.test", 200),
+        ("own.test", "other.test", 421),
+        ("own.test", "open.test", 421),
+        ("open.test", "own.test", 421),
+        ("open.test", "OWN.TEST.", 421),
+        ("other.test", "own.test", 421),
+    ];
+    for (name, host, want) in cases {
+        let client = Client::new(&roots, Some(&identity), "http/1.1", BOTH);
+        let mut sender = client.http1(&site, name).await;
+        let first = get(&mut sender, name, &[]).await;
+        let answer = if sender.is_closed() || first.header("connection") == Some("close") {
+            let mut sender = client.http1(&site, name).await;
+            get(&mut sender, host, &[]).await
+        } else {
+            get(&mut sender, host, &[]).await
+        };
+        assert_eq!(answer.status, want, "HTTP/1.1 for {name} to {host}");
+
+        let client = Client::new(&roots, Some(&identity), "h2", BOTH);
+        let stream = client.connect(&site, name).await.unwrap();
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        for (host, want) in [(name, None), (host, Some(want)), (name, None)] {
+            let request = Request::get(format!("https://{host}/"));
+            let request = request.body(Full::new(Bytes::new())).unwrap();
+            let response = soon(sender.send_request(request)).await.unwrap();
+            if let Some(want) = want {
+                assert_eq!(response.status(), want, "HTTP/2 for {name} to {host}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_meets_a_new_authority_is_judged_anew() {
+    let (old, new) = (authority("old"), authority("new"));
+    let Hosts { mut model, roots } = hosts(&["a.test"]);
+    add_backend(&mut model, "web", &[echo("web").await]);
+    let publish = |model: &mut RoutingModel, by: &[&Issuer]| {
+        let auth = auth(by);
+        let wanted = asked(&auth, EnoughCertificate::Good);
+        ask(model, "a.test", Some(&auth), Some(wanted));
+    };
+    publish(&mut model, &[&old]);
+    let mut site = Site::start(model);
+    let client = |identity: &Arc<Identity>| Client::new(&roots, Some(identity), "http/1.1", BOTH);
+    let (of_old, of_new) = (
+        Arc::new(Identity::issued(&old, "client")),
+        Arc::new(Identity::issued(&new, "client")),
+    );
+    let mut kept = client(&of_old).http1(&site, "a.test").await;
+    assert_eq!(get(&mut kept, "a.test", &[]).await.status, 200);
+
+    site.change(|model| publish(model, &[&old, &new]));
+    assert_eq!(
+        get(&mut kept, "a.test", &[]).await.status,
+        200,
+        "both are listed"
+    );
+    let mut fresh = client(&of_new).http1(&site, "a.test").await;
+    assert_eq!(get(&mut fresh, "a.test", &[]).await.status, 200);
+
+    site.change(|model| publish(model, &[&new]));
+    assert_eq!(get(&mut fresh, "a.test", &[]).await.status, 200);
+    assert_eq!(
+        get(&mut kept, "a.test", &[]).await.status,
+        400,
+        "taken off the list"
+    );
+    let mut again = client(&of_old).http1(&site, "a.test").await;
+    assert_eq!(get(&mut again, "a.test", &[]).await.status, 400);
+
+    site.change(|model| ask(model, "a.test", None, None));
+    assert_eq!(
+        get(&mut fresh, "a.test", &[]).await.status,
+        200,
+        "nobody is asked any more"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_was_not_asked_is_misdirected_once_its_host_asks() {
+    let own = authority("own");
+    let Hosts { mut model, roots } = hosts(&["a.test"]);
+    add_backend(&mut model, "web", &[echo("web").await]);
+    ask(&mut model, "a.test", None, None);
+    let mut site = Site::start(model);
+    let identity = Arc::new(Identity::issued(&own, "client"));
+    let client = Client::new(&roots, Some(&identity), "http/1.1", BOTH);
+    let mut kept = client.http1(&site, "a.test").await;
+    assert_eq!(get(&mut kept, "a.test", &[]).await.status, 200);
+    site.change(|model| {
+        let auth = auth(&[&own]);
+        let wanted = asked(&auth, EnoughCertificate::GoodOrNone);
+        ask(model, "a.test", Some(&auth), Some(wanted));
+    });
+    let answer = get(&mut kept, "a.test", &[]).await;
+    assert_eq!(answer.status, 421);
+    assert_eq!(
+        answer.header("connection"),
+        Some("close"),
+        "it has to come again"
+    );
+    let mut fresh = client.http1(&site, "a.test").await;
+    assert_eq!(get(&mut fresh, "a.test", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_only_where_nobody_is_asked() {
+    let own = authority("own");
+    let Hosts { mut model, roots } = hosts(&["asks.test", "open.test"]);
+    add_backend(&mut model, "web", &[echo("web").await]);
+    let auth = auth(&[&own]);
+    let wanted = asked(&auth, EnoughCertificate::GoodOrNone);
+    ask(&mut model, "asks.test", Some(&auth), Some(wanted));
+    ask(&mut model, "open.test", None, None);
+    let site = Site::start(model);
+    let identity = Arc::new(Identity::issued(&own, "client"));
+    for versions in [&BOTH[..1], &BOTH[1..]] {
+        let client = Client::new(&roots, Some(&identity), "http/1.1", versions);
+        for (host, want) in [
+            ("open.test", HandshakeKind::Resumed),
+            ("asks.test", HandshakeKind::Full),
+        ] {
+            let mut kind = None;
+            for _ in 0..2 {
+                let stream = client.connect(&site, host).await.unwrap();
+                kind = stream.get_ref().1.handshake_kind();
+                let (mut sender, connection) =
+                    http1::handshake(TokioIo::new(stream)).await.unwrap();
+                tokio::spawn(connection);
+                assert_eq!(get(&mut sender, host, &[]).await.status, 200);
+            }
+            assert_eq!(kind, Some(want), "{host}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn over_plain_http_nobody_has_a_certificate() {
+    let own = authority("own");
+    let Hosts { mut model, .. } = hosts(&["good.test"]);
+    add_backend(&mut model, "web", &[echo("web").await]);
+    let auth = auth(&[&own]);
+    let good = asked(&auth, EnoughCertificate::Good);
+    let challenge = ClientCertificate {
+        open_without_tls: true,
+        ..good.clone()
+    };
+    ask(&mut model, "good.test", Some(&auth), Some(good.clone()));
+    ask(&mut model, "challenge.test", Some(&auth), Some(challenge));
+    ask(
+        &mut model,
+        "optional.test",
+        Some(&auth),
+        Some(asked(&auth, EnoughCertificate::GoodOrNone)),
+    );
+    let site = Site::start(model);
+    for (host, want) in [
+        ("good.test", 400),
+        ("challenge.test", 200),
+        ("optional.test", 200),
+    ] {
+        let answer = site.get(host, "/").await;
+        assert_eq!(answer.status, want, "{host}");
+    }
+}
