@@ -13,12 +13,15 @@ use hyper_util::rt::TokioIo;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+
+use crate::manifest::Pair;
 
 /// How long anything that is waited for may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -106,6 +109,18 @@ pub(crate) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
         ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth(),
+    )
+}
+
+/// A client that trusts these authorities and has a certificate itself.
+pub(crate) fn trusting_as(roots: RootCertStore, own: &Pair) -> Arc<ClientConfig> {
+    let chain = vec![CertificateDer::from(own.der.clone())];
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+    fresh(
+        ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .unwrap(),
     )
 }
 

@@ -11,6 +11,7 @@
 mod admin;
 mod cases;
 mod client;
+mod clients;
 mod command;
 mod folder;
 mod manifest;

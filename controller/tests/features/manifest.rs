@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::RootCertStore;
 
 /// The class that all Ingresses here name comes with the folder source.
@@ -100,7 +103,7 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, "Feature tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).unwrap();
         Self {
             issuer: Issuer::new(params, key),
@@ -110,14 +113,45 @@ impl Authority {
 
     /// A new certificate for a host.
     pub(crate) fn sign(&self, host: &str) -> Pair {
+        self.sign_numbered(host, None)
+    }
+
+    /// The same with this serial number.
+    pub(crate) fn sign_numbered(&self, host: &str, serial: Option<u64>) -> Pair {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.serial_number = serial.map(SerialNumber::from);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
             der: certificate.der().to_vec(),
         }
+    }
+
+    /// Its own certificate in PEM.
+    pub(crate) fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// A list that takes certificates back, good until the beginning of a year, in PEM.
+    pub(crate) fn takes_back(&self, serials: &[u64], year: i32) -> String {
+        let begun = date_time_ymd(2020, 1, 1);
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: begun,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: begun,
+            next_update: date_time_ymd(year, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// What a client needs to trust it.

@@ -71,6 +71,10 @@ pub(crate) fn route(
     if matches!(action, Action::Redirect(_)) {
         open_without_tls(&mut filters);
     }
+    if closed.is_some() {
+        // It is closed for all alike.
+        filters.retain(|filter| !matches!(filter, Filter::ClientCertificate(_)));
+    }
     if closed.is_none() {
         filters.splice(0..0, cors(annotations));
         filters.extend(rewrite(annotations, path));
