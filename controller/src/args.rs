@@ -139,6 +139,14 @@ pub struct ScopeArgs {
     /// Take global settings from this ConfigMap (the keys of ingress-nginx)
     #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_CONFIGMAP")]
     pub configmap: Option<NamespacedName>,
+    /// Read headers from these ConfigMaps, where annotations or settings name them; may be repeated or separated by commas
+    #[arg(
+        long,
+        value_name = "NS/NAME",
+        env = "LOCKGATE_HEADER_CONFIGMAPS",
+        value_delimiter = ','
+    )]
+    pub header_configmaps: Vec<NamespacedName>,
     /// Serve this Secret's certificate where a host has none [default: a self-signed one]
     #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_DEFAULT_SSL_CERTIFICATE")]
     pub default_ssl_certificate: Option<NamespacedName>,
@@ -379,6 +387,11 @@ impl RunArgs {
             translation: translate::Settings {
                 adopt_default_class: local,
                 allow_loopback_endpoints: local,
+                header_configmaps: if local {
+                    None
+                } else {
+                    Some(scope.header_configmaps.iter().cloned().collect())
+                },
                 ..scope.translation()
             },
             source: match source.manifests {
@@ -428,6 +441,7 @@ impl ScopeArgs {
                 .collect(),
             watch_namespaces: self.watch_namespace.into_iter().collect(),
             configmap: self.configmap,
+            header_configmaps: Some(self.header_configmaps.into_iter().collect()),
             default_certificate_secret: self.default_ssl_certificate,
             default_backend_service: self.default_backend_service,
             ..translate::Settings::default()

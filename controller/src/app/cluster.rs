@@ -126,6 +126,7 @@ fn scope(translation: &translate::Settings, publish_service: Option<NamespacedNa
     Scope {
         namespaces: translation.watch_namespaces.clone(),
         configmap: translation.configmap.clone(),
+        further_configmaps: translation.header_configmaps.clone().unwrap_or_default(),
         services: translation
             .default_backend_service
             .iter()

@@ -43,6 +43,8 @@ pub(crate) struct Scope {
     pub(crate) namespaces: BTreeSet<String>,
     /// The ConfigMap with the settings.
     pub(crate) configmap: Option<NamespacedName>,
+    /// Other ConfigMaps that settings name.
+    pub(crate) further_configmaps: BTreeSet<NamespacedName>,
     /// Services that settings name. Watched one by one where their namespace is not watched.
     pub(crate) services: BTreeSet<NamespacedName>,
     /// Secrets that settings name. Watched one by one where their namespace is not watched.
@@ -137,7 +139,12 @@ impl Source {
                 );
             }
         }
-        if let Some(configmap) = &scope.configmap {
+        let configmaps: BTreeSet<_> = scope
+            .configmap
+            .iter()
+            .chain(&scope.further_configmaps)
+            .collect();
+        for configmap in configmaps {
             let by_name = format!("metadata.name={}", configmap.name);
             self.watch_one::<ConfigMap>(
                 &configmap.namespace,

@@ -8,6 +8,7 @@ use crate::Snapshot;
 use crate::annotation::AccessValues;
 use crate::backend_tls;
 use crate::configmap::Globals;
+use crate::headers;
 use crate::ingress::Entry;
 use crate::ingress::auth::BasicPart;
 
@@ -26,10 +27,11 @@ pub(crate) fn of(
     let mut filters = match &entry.annotations.access {
         Some(own) => {
             let basic = entry.basic.as_ref().map(|part| basic(part, snapshot));
+            let external = external(entry, globals, snapshot)?;
             filters(
                 own,
                 basic.transpose()?,
-                entry.external.as_ref(),
+                external.as_ref(),
                 &entry.rank.name.to_string(),
                 globals,
             )?
@@ -41,12 +43,34 @@ pub(crate) fn of(
         let tls = backend_tls::of(part, snapshot).map_err(|_| INVALID_SECRET)?;
         filters.push(Filter::BackendTls(Arc::new(tls)));
     }
+    let custom = headers::custom(entry, globals, snapshot);
+    filters.extend(custom.map_err(|_| headers::INVALID_CONFIGMAP)?);
     Ok(filters)
 }
 
 /// The filters of a route that no Ingress asks for.
 pub(crate) fn of_all(globals: &Globals) -> Result<Vec<Filter>, &'static str> {
     filters(&AccessValues::default(), None, None, "", globals)
+}
+
+/// Another server that is asked, with the headers for it.
+fn external(
+    entry: &Entry,
+    globals: &Globals,
+    snapshot: &Snapshot,
+) -> Result<Option<Arc<ExternalAuth>>, &'static str> {
+    let Some(external) = &entry.external else {
+        return Ok(None);
+    };
+    let headers = headers::asked(entry, globals, snapshot);
+    let headers = headers.map_err(|_| headers::INVALID_CONFIGMAP)?;
+    if headers.is_empty() {
+        return Ok(Some(Arc::clone(external)));
+    }
+    Ok(Some(Arc::new(ExternalAuth {
+        headers,
+        ..ExternalAuth::clone(external)
+    })))
 }
 
 fn basic(part: &BasicPart, snapshot: &Snapshot) -> Result<BasicAuth, &'static str> {

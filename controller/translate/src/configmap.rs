@@ -5,19 +5,22 @@
 
 mod access;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;
 use model::{BackendId, Balance, ClientTrust, Hsts, Timeouts, TlsPolicy, TlsVersion};
 
 pub(crate) use self::access::GlobalAccess;
-use crate::Problem;
 use crate::annotation::Verdict;
+use crate::headers::Fields;
 use crate::report::{Reason, quoted};
 use crate::setting;
 use crate::settings::Settings;
 use crate::value;
+use crate::{NamespacedName, Problem};
 
 /// What applies to every host unless its Ingress says otherwise.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,6 +41,23 @@ pub(crate) struct Globals {
     pub(crate) balance: Balance,
     pub(crate) errors: GlobalErrors,
     pub(crate) access: GlobalAccess,
+    pub(crate) headers: GlobalHeaders,
+}
+
+/// Headers that stand in other ConfigMaps.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct GlobalHeaders {
+    /// The ConfigMaps that may hold some; `None` for all. Not a setting of the ConfigMap.
+    pub(crate) readable: Option<Arc<BTreeSet<NamespacedName>>>,
+    /// Headers that an Ingress may add to responses, in lower case.
+    pub(crate) allowed: BTreeSet<String>,
+    /// Whose headers every request to a backend gets.
+    pub(crate) request_from: Option<NamespacedName>,
+    /// Whose headers every response gets.
+    pub(crate) response_from: Option<NamespacedName>,
+    /// What these two ConfigMaps say.
+    pub(crate) request: Fields,
+    pub(crate) response: Fields,
 }
 
 /// Which answers are replaced where an Ingress says nothing.
@@ -84,6 +104,7 @@ impl Default for Draft {
                 balance: Balance::default(),
                 errors: GlobalErrors::default(),
                 access: GlobalAccess::default(),
+                headers: GlobalHeaders::default(),
             },
             hsts: true,
             hsts_values: Hsts {
@@ -232,6 +253,9 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "load-balance" => globals.balance = value::balance(text)?.unwrap_or_default(),
         "custom-http-errors" => globals.errors.statuses = value::error_statuses(text)?,
         "disable-proxy-intercept-errors" => globals.errors.keeps_answers = value::boolean(text)?,
+        "proxy-set-headers" => globals.headers.request_from = configmap_name(text)?,
+        "add-headers" => globals.headers.response_from = configmap_name(text)?,
+        "global-allowed-response-headers" => globals.headers.allowed = allowed_headers(text)?,
         "proxy-connect-timeout" => globals.timeouts.connect = value::seconds(text)?,
         "proxy-read-timeout" => globals.timeouts.read = value::seconds(text)?,
         "proxy-send-timeout" => globals.timeouts.send = value::seconds(text)?,
@@ -242,6 +266,23 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         _ => return access::set(&mut globals.access, key, text),
     }
     Ok(())
+}
+
+/// The name of another ConfigMap; nothing where there is none.
+fn configmap_name(text: &str) -> Result<Option<NamespacedName>, String> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    match value::object(text)? {
+        (Some(namespace), name) => Ok(Some(NamespacedName::new(&namespace, &name))),
+        (None, _) => Err("it is not `namespace/name`".to_owned()),
+    }
+}
+
+fn allowed_headers(text: &str) -> Result<BTreeSet<String>, String> {
+    value::list(text)
+        .map(|header| value::name(header).map(|header| header.to_ascii_lowercase()))
+        .collect()
 }
 
 fn redirect_status(text: &str) -> Result<u16, String> {

@@ -26,6 +26,8 @@ pub(crate) struct ExternalValues {
     pub(crate) signin_param: Option<String>,
     pub(crate) response_headers: Vec<String>,
     pub(crate) request_redirect: Option<String>,
+    /// The ConfigMap with more headers, and its namespace if that is given. What it says is not known here.
+    pub(crate) headers: Option<(Option<Box<str>>, Box<str>)>,
     pub(crate) always_set_cookie: bool,
     pub(crate) cache_key: Option<String>,
     pub(crate) cache_durations: Option<Vec<(Vec<u16>, u32)>>,

@@ -38,6 +38,7 @@ mod configmap;
 mod conflict;
 mod external;
 mod few;
+mod headers;
 mod ingress;
 pub mod manifests;
 mod names;

@@ -13,6 +13,7 @@ use crate::NamespacedName;
 use crate::access;
 use crate::annotation::{self, Annotations, Sessions};
 use crate::configmap::Globals;
+use crate::headers::Fields;
 use crate::ingress::{Entry, PathPart, Target};
 use crate::object::kinds;
 use crate::service;
@@ -173,6 +174,16 @@ pub(crate) fn filters(
     }
     if let Some(hsts) = &globals.hsts {
         filters.push(Filter::Hsts(hsts.clone()));
+    }
+    let change = |fields: &Fields| HeaderChange {
+        set: fields.clone(),
+        ..HeaderChange::default()
+    };
+    if !globals.headers.request.is_empty() {
+        filters.push(Filter::RequestHeaders(change(&globals.headers.request)));
+    }
+    if !globals.headers.response.is_empty() {
+        filters.push(Filter::ResponseHeaders(change(&globals.headers.response)));
     }
     if globals.server_tokens {
         filters.push(Filter::ResponseHeaders(HeaderChange {

@@ -86,6 +86,7 @@ const LOG_FLAGS: &str =
     "the access log has a fixed set of fields; see `--access-log` and `--log-format`";
 const SESSIONS: &str = "sessions are resumed with tickets whose keys the gateway makes";
 const POOLS: &str = "the gateway sizes its pools of connections itself";
+const NAMED: &str = "`--header-configmaps` has to name it; headers whose values have variables, and `Host`, are left out";
 const ADMISSION: &str = "values are read strictly, and nothing is ever executed";
 
 /// In the order of the alphabet, which [`find`] relies on.
@@ -102,11 +103,11 @@ static SETTINGS: &[Setting] = &[
         "Where the access log goes.",
         "it goes to standard output",
     ),
-    ignored(
+    different(
         "add-headers",
         "",
         "A ConfigMap with headers of every response.",
-        PENDING,
+        NAMED,
     ),
     ignored(
         "allow-backend-server-header",
@@ -320,11 +321,10 @@ static SETTINGS: &[Setting] = &[
         "Gives every request an `X-Request-ID`.",
         "every request has one",
     ),
-    ignored(
+    honoured(
         "global-allowed-response-headers",
         "",
         "Headers that `custom-headers` may set.",
-        PENDING,
     ),
     honoured(
         "global-auth-always-set-cookie",
@@ -664,11 +664,11 @@ static SETTINGS: &[Setting] = &[
         "60",
         "Seconds between two writes to a backend.",
     ),
-    ignored(
+    different(
         "proxy-set-headers",
         "",
         "A ConfigMap with headers of every request to a backend.",
-        PENDING,
+        NAMED,
     ),
     ignored(
         "proxy-stream-next-upstream",

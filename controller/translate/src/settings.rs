@@ -23,6 +23,10 @@ pub struct Settings {
     pub watch_namespaces: BTreeSet<String>,
     /// The ConfigMap with the global settings.
     pub configmap: Option<NamespacedName>,
+    /// The ConfigMaps that may hold headers; `None` for all.
+    ///
+    /// With an API server they are named beforehand, one by one: Lockgate has no permission to read others.
+    pub header_configmaps: Option<BTreeSet<NamespacedName>>,
     /// The Secret whose certificate serves names that have no other.
     pub default_certificate_secret: Option<NamespacedName>,
     /// The Service that answers what no route matches, on its first port.
@@ -53,6 +57,7 @@ impl Default for Settings {
                 .into(),
             watch_namespaces: BTreeSet::new(),
             configmap: None,
+            header_configmaps: None,
             default_certificate_secret: None,
             default_backend_service: None,
             fake_certificate: None,
@@ -63,6 +68,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// May this ConfigMap hold headers?
+    pub(crate) fn reads_headers_of(&self, configmap: &NamespacedName) -> bool {
+        let named = self.header_configmaps.as_ref();
+        named.is_none_or(|named| named.contains(configmap))
+    }
+
     /// Is an Ingress of this namespace looked at?
     pub(crate) fn watches(&self, namespace: &str) -> bool {
         self.watch_namespaces.is_empty() || self.watch_namespaces.contains(namespace)

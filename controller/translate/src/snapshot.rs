@@ -26,6 +26,8 @@ pub struct Snapshot {
     slices_of: BTreeMap<NamespacedName, Few<NamespacedName>>,
     secrets: BTreeMap<NamespacedName, SecretState>,
     configmap: Option<Arc<ConfigMap>>,
+    /// Those that may hold headers.
+    header_configmaps: BTreeMap<NamespacedName, Arc<ConfigMap>>,
 }
 
 /// What is known of a Secret.
@@ -133,6 +135,22 @@ impl Snapshot {
     /// The ConfigMap with the global settings.
     pub fn configmap(&self) -> Option<&Arc<ConfigMap>> {
         self.configmap.as_ref()
+    }
+
+    /// A ConfigMap that may hold headers.
+    pub(crate) fn header_configmap(&self, name: &NamespacedName) -> Option<&ConfigMap> {
+        self.header_configmaps.get(name).map(Arc::as_ref)
+    }
+
+    pub(crate) fn set_header_configmap(
+        &mut self,
+        name: NamespacedName,
+        configmap: Option<ConfigMap>,
+    ) {
+        match configmap {
+            Some(configmap) => self.header_configmaps.insert(name, Arc::new(configmap)),
+            None => self.header_configmaps.remove(&name),
+        };
     }
 
     pub(crate) fn put_ingress(&mut self, name: NamespacedName, ingress: Ingress) {

@@ -10,6 +10,7 @@
 //! | Service, EndpointSlice | the backends of that Service |
 //! | Secret | that certificate |
 //! | ConfigMap | every host, if a setting differs |
+//! | ConfigMap with headers | as above, and the hosts of the Ingresses that name it |
 
 mod globals;
 mod index;
@@ -119,6 +120,8 @@ struct Work {
     secrets: BTreeSet<NamespacedName>,
     reports: BTreeSet<NamespacedName>,
     configmap: bool,
+    /// ConfigMaps that may hold headers.
+    header_configmaps: BTreeSet<NamespacedName>,
     /// Somebody makes something of certificates of clients, or has done so before.
     clients: bool,
     outcome: Outcome,
@@ -231,6 +234,8 @@ impl Translator {
                 if self.settings.configmap.as_ref() == Some(&name) {
                     work.configmap = true;
                     self.snapshot.set_configmap(Some(*configmap));
+                } else {
+                    self.header_configmap(name, Some(*configmap), work);
                 }
             }
         }
@@ -257,7 +262,8 @@ impl Translator {
                 work.configmap = true;
                 self.snapshot.set_configmap(None);
             }
-            // Another ConfigMap, or an object of another kind, has no part in a translation.
+            kinds::CONFIG_MAP => self.header_configmap(name, None, work),
+            // An object of another kind has no part in a translation.
             _ => {}
         }
     }
@@ -298,6 +304,7 @@ impl Translator {
         for name in std::mem::take(&mut work.ingresses) {
             self.ingress(&name, work);
         }
+        self.header_configmaps(work);
         self.secrets(secrets, work);
         self.backends(work);
         self.tls_hosts(work);

@@ -52,6 +52,8 @@ pub(crate) struct Traffic {
     pub(crate) service_upstream: bool,
     pub(crate) balance: Option<Balance>,
     pub(crate) default_backend: Option<String>,
+    /// The ConfigMap with headers for responses, and its namespace if that is given.
+    pub(crate) headers: Option<(Option<Box<str>>, Box<str>)>,
     pub(crate) error_statuses: Option<Vec<u16>>,
     pub(crate) keeps_answers: Option<bool>,
     pub(crate) unlogged: bool,

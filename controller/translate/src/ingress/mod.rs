@@ -3,6 +3,7 @@
 pub(crate) mod auth;
 pub(crate) mod backend_tls;
 pub(crate) mod clients;
+pub(crate) mod headers;
 pub(crate) mod path;
 pub(crate) mod tls;
 
@@ -19,6 +20,7 @@ use model::{BackendId, ExternalAuth, HostPattern, PathMatch};
 use self::auth::BasicPart;
 use self::backend_tls::BackendTlsPart;
 use self::clients::ClientPart;
+use self::headers::HeaderConfigMaps;
 use self::tls::TlsEntry;
 use crate::NamespacedName;
 use crate::Problem;
@@ -70,6 +72,8 @@ pub(crate) struct Entry {
     pub(crate) backend_tls: Option<Box<BackendTlsPart>>,
     /// Certificates of clients.
     pub(crate) clients: Option<Box<ClientPart>>,
+    /// ConfigMaps with headers.
+    pub(crate) header_configmaps: HeaderConfigMaps,
     /// Asks another server.
     pub(crate) external: Option<Arc<ExternalAuth>>,
     /// Backends and the fields that name them.
@@ -158,6 +162,7 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
     let backend_tls =
         backend_tls::read(&mut annotations, &name.namespace, &mut problems).map(Box::new);
     let clients = clients::read(&mut annotations, &name.namespace, &mut problems).map(Box::new);
+    let header_configmaps = HeaderConfigMaps::read(&annotations, &name.namespace);
     let external = auth::external(&mut annotations, settings, &mut problems);
     let mut reader = Reader {
         namespace: &name.namespace,
@@ -245,6 +250,7 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
         basic,
         backend_tls,
         clients,
+        header_configmaps,
         external,
         backends: backends.into(),
         problems,

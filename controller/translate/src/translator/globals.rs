@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ConfigMap;
+
 use model::{
     Action, BackendId, CertificateId, EndpointSet, ListenerSelector, Origin, PathMatch, Route,
     RouteMatch, RouteOptions, TlsHost, WeightedBackend,
@@ -9,13 +11,17 @@ use model::{
 
 use super::{SELF_SIGNED, Translator, Work};
 use crate::annotation::Annotations;
-use crate::{access, configmap, kinds, route, service};
+use crate::configmap::GlobalHeaders;
+use crate::headers::Fields;
+use crate::report::Reason;
+use crate::{NamespacedName, Problem, access, configmap, headers, kinds, route, service};
 
 impl Translator {
     pub(super) fn configmap(&mut self, work: &mut Work) {
-        let (mut globals, problems) =
+        let (mut globals, mut problems) =
             configmap::globals(self.snapshot.configmap().map(Arc::as_ref), &self.settings);
         globals.errors.backend = self.fallback_backend();
+        self.global_headers(&mut globals.headers, &mut problems);
         if let Some(name) = &self.settings.configmap {
             let object = name.reference(kinds::CONFIG_MAP);
             if self.report.set_problems(&object, problems) {
@@ -27,10 +33,74 @@ impl Translator {
             self.globals = globals;
             work.backends.extend(self.asked_backend());
             work.hosts.extend(self.index.hosts().cloned());
+            work.reports
+                .extend(self.index.users_of_configmaps().cloned());
             work.tls_hosts.extend(self.index.tls_hosts().cloned());
             // Some names have settings only because clients are asked for certificates there.
             work.tls_hosts.extend(self.model.tls_hosts.keys().cloned());
         }
+    }
+
+    /// Takes in a ConfigMap beside the one with the settings.
+    pub(super) fn header_configmap(
+        &mut self,
+        name: NamespacedName,
+        configmap: Option<ConfigMap>,
+        work: &mut Work,
+    ) {
+        if !self.settings.reads_headers_of(&name) {
+            return;
+        }
+        let headers = &self.globals.headers;
+        let named = [&headers.request_from, &headers.response_from];
+        work.configmap |= named.iter().any(|named| named.as_ref() == Some(&name));
+        work.header_configmaps.insert(name.clone());
+        self.snapshot.set_header_configmap(name, configmap);
+    }
+
+    /// The hosts whose headers stand in ConfigMaps that have changed.
+    pub(super) fn header_configmaps(&self, work: &mut Work) {
+        for configmap in std::mem::take(&mut work.header_configmaps) {
+            for user in self.index.users_of_configmap(&configmap) {
+                work.reports.insert(user.clone());
+                let entry = self.entries.get(user);
+                for pattern in entry.into_iter().flat_map(|entry| entry.hosts.keys()) {
+                    work.hosts.insert(pattern.clone());
+                    work.hosts.extend(self.index.aliases_of(pattern).cloned());
+                }
+            }
+        }
+    }
+
+    /// Reads the ConfigMaps that the settings name.
+    fn global_headers(&self, headers: &mut GlobalHeaders, problems: &mut Vec<Problem>) {
+        headers.readable = self.settings.header_configmaps.clone().map(Arc::new);
+        let mut read = |key: &str, from: Option<&NamespacedName>| {
+            let Some(name) = from else {
+                return Fields::new();
+            };
+            let mut report = |text: &str| {
+                let field = format!("data[{key}]");
+                problems.push(Problem::error(Reason::InvalidSetting, &field, text));
+            };
+            match headers::fields(name, headers, &self.snapshot) {
+                Ok(read) => {
+                    let (fields, faults) = headers::without_variables(read);
+                    for fault in faults {
+                        report(&format!("ConfigMap {name}: {fault}; it is left out"));
+                    }
+                    fields
+                }
+                Err(why) => {
+                    report(&format!("{why}; there are no such headers"));
+                    Fields::new()
+                }
+            }
+        };
+        let request = read("proxy-set-headers", headers.request_from.as_ref());
+        let response = read("add-headers", headers.response_from.as_ref());
+        headers.request = request;
+        headers.response = response;
     }
 
     /// The backend that is asked about the requests of everybody.

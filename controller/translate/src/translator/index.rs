@@ -23,6 +23,8 @@ pub(super) struct Index {
     below: BTreeMap<Box<str>, Few<HostPattern>>,
     backends: BTreeMap<BackendId, Few<NamespacedName>>,
     secrets: BTreeMap<NamespacedName, Few<NamespacedName>>,
+    /// ConfigMaps with headers.
+    configmaps: BTreeMap<NamespacedName, Few<NamespacedName>>,
     /// Those that make something of certificates of clients.
     clients: BTreeSet<NamespacedName>,
 }
@@ -47,6 +49,9 @@ impl Index {
         }
         for secret in entry.secrets() {
             put(&mut self.secrets, secret, name);
+        }
+        for configmap in entry.header_configmaps.iter() {
+            put(&mut self.configmaps, configmap, name);
         }
         if entry.clients.is_some() {
             self.clients.insert(name.clone());
@@ -75,7 +80,23 @@ impl Index {
         for secret in entry.secrets() {
             take(&mut self.secrets, secret, name);
         }
+        for configmap in entry.header_configmaps.iter() {
+            take(&mut self.configmaps, configmap, name);
+        }
         self.clients.remove(name);
+    }
+
+    /// The Ingresses that name a ConfigMap with headers.
+    pub(super) fn users_of_configmap(
+        &self,
+        name: &NamespacedName,
+    ) -> impl Iterator<Item = &NamespacedName> {
+        self.configmaps.get(name).into_iter().flat_map(Few::iter)
+    }
+
+    /// The Ingresses that name any.
+    pub(super) fn users_of_configmaps(&self) -> impl Iterator<Item = &NamespacedName> {
+        self.configmaps.values().flat_map(Few::iter)
     }
 
     /// Does anybody make something of certificates of clients?

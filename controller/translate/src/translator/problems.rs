@@ -10,7 +10,7 @@ use crate::ingress::tls::TlsEntry;
 use crate::report::{Problem, Reason};
 use crate::secret::{self, SecretFault, UsersFault};
 use crate::service::Remark;
-use crate::{NamespacedName, backend_tls, kinds};
+use crate::{NamespacedName, backend_tls, headers, kinds};
 
 impl Translator {
     /// Writes the reports that have to be written anew.
@@ -67,6 +67,24 @@ impl Translator {
                     basic.secret
                 ),
             ));
+        }
+        for (annotation, fault) in [
+            (
+                "custom-headers",
+                headers::custom(entry, &self.globals, &self.snapshot).err(),
+            ),
+            (
+                "auth-proxy-set-headers",
+                headers::asked(entry, &self.globals, &self.snapshot).err(),
+            ),
+        ] {
+            problems.extend(fault.map(|fault| {
+                Problem::error(
+                    Reason::InvalidAnnotation,
+                    "metadata.annotations",
+                    &format!("`{annotation}`: {fault}; the routes of this Ingress answer 503 rather than without it"),
+                )
+            }));
         }
         if let Some(part) = &entry.backend_tls
             && let Some(secret) = &part.secret

@@ -1,6 +1,6 @@
 //! Who a user is.
 
-use super::super::{Annotation, Group, PENDING, Risk, Scope, Value, Verify};
+use super::super::{Annotation, Group, Risk, Scope, Value, Verify};
 use crate::secret::UsersForm;
 use crate::{external, value};
 
@@ -136,13 +136,20 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
         Group::Authentication,
         "Passes cookies of `auth-url` on with errors, too.",
     ),
-    Annotation::refused("auth-proxy-set-headers", Value::Object, PENDING)
-        .risk(Risk::Medium)
-        .guarding()
-        .about(
-            Group::Authentication,
-            "A ConfigMap with more headers for that question.",
-        ),
+    Annotation::different(
+        "auth-proxy-set-headers",
+        Value::Object,
+        |read, text| {
+            value::object(text).map(|name| read.access().external.headers = Some(name))
+        },
+        "`--header-configmaps` has to name the ConfigMap; one that is missing or has anything else than headers in it closes the route",
+    )
+    .risk(Risk::Medium)
+    .guarding()
+    .about(
+        Group::Authentication,
+        "A ConfigMap with more headers for that question.",
+    ),
     Annotation::different(
         "auth-cache-key",
         Value::Text("text with variables"),

@@ -37,13 +37,18 @@ pub(super) static RESPONSES: &[Annotation] = &[
         Group::Responses,
         "Keeps the error pages of the pods; failures to reach them are still replaced.",
     ),
-    Annotation::ignored(
+    Annotation::different(
         "custom-headers",
         Value::Object,
-        "ConfigMaps of applications are not read; let the pod send these headers",
+        |read, text| value::object(text).map(|name| read.traffic().headers = Some(name)),
+        "`--header-configmaps` has to name the ConfigMap; one that is missing, and one with a header that is not allowed, closes the route",
     )
-        .risk(Risk::Medium)
-        .about(Group::Responses, "A ConfigMap with headers for responses."),
+    .risk(Risk::Medium)
+    .otherwise("responses get no such headers")
+    .about(
+        Group::Responses,
+        "A ConfigMap with headers for responses, each of which is in `global-allowed-response-headers`.",
+    ),
     Annotation::honoured("enable-access-log", Value::Boolean, |read, text| {
         value::boolean(text).map(|v| read.traffic().unlogged = !v)
     })
