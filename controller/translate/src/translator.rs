@@ -100,6 +100,8 @@ pub struct Translator {
     backends: BTreeMap<BackendId, BackendState>,
     /// EndpointSlices with problems, by their Services.
     slices_reported: BTreeMap<NamespacedName, BTreeSet<ObjectRef>>,
+    /// What is wrong with the global settings.
+    settings_problems: Vec<Problem>,
     fresh: bool,
 }
 
@@ -167,6 +169,7 @@ impl Translator {
             tls_losers: BTreeMap::new(),
             backends: BTreeMap::new(),
             slices_reported: BTreeMap::new(),
+            settings_problems: Vec::new(),
             fresh: true,
         };
         translator.globals.errors.backend = translator.fallback_backend();

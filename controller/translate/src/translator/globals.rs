@@ -22,12 +22,7 @@ impl Translator {
             configmap::globals(self.snapshot.configmap().map(Arc::as_ref), &self.settings);
         globals.errors.backend = self.fallback_backend();
         self.global_headers(&mut globals.headers, &mut problems);
-        if let Some(name) = &self.settings.configmap {
-            let object = name.reference(kinds::CONFIG_MAP);
-            if self.report.set_problems(&object, problems) {
-                work.outcome.touched.insert(object);
-            }
-        }
+        self.settings_problems = problems;
         if globals != self.globals {
             work.backends.extend(self.asked_backend());
             self.globals = globals;

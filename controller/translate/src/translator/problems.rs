@@ -27,6 +27,31 @@ impl Translator {
             }
         }
         self.report_fallback(work);
+        self.report_settings(work);
+    }
+
+    /// The settings have no Ingress to report on, either.
+    fn report_settings(&mut self, work: &mut Work) {
+        let Some(name) = &self.settings.configmap else {
+            return;
+        };
+        let mut problems = self.settings_problems.clone();
+        let asked = self.asked_backend();
+        let state = asked.as_ref().and_then(|id| self.backends.get(id));
+        problems.extend(state.and_then(|state| match &state.remark {
+            Some(Remark::Fault(reason, text)) => Some(Problem::error(
+                *reason,
+                "data[global-auth-url]",
+                &format!(
+                    "{text}; routes whose Ingress has no `auth-url` of its own answer 503 rather than without it"
+                ),
+            )),
+            Some(Remark::Hint(..)) | None => None,
+        }));
+        let object = name.reference(kinds::CONFIG_MAP);
+        if self.report.set_problems(&object, problems) {
+            work.outcome.touched.insert(object);
+        }
     }
 
     fn problems_of(&self, entry: &Entry) -> Vec<Problem> {
