@@ -106,20 +106,17 @@ impl Index {
 
     /// The names with routes or with TLS settings that may get theirs from this pattern.
     pub(super) fn names_below(&self, pattern: &HostPattern) -> Vec<HostPattern> {
-        let all = || {
-            self.hosts
-                .keys()
-                .chain(self.aliases.keys())
-                .chain(self.tls_hosts.keys())
+        let below: &dyn Fn(&HostPattern) -> bool = match pattern {
+            HostPattern::Exact(_) => return Vec::new(),
+            HostPattern::Wildcard { .. } => &|name| match name {
+                HostPattern::Exact(name) => pattern.matches(name.as_str()),
+                HostPattern::Wildcard { .. } | HostPattern::Any => false,
+            },
+            HostPattern::Any => &|name| *name != HostPattern::Any,
         };
-        let below = |name: &&HostPattern| match (pattern, *name) {
-            (HostPattern::Any, name) => *name != HostPattern::Any,
-            (HostPattern::Wildcard { .. }, HostPattern::Exact(name)) => {
-                pattern.matches(name.as_str())
-            }
-            (HostPattern::Wildcard { .. } | HostPattern::Exact(_), _) => false,
-        };
-        all().filter(below).cloned().collect()
+        let routed = self.hosts.keys().chain(self.aliases.keys());
+        let all = routed.chain(self.tls_hosts.keys());
+        all.filter(|name| below(name)).cloned().collect()
     }
 
     fn note_parent(&mut self, pattern: &HostPattern) {
