@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use translate::{Change, Object};
 
-use crate::{EC, OTHER, WILD, object, secret};
+use crate::{CLIENTS, EC, OTHER, WILD, authority, object, secret};
 
 /// One change of one object.
 pub(crate) fn edits() -> impl Strategy<Value = Change> {
@@ -115,6 +115,13 @@ fn ingresses() -> impl Strategy<Value = Object> {
         "nginx.ingress.kubernetes.io/app-root: /x",
         "nginx.ingress.kubernetes.io/default-backend: s2",
         "nginx.ingress.kubernetes.io/service-upstream: 'true'",
+        "nginx.ingress.kubernetes.io/auth-tls-secret: t1",
+        "nginx.ingress.kubernetes.io/auth-tls-secret: t1, nginx.ingress.kubernetes.io/server-alias: 'alias.test'",
+        "nginx.ingress.kubernetes.io/auth-tls-secret: t2, nginx.ingress.kubernetes.io/auth-tls-verify-client: optional",
+        "nginx.ingress.kubernetes.io/auth-tls-secret: t2, nginx.ingress.kubernetes.io/auth-tls-verify-client: 'off'",
+        "nginx.ingress.kubernetes.io/auth-tls-verify-client: 'on'",
+        "nginx.ingress.kubernetes.io/custom-headers: a/headers",
+        "nginx.ingress.kubernetes.io/auth-url: http://x, nginx.ingress.kubernetes.io/auth-proxy-set-headers: a/headers",
         "kubernetes.io/ingress.class: lockgate",
     ]);
     (
@@ -188,16 +195,23 @@ fn slices() -> impl Strategy<Value = Object> {
 }
 
 fn secrets() -> impl Strategy<Value = Object> {
-    (
-        namespace(),
-        select(vec!["t1", "t2"]),
-        select(vec![EC, WILD, OTHER, (EC.0, OTHER.1), ("", "")]),
-    )
-        .prop_map(|(namespace, name, pair)| secret(namespace, name, pair))
+    let name = || (namespace(), select(vec!["t1", "t2"]));
+    let pair = select(vec![EC, WILD, OTHER, (EC.0, OTHER.1), ("", "")]);
+    let pairs = (name(), pair).prop_map(|((namespace, name), pair)| secret(namespace, name, pair));
+    let certificate = select(vec![CLIENTS, CLIENTS, EC.0, ""]);
+    let authorities = (name(), certificate)
+        .prop_map(|((namespace, name), certificate)| authority(namespace, name, certificate));
+    prop_oneof![pairs, authorities]
 }
 
 fn configmaps() -> impl Strategy<Value = Object> {
-    select(vec![
+    let headers = select(vec!["X-A: b", "X-A: c, X-B: d", "X-A: $host", "X A: b"])
+        .prop_map(|data| ("headers", data));
+    let settings = select(vec![
+        "proxy-set-headers: a/headers",
+        "add-headers: a/headers, global-allowed-response-headers: 'X-A, X-B'",
+        "global-allowed-response-headers: X-A",
+        "global-auth-url: 'http://s1.a.svc:81/'",
         "hsts: 'false'",
         "server-tokens: 'true'",
         "ssl-redirect: 'false'",
@@ -206,9 +220,10 @@ fn configmaps() -> impl Strategy<Value = Object> {
         "nonsense: x",
         "use-forwarded-headers: 'true'",
     ])
-    .prop_map(|data| {
+    .prop_map(|data| ("settings", data));
+    prop_oneof![headers, settings].prop_map(|(name, data)| {
         object(&format!(
-            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: settings, namespace: a}}, data: {{{data}}}}}"
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, namespace: a}}, data: {{{data}}}}}"
         ))
     })
 }

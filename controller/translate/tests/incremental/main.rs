@@ -31,6 +31,8 @@ const OTHER: (&str, &str) = (
     include_str!("../fixtures/other.key"),
 );
 
+const CLIENTS: &str = include_str!("../fixtures/clients-ca.crt");
+
 fn object(yaml: &str) -> Object {
     let mut parsed = manifests::parse(yaml);
     assert!(
@@ -48,6 +50,14 @@ fn secret(namespace: &str, name: &str, (certificate, key): (&str, &str)) -> Obje
         "{{apiVersion: v1, kind: Secret, metadata: {{name: {name}, namespace: {namespace}}}, stringData: {{tls.crt: {}, tls.key: {}}}}}",
         quoted(certificate),
         quoted(key)
+    ))
+}
+
+/// A Secret with an authority for certificates of clients.
+fn authority(namespace: &str, name: &str, certificate: &str) -> Object {
+    let quoted = serde_json::to_string(certificate).unwrap();
+    object(&format!(
+        "{{apiVersion: v1, kind: Secret, metadata: {{name: {name}, namespace: {namespace}}}, stringData: {{ca.crt: {quoted}}}}}"
     ))
 }
 
