@@ -121,10 +121,13 @@ pub fn check(
 
 /// What is checked is taken as `lockgate run --manifests` would take it.
 fn folder_settings(scope: ScopeArgs) -> translate::Settings {
+    let settings = scope.translation();
     translate::Settings {
         adopt_default_class: true,
         allow_loopback_endpoints: true,
-        ..scope.translation()
+        // Whoever names some wants to see what follows from that.
+        header_configmaps: settings.header_configmaps.filter(|named| !named.is_empty()),
+        ..settings
     }
 }
 

@@ -92,6 +92,8 @@ pub fn migrate(
         settings.watch_namespaces = namespace.into_iter().collect::<BTreeSet<_>>();
     }
     let inventory = if files.is_empty() {
+        // As long as none is named.
+        settings.header_configmaps = Some(BTreeSet::new());
         let place = cluster::Place {
             kubeconfig,
             context,
