@@ -7,7 +7,7 @@ use model::Authorities;
 use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
-use x509_parser::prelude::X509Version;
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Version};
 
 use super::{SecretFault, hexadecimal, parse, pem_reason};
 
@@ -71,7 +71,7 @@ fn revoked(secret: &Secret) -> Result<Vec<Vec<u8>>, SecretFault> {
         webpki::OwnedCertRevocationList::from_der(list).map_err(|error| {
             SecretFault::RevocationList {
                 number: index + 1,
-                reason: reason(&error),
+                reason: reason(&error, list),
             }
         })?;
     }
@@ -79,9 +79,12 @@ fn revoked(secret: &Secret) -> Result<Vec<Vec<u8>>, SecretFault> {
 }
 
 /// The parser's own words are for those who know its code.
-fn reason(error: &webpki::Error) -> &'static str {
+fn reason(error: &webpki::Error, list: &[u8]) -> &'static str {
     use webpki::Error;
-    if matches!(error, Error::UnsupportedCrlVersion) {
+    // The first version does not say which one it is, and looks like nothing to webpki.
+    let old =
+        CertificateRevocationList::from_der(list).is_ok_and(|(_, list)| list.version().is_none());
+    if old || matches!(error, Error::UnsupportedCrlVersion) {
         "it is not of version 2"
     } else if matches!(error, Error::UnsupportedDeltaCrl) {
         "it holds differences only"
