@@ -129,7 +129,7 @@ async fn a_client_passes_with_what_the_host_wants() {
         ("none", None),
         ("good", Some(Identity::issued(&own, "good"))),
         ("old", Some(Identity::of_version_1(&own, "old"))),
-        ("foreign", Some(Identity::issued(&foreign, "foreign"))),
+        ("foreign", Some(Identity::issued(&foreign, "client"))),
         (
             "expired",
             Some(Identity::issued_until(&own, "expired", 2020)),
