@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use model::{
-    BackendId, BackendProtocol, EndpointSet, Filter, ListenerSelector, RouteMatch, TextMatch,
+    BackendId, BackendProtocol, EndpointSet, EnoughCertificate, Filter, ListenerSelector,
+    RouteMatch, TextMatch,
 };
 use serde::Serialize;
 use table::{
@@ -245,6 +246,14 @@ fn answer(route: &RouteDescription) -> String {
             };
             format!("access ({lists} address lists{basic}{limits})")
         }
+        Filter::ClientCertificate(wanted) => {
+            match wanted.asked.as_ref().map(|asked| asked.enough) {
+                Some(EnoughCertificate::Good) => "client certificate".to_owned(),
+                Some(EnoughCertificate::GoodOrNone) => "client certificate, if any".to_owned(),
+                Some(EnoughCertificate::AnyAuthority) => "any client certificate".to_owned(),
+                None => "no client certificate".to_owned(),
+            }
+        }
         Filter::BackendTls(tls) => match (&tls.client, &tls.authorities) {
             (_, Some(_)) => "verified TLS".to_owned(),
             (Some(_), None) => "TLS with a client certificate".to_owned(),
@@ -299,7 +308,11 @@ fn policy(tls: &TlsDescription) -> String {
         model::TlsVersion::V1_3 => "TLS 1.3",
     };
     let http2 = if tls.policy.http2 { ", HTTP/2" } else { "" };
-    format!("from {version}{http2}")
+    let clients = match tls.policy.client_auth {
+        Some(_) => ", asks clients for certificates",
+        None => "",
+    };
+    format!("from {version}{http2}{clients}")
 }
 
 /// The day of a time in seconds since 1970.
