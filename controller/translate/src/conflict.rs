@@ -14,13 +14,15 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use model::{CertificateId, HostPattern, ObjectRef, Origin, PathMatch, TlsHost, VirtualHost};
+use model::{
+    CertificateId, HostPattern, ObjectRef, Origin, PathMatch, Route, TlsHost, VirtualHost,
+};
 
 use crate::NamespacedName;
 use crate::Problem;
 use crate::Snapshot;
 use crate::access;
-use crate::clients;
+use crate::clients::{self, Clients};
 use crate::configmap::Globals;
 use crate::ingress::tls::TlsEntry;
 use crate::ingress::{Entry, HostPart, PathPart, Rank};
@@ -53,12 +55,8 @@ pub(crate) fn host<'a>(
             .filter_map(|entry| Some((entry, entry.hosts.get(pattern)?)))
     };
     let parts = || all().filter(|(entry, _)| !entry.annotations.is_canary());
-    let clients = clients::of(parts().map(|(entry, _)| entry), snapshot);
-    for (entry, _) in parts() {
-        if let Some(problem) = clients::problem(entry, clients.as_ref(), pattern) {
-            lose(&mut losers, entry, problem);
-        }
-    }
+    let owners = parts().map(|(entry, _)| entry);
+    let clients = clients_of(pattern, owners, snapshot, &mut losers);
     let access = |entry: &Entry| {
         let certificate = clients::filter(entry, clients.as_ref())?;
         let mut filters = access::of(entry, globals, snapshot)?;
@@ -144,16 +142,33 @@ pub(crate) fn host<'a>(
             lose(&mut losers, entry, problem);
         }
     }
-    let root = parts().find_map(|(entry, _)| {
-        let certificate = clients::filter(entry, clients.as_ref()).ok()?;
-        route::app_root(entry, certificate)
-    });
-    if let Some(root) = root {
+    if let Some(root) = parts().find_map(|(entry, _)| app_root(entry, clients.as_ref())) {
         // Before every other route for `/`.
         merged.routes.insert(0, root);
     }
     merged.routes.shrink_to_fit();
     (merged, losers)
+}
+
+/// What is asked of the clients of a host, and who is told about it.
+fn clients_of<'a>(
+    pattern: &HostPattern,
+    entries: impl Iterator<Item = &'a Entry> + Clone,
+    snapshot: &Snapshot,
+    losers: &mut Losers,
+) -> Option<Clients<'a>> {
+    let clients = clients::of(entries.clone(), snapshot);
+    for entry in entries {
+        if let Some(problem) = clients::problem(entry, clients.as_ref(), pattern) {
+            lose(losers, entry, problem);
+        }
+    }
+    clients
+}
+
+fn app_root(entry: &Entry, clients: Option<&Clients<'_>>) -> Option<Route> {
+    let certificate = clients::filter(entry, clients).ok()?;
+    route::app_root(entry, certificate)
 }
 
 /// Of two texts that are equally long the one that comes later in the alphabet is tried first.

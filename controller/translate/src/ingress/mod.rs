@@ -224,13 +224,9 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
             entry.aliases = aliases.map(|(name, _)| name.clone()).collect();
         }
     }
-    let named = default_backend(&annotations, &name.namespace)
-        .into_iter()
-        .chain(external.as_ref().and_then(|asked| asked.backend.clone()));
-    for id in named {
-        let fields = backends.entry(id).or_default();
-        fields.push("metadata.annotations".into());
-    }
+    let asked = external.as_ref().and_then(|asked| asked.backend.clone());
+    let default = default_backend(&annotations, &name.namespace);
+    name_backends(&mut backends, default.into_iter().chain(asked));
     if annotations.closed.is_some() {
         backends.clear();
     }
@@ -254,6 +250,17 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
         external,
         backends: backends.into(),
         problems,
+    }
+}
+
+/// Adds backends that annotations name.
+fn name_backends(
+    backends: &mut BTreeMap<BackendId, Vec<Box<str>>>,
+    named: impl Iterator<Item = BackendId>,
+) {
+    for id in named {
+        let fields = backends.entry(id).or_default();
+        fields.push("metadata.annotations".into());
     }
 }
 
