@@ -156,14 +156,14 @@ async fn without_a_good_secret_the_host_is_closed() {
 async fn what_was_taken_back_does_not_pass() {
     let mut shop = Shop::start("").await;
     let pem = shop.clients.pem();
-    let (kept, lost) = (
+    let (kept, stolen) = (
         shop.clients.sign_numbered("kept", Some(7)),
-        shop.clients.sign_numbered("lost", Some(8)),
+        shop.clients.sign_numbered("stolen", Some(8)),
     );
-    assert_eq!(shop.get(Some(&lost)).await.body, "web /x");
+    assert_eq!(shop.get(Some(&stolen)).await.body, "web /x");
     let list = shop.clients.takes_back(&[8], 2100);
     shop.secret(&authorities(&pem, Some(&list))).await;
-    assert_eq!(shop.get(Some(&lost)).await.status, 400);
+    assert_eq!(shop.get(Some(&stolen)).await.status, 400);
     assert_eq!(shop.get(Some(&kept)).await.body, "web /x");
     let expired = shop.clients.takes_back(&[], 2021);
     shop.secret(&authorities(&pem, Some(&expired))).await;
