@@ -259,6 +259,8 @@ fn answer(route: &RouteDescription) -> String {
             (Some(_), None) => "TLS with a client certificate".to_owned(),
             (None, None) => "TLS with a name".to_owned(),
         },
+        Filter::Deny(rules) => format!("refusals ({})", rules.len()),
+        Filter::PathRules(rules) => format!("rules for paths ({})", rules.len()),
         Filter::Pace(pace) => format!("pace ({} bytes per second)", pace.bytes_per_second),
         Filter::HttpsRedirect(redirect) => format!("https redirect ({})", redirect.status),
         Filter::Hsts(hsts) => format!("HSTS ({} s)", hsts.max_age),

@@ -82,6 +82,8 @@ pub(crate) enum Reason {
     CertificateInvalid,
     /// The certificate of the client is somebody else's than wanted.
     CertificateDenied,
+    /// A rule of the route refuses it.
+    RequestDenied,
     /// The address of the client is not one of those that pass.
     AddressDenied,
     /// No name and password, or wrong ones.
@@ -136,6 +138,7 @@ impl Reason {
             Self::CertificateMissing => "client-certificate-missing",
             Self::CertificateInvalid => "client-certificate-invalid",
             Self::CertificateDenied => "client-certificate-denied",
+            Self::RequestDenied => "request-denied",
             Self::AddressDenied => "address-denied",
             Self::Unauthorized => "unauthorized",
             Self::AuthenticationDenied => "authentication-denied",
@@ -163,6 +166,7 @@ impl Reason {
             | Self::CertificateMissing
             | Self::CertificateInvalid
             | Self::CertificateDenied
+            | Self::RequestDenied
             | Self::AddressDenied
             | Self::Unauthorized
             | Self::AuthenticationDenied
@@ -206,9 +210,10 @@ impl Reason {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::AddressDenied | Self::AuthenticationDenied | Self::CertificateDenied => {
-                StatusCode::FORBIDDEN
-            }
+            Self::RequestDenied
+            | Self::AddressDenied
+            | Self::AuthenticationDenied
+            | Self::CertificateDenied => StatusCode::FORBIDDEN,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NoEndpoints
             | Self::InvalidBackend

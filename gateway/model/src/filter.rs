@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, BackendTls, ClientCertificate, Pace};
+use crate::{Access, BackendTls, ClientCertificate, DenyRule, Pace};
 
 /// One step of a route's processing; they run in the order of the list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -14,6 +14,8 @@ pub enum Filter {
     HttpsRedirect(HttpsRedirect),
     /// Asks for a certificate of the client.
     ClientCertificate(Arc<ClientCertificate>),
+    /// Answers some requests with an error; the first rule that holds counts.
+    Deny(Vec<DenyRule>),
     /// Lets only some clients pass, or only so often.
     Access(Arc<Access>),
     /// How TLS is spoken to the endpoints.
@@ -30,6 +32,8 @@ pub enum Filter {
     Cors(Cors),
     /// Changes the path of the request that goes upstream.
     Rewrite(Rewrite),
+    /// Changes paths, or redirects, by rules; the first one that matches counts.
+    PathRules(Vec<PathRule>),
     /// The `Host` of the request that goes upstream. May have variables in it.
     UpstreamHost(String),
     /// Changes where redirects and cookies of the backend point to.
@@ -66,6 +70,20 @@ pub struct Rewrite {
     /// A value for `X-Forwarded-Prefix`, with groups as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+}
+
+/// Makes another path, or a redirect, of a path.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathRule {
+    /// A regular expression that matches somewhere in the path; the whole path is replaced.
+    pub pattern: String,
+    /// The path instead; `$1` to `$9` are groups of the pattern. That of a redirect may be a URL, whose scheme and host
+    /// may be `$scheme` and `$host`: those of the request.
+    pub target: String,
+    /// Redirects the client with this status, instead of asking a backend. The query goes along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<u16>,
 }
 
 /// Changes where redirects and cookies of the backend point to.

@@ -11,6 +11,7 @@ mod backend_tls;
 mod certificate;
 mod changes;
 mod client_auth;
+mod deny;
 mod filter;
 mod host;
 mod listener;
@@ -35,7 +36,10 @@ pub use certificate::{
 };
 pub use changes::Changes;
 pub use client_auth::{AskedCertificate, ClientAuth, ClientCertificate, EnoughCertificate};
-pub use filter::{Cors, Filter, HeaderChange, Hsts, HttpsRedirect, ResponseRewrite, Rewrite};
+pub use deny::{DenyRule, HeaderCondition, TextCondition};
+pub use filter::{
+    Cors, Filter, HeaderChange, Hsts, HttpsRedirect, PathRule, ResponseRewrite, Rewrite,
+};
 pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
 pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};
 pub use options::{Balance, Canary, CanaryHeader, CanaryValue, ErrorPages, Retry, RouteOptions};

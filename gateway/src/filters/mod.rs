@@ -4,10 +4,12 @@ pub(crate) mod addresses;
 pub(crate) mod basic;
 pub(crate) mod client_certificate;
 pub(crate) mod cors;
+pub(crate) mod deny;
 pub(crate) mod external;
 pub(crate) mod header_change;
 pub(crate) mod https_redirect;
 pub(crate) mod pace;
+pub(crate) mod path_rules;
 pub(crate) mod redirect;
 pub(crate) mod response_rewrite;
 pub(crate) mod rewrite;
@@ -37,6 +39,10 @@ pub(crate) fn on_request(
         }
         CompiledFilter::ClientCertificate(wanted) => {
             client_certificate::answer(context, wanted, host)
+        }
+        CompiledFilter::Deny(rules) => deny::answer(context, rules, parts, path),
+        CompiledFilter::PathRules(rules) => {
+            path_rules::redirect(rules, context.client.https, host, path, parts.uri.query())
         }
         CompiledFilter::Cors(cors) => cors::answer(context, cors, parts),
         CompiledFilter::Access(_)

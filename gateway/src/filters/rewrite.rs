@@ -17,15 +17,18 @@ pub(crate) fn apply(
     let Some(rewritten) = rewrite.apply(path) else {
         return Ok(None);
     };
-    let mut text = rewritten.path;
-    if !text.starts_with('/') {
-        text.insert(0, '/');
-    }
-    let path = normalise_path(&text)
-        .map_err(|_| Reason::BadPath)?
-        .into_owned();
+    let path = normal(rewritten.path)?;
     let prefix = rewritten
         .prefix
         .and_then(|prefix| HeaderValue::try_from(prefix).ok());
     Ok(Some((path, prefix)))
+}
+
+/// A path that was put together, in normal form.
+pub(super) fn normal(mut text: String) -> Result<String, Reason> {
+    if !text.starts_with('/') {
+        text.insert(0, '/');
+    }
+    let path = normalise_path(&text).map_err(|_| Reason::BadPath)?;
+    Ok(path.into_owned())
 }

@@ -30,6 +30,8 @@ pub(crate) async fn check(
             CompiledFilter::Pace(pace) => context.pace = Some(pace::Progress::new(*pace)),
             CompiledFilter::HttpsRedirect { .. }
             | CompiledFilter::ClientCertificate(_)
+            | CompiledFilter::Deny(_)
+            | CompiledFilter::PathRules(_)
             | CompiledFilter::Hsts(_)
             | CompiledFilter::BackendTls(_)
             | CompiledFilter::RequestHeaders(_)

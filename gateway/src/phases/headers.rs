@@ -139,7 +139,9 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
                         fields.set("Host", host);
                     }
                 }
-                CompiledFilter::Pace(_)
+                CompiledFilter::Deny(_)
+                | CompiledFilter::PathRules(_)
+                | CompiledFilter::Pace(_)
                 | CompiledFilter::BackendTls(_)
                 | CompiledFilter::Hsts(_)
                 | CompiledFilter::HttpsRedirect { .. }
@@ -213,6 +215,8 @@ pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
             }
             CompiledFilter::Hsts(_)
             | CompiledFilter::ClientCertificate(_)
+            | CompiledFilter::Deny(_)
+            | CompiledFilter::PathRules(_)
             | CompiledFilter::Pace(_)
             | CompiledFilter::BackendTls(_)
             | CompiledFilter::HttpsRedirect { .. }

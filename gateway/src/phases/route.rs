@@ -99,9 +99,14 @@ fn find(context: &mut RequestContext, head: Head<'_>) -> Result<Verdict, Reason>
         return Ok(Verdict::Answer(answer));
     }
     for filter in &route.filters {
-        if let CompiledFilter::Rewrite(rewrite) = filter
-            && let Some((path, prefix)) = filters::rewrite::apply(rewrite, &path)?
-        {
+        let rewritten = if let CompiledFilter::Rewrite(rewrite) = filter {
+            filters::rewrite::apply(rewrite, &path)?
+        } else if let CompiledFilter::PathRules(rules) = filter {
+            filters::path_rules::apply(rules, &path)?.map(|path| (path, None))
+        } else {
+            None
+        };
+        if let Some((path, prefix)) = rewritten {
             context.path = Some(path);
             context.prefix = prefix;
             return Ok(Verdict::Forward);

@@ -58,6 +58,7 @@ mod certificates;
 mod clients;
 mod compile;
 mod conditions;
+mod deny;
 mod describe;
 mod external;
 mod hosts;
@@ -65,6 +66,7 @@ mod intern;
 mod listeners;
 mod networks;
 mod options;
+mod path_rule;
 mod paths;
 mod pattern;
 mod policies;
@@ -100,6 +102,7 @@ pub use clients::{
     ClientFault, ClientVerifier, CompiledClientCertificate, Names, names as names_of_certificate,
 };
 pub use compile::{compile, recompile};
+pub use deny::CompiledDeny;
 pub use describe::{
     ActionDescription, BackendDescription, CertificateDescription, Description, RouteDescription,
     TlsDescription,
@@ -108,6 +111,7 @@ pub use external::{CompiledAuthCache, CompiledExternal};
 pub use listeners::ListenerId;
 pub use networks::Networks;
 pub use options::{CompiledCanary, CompiledErrorPages, CompiledOptions, cookie};
+pub use path_rule::CompiledPathRule;
 pub use policies::PolicyId;
 pub use reject::Reject;
 pub use rewrite::{CompiledCors, CompiledRewrite, Rewritten};

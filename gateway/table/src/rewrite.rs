@@ -62,7 +62,7 @@ impl CompiledRewrite {
 
 /// A text with groups of a pattern in it.
 #[derive(Clone, Debug)]
-struct Groups(Vec<GroupPart>);
+pub(crate) struct Groups(Vec<GroupPart>);
 
 #[derive(Clone, Debug)]
 enum GroupPart {
@@ -72,7 +72,7 @@ enum GroupPart {
 
 impl Groups {
     /// `$1` to `$9` are groups; a digit more is text, as in nginx.
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut characters = text.chars().peekable();
@@ -99,7 +99,7 @@ impl Groups {
     }
 
     /// A group that did not take part, or that there is not, is empty.
-    fn fill(&self, groups: &regex::bytes::Captures<'_>) -> String {
+    pub(crate) fn fill(&self, groups: &regex::bytes::Captures<'_>) -> String {
         let mut text = String::new();
         for part in &self.0 {
             match part {

@@ -11,7 +11,9 @@ use model::{
 use crate::access::{self, Accesses, CompiledAccess};
 use crate::backends::{BackendSlot, Backends, WeightedTargets};
 use crate::clients::CompiledClientCertificate;
+use crate::deny::CompiledDeny;
 use crate::options::CompiledOptions;
+use crate::path_rule::CompiledPathRule;
 use crate::pattern::Patterns;
 use crate::reject::Reject;
 use crate::rewrite::{self, CompiledCors, CompiledRewrite};
@@ -69,6 +71,8 @@ pub enum CompiledFilter {
     },
     /// Asks for a certificate of the client.
     ClientCertificate(Arc<CompiledClientCertificate>),
+    /// Answers some requests with an error.
+    Deny(Arc<[CompiledDeny]>),
     /// Lets only some clients pass, or only so often.
     Access(Arc<CompiledAccess>),
     /// How TLS is spoken to the endpoints.
@@ -85,6 +89,8 @@ pub enum CompiledFilter {
     Cors(Box<CompiledCors>),
     /// Changes the path of the request that goes upstream.
     Rewrite(Box<CompiledRewrite>),
+    /// Changes paths, or redirects; the first rule that matches counts.
+    PathRules(Arc<[CompiledPathRule]>),
     /// The `Host` of the request that goes upstream.
     UpstreamHost(Template),
     /// Changes where redirects and cookies of the backend point to.
@@ -224,7 +230,7 @@ fn check_redirect(redirect: &Redirect) -> Result<(), String> {
     Ok(())
 }
 
-fn redirect_status(status: u16) -> Result<StatusCode, String> {
+pub(crate) fn redirect_status(status: u16) -> Result<StatusCode, String> {
     match StatusCode::from_u16(status) {
         Ok(code) if matches!(status, 301 | 302 | 303 | 307 | 308) => Ok(code),
         _ => Err(format!(
@@ -243,6 +249,11 @@ fn compile_filter(filter: &Filter, patterns: &mut Patterns) -> Result<CompiledFi
         }
         Filter::ClientCertificate(wanted) => CompiledClientCertificate::compile(wanted, patterns)
             .map(|wanted| CompiledFilter::ClientCertificate(Arc::new(wanted))),
+        Filter::Deny(rules) => rules
+            .iter()
+            .map(|rule| CompiledDeny::compile(rule, patterns))
+            .collect::<Result<_, _>>()
+            .map(CompiledFilter::Deny),
         // It takes more than this to compile.
         Filter::Access(_) => Err("access is compiled with its route".to_owned()),
         Filter::BackendTls(tls) => Ok(CompiledFilter::BackendTls(Arc::clone(tls))),
@@ -262,6 +273,11 @@ fn compile_filter(filter: &Filter, patterns: &mut Patterns) -> Result<CompiledFi
         }
         Filter::Rewrite(rewrite) => CompiledRewrite::compile(rewrite, patterns)
             .map(|rewrite| CompiledFilter::Rewrite(Box::new(rewrite))),
+        Filter::PathRules(rules) => rules
+            .iter()
+            .map(|rule| CompiledPathRule::compile(rule, patterns))
+            .collect::<Result<_, _>>()
+            .map(CompiledFilter::PathRules),
         Filter::UpstreamHost(text) => Template::parse(text).map(CompiledFilter::UpstreamHost),
         Filter::ResponseRewrite(change) => {
             rewrite::check_response_rewrite(change)?;

@@ -106,12 +106,14 @@ fn qualifies(context: &RequestContext) -> bool {
             filter,
             CompiledFilter::HttpsRedirect { .. }
                 | CompiledFilter::ClientCertificate(_)
+                | CompiledFilter::Deny(_)
                 | CompiledFilter::Access(_)
                 | CompiledFilter::Hsts(_)
                 | CompiledFilter::RequestHeaders(_)
                 | CompiledFilter::ResponseHeaders(_)
                 | CompiledFilter::Cors(_)
                 | CompiledFilter::Rewrite(_)
+                | CompiledFilter::PathRules(_)
                 | CompiledFilter::UpstreamHost(_)
                 | CompiledFilter::ResponseRewrite(_)
         )

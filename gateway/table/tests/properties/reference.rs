@@ -158,6 +158,8 @@ pub(crate) fn is_sound(route: &Route) -> bool {
             Filter::RequestHeaders(change) => !change.remove.iter().any(|name| name.contains(' ')),
             Filter::Access(_)
             | Filter::ClientCertificate(_)
+            | Filter::Deny(_)
+            | Filter::PathRules(_)
             | Filter::BackendTls(_)
             | Filter::Pace(_)
             | Filter::HttpsRedirect(_)

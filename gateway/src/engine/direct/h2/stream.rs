@@ -168,6 +168,8 @@ fn qualifies(context: &RequestContext) -> bool {
             filter,
             CompiledFilter::HttpsRedirect { .. }
                 | CompiledFilter::ClientCertificate(_)
+                | CompiledFilter::Deny(_)
+                | CompiledFilter::PathRules(_)
                 | CompiledFilter::Access(_)
                 | CompiledFilter::Pace(_)
                 | CompiledFilter::Hsts(_)
