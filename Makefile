@@ -49,6 +49,7 @@ golden: ## rewrite golden outputs; review the difference
 
 docs: ## write the generated pages of docs/, and the rustdoc pages
 	@.ci/setup build
+	LOCKGATE_WRITE_DOCS=1 cargo test -p crds --test definitions
 	LOCKGATE_WRITE_DOCS=1 cargo test -p controller --test documents
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 

@@ -30,8 +30,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) report: &'a Report,
     /// The entries that the table could not take.
     pub(crate) rejects: &'a [Reject],
-    /// Objects for which report or rejects may differ from the pass before, and every Ingress that has changed in any
-    /// way.
+    /// Objects for which report or rejects may differ from the pass before, and every Ingress and `RoutePolicy` that has
+    /// changed in any way.
     pub(crate) touched: &'a BTreeSet<ObjectRef>,
 }
 
@@ -39,6 +39,13 @@ pub(crate) struct Pass<'a> {
 pub(crate) trait PassObserver: Send {
     /// Called once per pass, after the table has been published.
     fn observe(&mut self, pass: &Pass<'_>);
+}
+
+impl<A: PassObserver, B: PassObserver> PassObserver for (A, B) {
+    fn observe(&mut self, pass: &Pass<'_>) {
+        self.0.observe(pass);
+        self.1.observe(pass);
+    }
 }
 
 /// How far the loop has come. Tests and readiness wait on it instead of on a clock.
@@ -189,10 +196,11 @@ impl Reconciler {
 
     fn translate(&mut self) {
         let objects = std::mem::take(&mut self.state.objects);
-        // Whoever reports back compares what an Ingress says of itself, its status for one, with what it should say.
-        let ingresses = objects.iter().map(reference_of);
-        let ingresses = ingresses.filter(|object| *object.kind == *kinds::INGRESS);
-        self.state.touched.extend(ingresses);
+        // Whoever reports back compares what an object says of itself, its status for one, with what it should say.
+        let with_status = objects.iter().map(reference_of);
+        let with_status = with_status
+            .filter(|object| matches!(&*object.kind, kinds::INGRESS | kinds::ROUTE_POLICY));
+        self.state.touched.extend(with_status);
         let wanted = self.apply(objects);
         if let Some(shelf) = &self.shelf {
             let secrets: Vec<Change> = wanted

@@ -1,6 +1,23 @@
-//! Names of the `lockgate.dev` API group, and the names of other groups that Lockgate reads.
+//! The `lockgate.dev` API group: its kinds with their schemas, and the names of other groups that Lockgate reads.
 //!
-//! Constants only, no client and no behaviour.
+//! Types and constants only, no client and no behaviour.
+
+mod condition;
+mod reference_grant;
+#[expect(
+    unreachable_pub,
+    clippy::duplicated_attributes,
+    reason = "schemas with rules are derived from copies of the types; columns look alike"
+)]
+mod route_policy;
+
+pub use condition::Condition;
+pub use reference_grant::{ReferenceFrom, ReferenceGrant, ReferenceGrantSpec, ReferenceTo};
+pub use route_policy::{
+    BasicAuthentication, CrossOrigin, DenyRule, HeaderCondition, HeaderEdits, HeaderField,
+    PathCondition, PathRule, RateLimit, RedirectTo, RoutePolicy, RoutePolicySpec,
+    RoutePolicyStatus, TargetRef, TimeoutSeconds,
+};
 
 /// API group of our own resources and prefix of our own annotations.
 pub const GROUP: &str = "lockgate.dev";
@@ -26,3 +43,6 @@ pub const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-defaul
 
 /// The label of an `EndpointSlice` that names its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// The annotation (without prefix) of an Ingress that names its [`RoutePolicy`].
+pub const ROUTE_POLICY_ANNOTATION: &str = "route-policy";

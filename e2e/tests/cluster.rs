@@ -12,9 +12,11 @@ mod cluster {
     mod conformance;
     mod drain;
     mod events;
+    mod grants;
     mod leader;
     mod namespaces;
     mod nodes;
+    mod policies;
     mod protocols;
     mod rollout;
     mod scale;

@@ -21,6 +21,7 @@ use crate::status::apply;
 use crate::status::board::Board;
 use crate::status::event::Reporter;
 use crate::status::plan::{Publish, Validity};
+use crate::status::policies::{self, Policies};
 use crate::watch::EventSender;
 use crate::watch::cluster::{self, Scope};
 
@@ -58,7 +59,8 @@ pub(super) async fn start(
             })
         }),
     );
-    parts.observer = Some(Box::new(board.clone()));
+    let policies = Policies::default();
+    parts.observer = Some(Box::new((board.clone(), policies.clone())));
     parts.tasks.spawn(cluster::run(
         client.clone(),
         scope(translation, settings.publish_service),
@@ -73,6 +75,9 @@ pub(super) async fn start(
         reporter,
         apply::Pace::default(),
     ));
+    parts
+        .tasks
+        .spawn(policies::run(client.clone(), policies, leading.subscribe()));
     let mut phase = lifecycle.subscribe();
     parts.reporters.spawn(async move {
         // A replica that takes leave lets another one write.

@@ -165,6 +165,7 @@ fn ingress_report<'a>(
             "invalid-annotation"
             | "unsupported-annotation"
             | "invalid-backend"
+            | "invalid-policy"
             | "invalid-setting" => blocked = true,
             rejected => {
                 blocked = true;
@@ -284,6 +285,8 @@ fn is_finding(problem: &Problem) -> bool {
         | Reason::UnsupportedAnnotation
         | Reason::Conflict => !problem.field.starts_with("metadata.annotations["),
         Reason::RegexHost
+        | Reason::PolicyNotFound
+        | Reason::InvalidPolicy
         | Reason::InvalidHost
         | Reason::InvalidPath
         | Reason::InvalidPathType

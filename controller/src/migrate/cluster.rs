@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crds::{ReferenceGrant, RoutePolicy};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -107,6 +108,8 @@ impl Reader {
             Ok(services) => self.add(services),
             Err(error) => self.inventory.notes.push(format!("Services could not be read ({error}): what is wrong with them is not in this report")),
         }
+        self.unless_unknown::<RoutePolicy>(settings).await;
+        self.unless_unknown::<ReferenceGrant>(settings).await;
         if let Some(name) = &settings.configmap {
             let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &name.namespace);
             match api.get_opt(&name.name).await {
@@ -153,6 +156,28 @@ impl Reader {
                 unread.len()
             );
             self.inventory.notes.push(note);
+        }
+    }
+
+    /// Objects of a kind that the API server need not know.
+    async fn unless_unknown<K>(&mut self, settings: &Settings)
+    where
+        K: Kind + kube::Resource<Scope = NamespaceResourceScope>,
+    {
+        let api: Api<K> = match settings.watch_namespaces.first() {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let one = api.list(&ListParams::default().limit(1)).await;
+        if matches!(one, Err(kube::Error::Api(status)) if status.code == 404) {
+            return;
+        }
+        match self.namespaced::<K>(settings).await {
+            Ok(objects) => self.add(objects),
+            Err(error) => {
+                let note = format!("{error}: what they allow is not in this report");
+                self.inventory.notes.push(note);
+            }
         }
     }
 

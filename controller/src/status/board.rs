@@ -427,6 +427,7 @@ fn uid_of(object: &ObjectRef, pass: &Pass<'_>) -> Option<String> {
         "Service" => &snapshot.services().get(&name)?.metadata,
         "EndpointSlice" => &snapshot.endpoint_slices().get(&name)?.metadata,
         "ConfigMap" => &snapshot.configmap()?.metadata,
+        "RoutePolicy" => &snapshot.policies().get(&name)?.metadata,
         _ => return None,
     };
     metadata.uid.clone()

@@ -6,11 +6,18 @@ pub(crate) mod apply;
 pub(crate) mod board;
 pub(crate) mod event;
 pub(crate) mod plan;
+pub(crate) mod policies;
 
 use crate::permissions::{Permission, Reach};
 
 /// What this module asks the API server for.
 pub(crate) const PERMISSIONS: &[Permission] = &[
+    Permission {
+        group: "lockgate.dev",
+        resource: "routepolicies/status",
+        verbs: &["patch"],
+        reach: Reach::Watched,
+    },
     Permission {
         group: "networking.k8s.io",
         resource: "ingresses",

@@ -8,6 +8,7 @@ use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
+use crds::{ReferenceGrant, RoutePolicy};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -19,7 +20,7 @@ use model::ObjectRef;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::warn;
+use tracing::{info, warn};
 use translate::{Change, NamespacedName};
 
 use super::failure::{Cause, Failure, Journal, describe_watch};
@@ -124,6 +125,8 @@ impl Source {
         self.watch_namespaced::<Ingress>(scope, &watcher::Config::default());
         self.watch_namespaced::<Service>(scope, &watcher::Config::default());
         self.watch_namespaced::<EndpointSlice>(scope, &watcher::Config::default());
+        self.watch_namespaced::<RoutePolicy>(scope, &watcher::Config::default());
+        self.watch_namespaced::<ReferenceGrant>(scope, &watcher::Config::default());
         self.watch_classes(scope);
         for service in &scope.services {
             if !scope.covers(&service.namespace) {
@@ -367,6 +370,17 @@ impl<K: Kind> Watch<K> {
             sleep(self.pace.forbidden).await;
             return false;
         }
+        if K::OPTIONAL && is_unknown(error) {
+            if self.journal.tolerated(Instant::now()) {
+                info!(
+                    kind = K::NAME,
+                    "The API server does not know this kind; it is done without until it does"
+                );
+            }
+            sink.forbidden();
+            sleep(self.pace.forbidden).await;
+            return false;
+        }
         if failure.cause == Cause::Gone {
             // The server answers, and a list will do: no reason to wait as long as for one that was away.
             backoff.reset();
@@ -382,6 +396,19 @@ impl<K: Kind> Watch<K> {
             .increment(1);
         self.journal.failed(failure, Instant::now());
         sleep(backoff.delay()).await;
+    }
+}
+
+/// Is the kind one that the server has never heard of?
+fn is_unknown(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::NoResourceVersion
+        | watcher::Error::WatchError(_)
+        | watcher::Error::WatchFailed(_) => false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use crds::{ReferenceGrant, RoutePolicy};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceSpec, ServiceStatus};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
@@ -32,6 +33,9 @@ pub(crate) trait Kind:
 {
     /// Its name in manifests.
     const NAME: &'static str;
+
+    /// May the API server not know it at all?
+    const OPTIONAL: bool = false;
 
     /// Drops what translation never reads.
     fn strip(&mut self);
@@ -177,6 +181,40 @@ impl Kind for ConfigMap {
     }
 }
 
+impl Kind for RoutePolicy {
+    const NAME: &'static str = "RoutePolicy";
+
+    // Its definition is installed by itself, and goes without it as before.
+    const OPTIONAL: bool = true;
+
+    fn strip(&mut self) {
+        strip_metadata(&mut self.metadata);
+        self.metadata.labels = None;
+        self.metadata.annotations = None;
+    }
+
+    fn object(self) -> Object {
+        Object::RoutePolicy(Box::new(self))
+    }
+}
+
+impl Kind for ReferenceGrant {
+    const NAME: &'static str = "ReferenceGrant";
+
+    // It comes with the Gateway API, which few clusters of Ingresses have.
+    const OPTIONAL: bool = true;
+
+    fn strip(&mut self) {
+        strip_metadata(&mut self.metadata);
+        self.metadata.labels = None;
+        self.metadata.annotations = None;
+    }
+
+    fn object(self) -> Object {
+        Object::ReferenceGrant(Box::new(self))
+    }
+}
+
 /// What no kind needs: who wrote which field, and copies of the whole object.
 fn strip_metadata(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
@@ -215,6 +253,18 @@ pub(crate) fn permissions() -> Vec<Permission> {
         // A Secret that becomes wanted is read by name.
         watched::<Secret>(WATCH_AND_GET, Reach::Watched),
         watched::<ConfigMap>(WATCH, Reach::OwnNamespace),
+        Permission {
+            group: crds::GROUP,
+            resource: "routepolicies",
+            verbs: WATCH,
+            reach: Reach::Watched,
+        },
+        Permission {
+            group: "gateway.networking.k8s.io",
+            resource: "referencegrants",
+            verbs: WATCH,
+            reach: Reach::Watched,
+        },
     ]
 }
 

@@ -63,10 +63,12 @@ fn external(
         return Ok(None);
     };
     let headers = headers::asked(entry, globals, snapshot);
-    let headers = headers.map_err(|_| headers::INVALID_CONFIGMAP)?;
+    let mut headers = headers.map_err(|_| headers::INVALID_CONFIGMAP)?;
     if headers.is_empty() {
         return Ok(Some(Arc::clone(external)));
     }
+    // What is said twice is as the snippet says.
+    headers.extend(external.headers.iter().cloned());
     Ok(Some(Arc::new(ExternalAuth {
         headers,
         ..ExternalAuth::clone(external)

@@ -31,6 +31,8 @@ pub(crate) struct ExternalValues {
     pub(crate) always_set_cookie: bool,
     pub(crate) cache_key: Option<String>,
     pub(crate) cache_durations: Option<Vec<(Vec<u16>, u32)>>,
+    /// More headers for the question; variables may stand in their values.
+    pub(crate) more_headers: Vec<(String, String)>,
 }
 
 impl ExternalValues {
@@ -53,7 +55,7 @@ impl ExternalValues {
             backend: in_cluster(&url, settings),
             url,
             method: self.method.clone(),
-            headers: Vec::new(),
+            headers: self.more_headers.clone(),
             response_headers: self.response_headers.clone(),
             signin: self
                 .signin

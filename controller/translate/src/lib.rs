@@ -43,6 +43,7 @@ mod ingress;
 pub mod manifests;
 mod names;
 mod object;
+mod policy;
 mod report;
 mod route;
 mod secret;
@@ -55,6 +56,7 @@ mod value;
 
 pub use names::{InvalidName, NamespacedName};
 pub use object::{Change, Object, kinds};
+pub use policy::{merge, replacement};
 pub use report::{Problem, Reason, Report, Severity};
 pub use secret::{SecretFault, fingerprint};
 pub use settings::Settings;

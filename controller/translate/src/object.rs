@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crds::{ReferenceGrant, RoutePolicy};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -24,6 +25,10 @@ pub mod kinds {
     pub const SECRET: &str = "Secret";
     /// `v1`
     pub const CONFIG_MAP: &str = "ConfigMap";
+    /// `lockgate.dev/v1alpha1`
+    pub const ROUTE_POLICY: &str = "RoutePolicy";
+    /// `gateway.networking.k8s.io/v1beta1`
+    pub const REFERENCE_GRANT: &str = "ReferenceGrant";
 }
 
 /// An object of one of the kinds that translation understands.
@@ -43,6 +48,10 @@ pub enum Object {
     Secret(Box<Secret>),
     /// Global settings.
     ConfigMap(Box<ConfigMap>),
+    /// What routes do beyond what an Ingress can say.
+    RoutePolicy(Box<RoutePolicy>),
+    /// Who may name objects of another namespace.
+    ReferenceGrant(Box<ReferenceGrant>),
 }
 
 impl Object {
@@ -55,6 +64,8 @@ impl Object {
             Self::EndpointSlice(object) => &object.metadata,
             Self::Secret(object) => &object.metadata,
             Self::ConfigMap(object) => &object.metadata,
+            Self::RoutePolicy(object) => &object.metadata,
+            Self::ReferenceGrant(object) => &object.metadata,
         }
     }
 
@@ -67,6 +78,8 @@ impl Object {
             Self::EndpointSlice(_) => kinds::ENDPOINT_SLICE,
             Self::Secret(_) => kinds::SECRET,
             Self::ConfigMap(_) => kinds::CONFIG_MAP,
+            Self::RoutePolicy(_) => kinds::ROUTE_POLICY,
+            Self::ReferenceGrant(_) => kinds::REFERENCE_GRANT,
         }
     }
 
@@ -102,7 +115,9 @@ from_kind!(
     Service,
     EndpointSlice,
     Secret,
-    ConfigMap
+    ConfigMap,
+    RoutePolicy,
+    ReferenceGrant
 );
 
 /// Something happened to an object.

@@ -64,6 +64,10 @@ pub enum Reason {
     InvalidSecret,
     /// The certificate does not name this host.
     CertificateMismatch,
+    /// The `RoutePolicy` that an Ingress names does not exist.
+    PolicyNotFound,
+    /// A `RoutePolicy` cannot be used.
+    InvalidPolicy,
     /// An annotation's value cannot be read.
     InvalidAnnotation,
     /// An annotation that nobody knows.
@@ -100,6 +104,8 @@ impl Reason {
             Self::SecretNotFound => "SecretNotFound",
             Self::InvalidSecret => "InvalidSecret",
             Self::CertificateMismatch => "CertificateMismatch",
+            Self::PolicyNotFound => "PolicyNotFound",
+            Self::InvalidPolicy => "InvalidPolicy",
             Self::InvalidAnnotation => "InvalidAnnotation",
             Self::UnknownAnnotation => "UnknownAnnotation",
             Self::UnsupportedAnnotation => "UnsupportedAnnotation",

@@ -77,7 +77,17 @@ pub(crate) fn route(
         filters.retain(|filter| !matches!(filter, Filter::ClientCertificate(_)));
     }
     if closed.is_none() {
+        if let Some(policy) = &annotations.policy {
+            filters.extend(policy.headers());
+        }
         filters.splice(0..0, cors(annotations));
+        // Before anything else, as `if` and `return` of nginx.
+        let policy = annotations.policy.as_ref();
+        filters.splice(0..0, policy.and_then(|policy| policy.refusals()));
+        if !matches!(action, Action::Redirect(_)) {
+            let policy = annotations.policy.as_ref();
+            filters.extend(policy.and_then(|policy| policy.paths()));
+        }
         filters.extend(rewrite(annotations, path));
         filters.extend(upstream_host(entry, path));
         filters.extend(response_rewrite(annotations));

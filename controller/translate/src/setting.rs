@@ -119,7 +119,7 @@ static SETTINGS: &[Setting] = &[
         "allow-cross-namespace-resources",
         "false",
         "Lets annotations name objects of other namespaces.",
-        "objects of other namespaces are never read",
+        "objects of other namespaces are read where a `ReferenceGrant` there allows it",
     ),
     ignored(
         "allow-snippet-annotations",

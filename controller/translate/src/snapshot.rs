@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crds::{ReferenceGrant, RoutePolicy};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -10,7 +11,7 @@ use model::{Authorities, Certificate, Users};
 
 use crate::NamespacedName;
 use crate::few::Few;
-use crate::object::name_of;
+use crate::object::{kinds, name_of};
 use crate::secret::{self, ClientLists, SecretFault, UserSources, UsersFault, UsersForm};
 
 /// Every object that a translation may see, in the order of their names.
@@ -28,6 +29,8 @@ pub struct Snapshot {
     configmap: Option<Arc<ConfigMap>>,
     /// Those that may hold headers.
     header_configmaps: BTreeMap<NamespacedName, Arc<ConfigMap>>,
+    policies: BTreeMap<NamespacedName, Arc<RoutePolicy>>,
+    grants: BTreeMap<NamespacedName, Arc<ReferenceGrant>>,
 }
 
 /// What is known of a Secret.
@@ -153,6 +156,74 @@ impl Snapshot {
         };
     }
 
+    /// The `RoutePolicies`.
+    pub fn policies(&self) -> &BTreeMap<NamespacedName, Arc<RoutePolicy>> {
+        &self.policies
+    }
+
+    /// The `RoutePolicies` of a namespace that name this Ingress, in the order of their names.
+    pub(crate) fn policies_for(
+        &self,
+        ingress: &NamespacedName,
+    ) -> impl Iterator<Item = (&NamespacedName, &Arc<RoutePolicy>)> {
+        of_namespace(&self.policies, &ingress.namespace).filter(|(_, policy)| {
+            let mut targets = policy.spec.target_refs.iter();
+            targets.any(|target| target.kind == "Ingress" && *target.name == *ingress.name)
+        })
+    }
+
+    /// The Ingresses that a `RoutePolicy` may be for: those of its namespace.
+    pub(crate) fn ingresses_beside(
+        &self,
+        policy: &NamespacedName,
+    ) -> impl Iterator<Item = &NamespacedName> {
+        of_namespace(&self.ingresses, &policy.namespace).map(|(name, _)| name)
+    }
+
+    /// May Ingresses of this namespace name this object of the core group, which may be in another one?
+    pub(crate) fn may_refer(&self, namespace: &str, kind: &str, object: &NamespacedName) -> bool {
+        *object.namespace == *namespace
+            || of_namespace(&self.grants, &object.namespace).any(|(_, grant)| {
+                let from = grant.spec.from.iter().any(|from| {
+                    from.group == "networking.k8s.io"
+                        && from.kind == kinds::INGRESS
+                        && from.namespace == namespace
+                });
+                let to = grant.spec.to.iter().any(|to| {
+                    let names = |name: &String| **name == *object.name;
+                    to.group.is_empty() && to.kind == kind && to.name.as_ref().is_none_or(names)
+                });
+                from && to
+            })
+    }
+
+    /// The Ingresses to which a grant may matter.
+    pub(crate) fn ingresses_granted(
+        &self,
+        grant: &NamespacedName,
+    ) -> impl Iterator<Item = &NamespacedName> {
+        let grant = self.grants.get(grant).into_iter();
+        let from = grant.flat_map(|grant| &grant.spec.from);
+        from.flat_map(|from| of_namespace(&self.ingresses, &from.namespace))
+            .map(|(name, _)| name)
+    }
+
+    pub(crate) fn put_grant(&mut self, name: NamespacedName, grant: ReferenceGrant) {
+        self.grants.insert(name, Arc::new(grant));
+    }
+
+    pub(crate) fn remove_grant(&mut self, name: &NamespacedName) {
+        self.grants.remove(name);
+    }
+
+    pub(crate) fn put_policy(&mut self, name: NamespacedName, policy: RoutePolicy) {
+        self.policies.insert(name, Arc::new(policy));
+    }
+
+    pub(crate) fn remove_policy(&mut self, name: &NamespacedName) {
+        self.policies.remove(name);
+    }
+
     pub(crate) fn put_ingress(&mut self, name: NamespacedName, ingress: Ingress) {
         self.ingresses.insert(name, Arc::new(ingress));
     }
@@ -256,6 +327,16 @@ impl Snapshot {
     pub(crate) fn set_configmap(&mut self, configmap: Option<ConfigMap>) {
         self.configmap = configmap.map(Arc::new);
     }
+}
+
+/// The objects of one namespace.
+fn of_namespace<'a, V>(
+    objects: &'a BTreeMap<NamespacedName, V>,
+    namespace: &str,
+) -> impl Iterator<Item = (&'a NamespacedName, &'a V)> {
+    objects
+        .range(NamespacedName::new(namespace, "")..)
+        .take_while(move |(name, _)| *name.namespace == *namespace)
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<NamespacedName> {

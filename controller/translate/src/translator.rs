@@ -11,6 +11,8 @@
 //! | Secret | that certificate |
 //! | ConfigMap | every host, if a setting differs |
 //! | ConfigMap with headers | as above, and the hosts of the Ingresses that name it |
+//! | `RoutePolicy` | the Ingresses of its namespace |
+//! | `ReferenceGrant` | the Ingresses of the namespaces that it lets refer |
 
 mod globals;
 mod index;
@@ -56,6 +58,7 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings) -> Translation {
     translator.snapshot = snapshot.clone();
     let mut work = Work {
         ingresses: snapshot.ingresses().keys().cloned().collect(),
+        policies: snapshot.policies().keys().cloned().collect(),
         configmap: true,
         ..Work::default()
     };
@@ -121,6 +124,7 @@ struct Work {
     tls_hosts: BTreeSet<HostPattern>,
     secrets: BTreeSet<NamespacedName>,
     reports: BTreeSet<NamespacedName>,
+    policies: BTreeSet<NamespacedName>,
     configmap: bool,
     /// ConfigMaps that may hold headers.
     header_configmaps: BTreeSet<NamespacedName>,
@@ -241,6 +245,15 @@ impl Translator {
                     self.header_configmap(name, Some(*configmap), work);
                 }
             }
+            Object::RoutePolicy(policy) => {
+                self.policy_changes(&name, work);
+                self.snapshot.put_policy(name, *policy);
+            }
+            Object::ReferenceGrant(grant) => {
+                self.grant_changes(&name, work);
+                self.snapshot.put_grant(name.clone(), *grant);
+                self.grant_changes(&name, work);
+            }
         }
     }
 
@@ -265,10 +278,29 @@ impl Translator {
                 work.configmap = true;
                 self.snapshot.set_configmap(None);
             }
+            kinds::ROUTE_POLICY => {
+                self.policy_changes(&name, work);
+                self.snapshot.remove_policy(&name);
+            }
+            kinds::REFERENCE_GRANT => {
+                self.grant_changes(&name, work);
+                self.snapshot.remove_grant(&name);
+            }
             kinds::CONFIG_MAP => self.header_configmap(name, None, work),
             // An object of another kind has no part in a translation.
             _ => {}
         }
+    }
+
+    fn policy_changes(&self, name: &NamespacedName, work: &mut Work) {
+        work.ingresses
+            .extend(self.snapshot.ingresses_beside(name).cloned());
+        work.policies.insert(name.clone());
+    }
+
+    fn grant_changes(&self, name: &NamespacedName, work: &mut Work) {
+        work.ingresses
+            .extend(self.snapshot.ingresses_granted(name).cloned());
     }
 
     fn class_changes(&self, class: &str, work: &mut Work) {
@@ -329,7 +361,9 @@ impl Translator {
             .as_ref()
             .map(|class| class::claim(class, self.snapshot.classes(), &self.settings));
         let entry = match (ingress, claim) {
-            (Some(ingress), Some(Ok(()))) => Some(ingress::translate(ingress, &self.settings)),
+            (Some(ingress), Some(Ok(()))) => {
+                Some(ingress::translate(ingress, &self.settings, &self.snapshot))
+            }
             _ => None,
         };
         let object = name.reference(kinds::INGRESS);

@@ -144,6 +144,52 @@ proptest! {
     }
 }
 
+/// Lines that have a typed form.
+const TRANSLATED: [&str; 8] = [
+    "add_header X-A b always;",
+    "proxy_set_header X-Tenant \"b\";",
+    "more_set_headers \"X-B: c\";",
+    "if ($request_method = PUT) { return 405; }",
+    "if ($http_user_agent ~* bot) { return 403; }",
+    "rewrite ^(/app)$ $1/ permanent;",
+    "proxy_read_timeout 30s;",
+    "deny 192.0.2.1;",
+];
+
+/// Lines that have none.
+const UNKNOWN: [&str; 14] = [
+    "access_by_lua_block { ngx.exit(403) }",
+    "auth_request /verify;",
+    "if ($arg_token = \"\") { return 403; }",
+    "if ($http_token != $cookie_token) { return 403; }",
+    "if ($http_host = admin.test) { return 403; }",
+    "if ($uri ~ \"(?!/public)\") { return 403; }",
+    "if ($request_method = PUT) { set $blocked 1; }",
+    "deny not-an-address;",
+    "limit_except GET { deny all; }",
+    "limit_req zone=one;",
+    "location /admin { deny all; }",
+    "more_set_input_headers \"Connection: close\";",
+    "satisfy any;",
+    "valid_referers none blocked;",
+];
+
+proptest! {
+    #[test]
+    fn one_line_that_cannot_be_translated_closes_the_route(
+        mut lines in prop::collection::vec(prop::sample::select(&TRANSLATED[..]), 0..6),
+        unknown in prop::sample::select(&UNKNOWN[..]),
+        place in 0..100_usize,
+    ) {
+        let name = "nginx.ingress.kubernetes.io/configuration-snippet".to_owned();
+        let (status, reported) = served(&BTreeMap::from([(name.clone(), lines.join("\n"))]));
+        prop_assert_eq!((status, reported), (None, false), "{:?}", &lines);
+        lines.insert(place % (lines.len() + 1), unknown);
+        let (status, reported) = served(&BTreeMap::from([(name, lines.join("\n"))]));
+        prop_assert_eq!((status, reported), (Some(503), true), "{:?}", lines);
+    }
+}
+
 #[test]
 fn what_is_refused_closes_the_route() {
     for annotation in annotation::all() {

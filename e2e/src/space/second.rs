@@ -79,8 +79,8 @@ impl Second<'_> {
             .to_owned();
         set(&mut object, "/metadata/labels/e2e", json!(name))?;
         match kind.as_str() {
-            // It is there already.
-            "Namespace" => return Ok(Vec::new()),
+            // They are there already.
+            "Namespace" | "CustomResourceDefinition" => return Ok(Vec::new()),
             "IngressClass" => {
                 set(&mut object, "/metadata/name", json!(name))?;
                 set(

@@ -422,10 +422,14 @@ async fn namespaces_are_watched_one_by_one() {
         [
             "a endpointslices",
             "a ingresses",
+            "a referencegrants",
+            "a routepolicies",
             "a secrets",
             "a services",
             "b endpointslices",
             "b ingresses",
+            "b referencegrants",
+            "b routepolicies",
             "b secrets",
             "b services",
             "system endpointslices",
@@ -446,6 +450,28 @@ async fn without_classes_an_installation_for_the_cluster_does_not_become_ready()
     let store = Store::default();
     for _ in 0..1000 {
         store.fault("list", "ingressclasses", Reply::Refuse(403));
+    }
+    let mut scene = Scene::start(store, Scope::default());
+    scene.silence().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_that_the_server_does_not_know_are_done_without_until_it_does() {
+    let store = Store::default();
+    let policy = json!({"spec": {"deny": [{"path": {"prefix": "/a"}}]}});
+    store.put("routepolicies", "shop", "web", policy);
+    for _ in 0..2 {
+        store.fault("list", "routepolicies", Reply::Refuse(404));
+    }
+    let mut scene = Scene::synced(store, &[]).await;
+    assert_eq!(scene.next().await, ["+ RoutePolicy shop/web"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_that_may_not_be_read_keep_it_from_becoming_ready() {
+    let store = Store::default();
+    for _ in 0..1000 {
+        store.fault("list", "routepolicies", Reply::Refuse(403));
     }
     let mut scene = Scene::start(store, Scope::default());
     scene.silence().await;

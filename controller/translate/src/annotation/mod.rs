@@ -219,6 +219,23 @@ pub fn find(name: &str) -> Option<&'static Annotation> {
     BY_NAME.get(place).copied()
 }
 
+/// The annotation that somebody probably means who writes a name that none has.
+pub fn meant_by(name: &str) -> Option<&'static Annotation> {
+    find(name)
+        .is_none()
+        .then(|| near::nearest(name))
+        .flatten()
+        .filter(|_| near::former(name).is_none())
+}
+
+/// Takes over what an annotation of this name would say.
+pub(crate) fn set(into: &mut Annotations, name: &str, text: &str) -> Result<(), String> {
+    match find(name).and_then(|annotation| annotation.read) {
+        Some(read) => read(into, text),
+        None => Err(format!("`{name}` is {PENDING}")),
+    }
+}
+
 /// What is said of an annotation that will be honoured one day.
 pub const PENDING: &str = "not supported yet";
 

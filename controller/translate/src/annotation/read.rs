@@ -38,7 +38,7 @@ struct Reader<'a> {
     read: Annotations,
     /// By their names without prefix, with their whole names.
     seen: BTreeMap<&'a str, &'a str>,
-    refused: Vec<(&'static Annotation, &'static str, String)>,
+    refused: Vec<(&'static Annotation, Box<str>, String)>,
     /// What the owner accepts to go without.
     waived: BTreeSet<&'static str>,
     problems: &'a mut Vec<Problem>,
@@ -63,7 +63,11 @@ impl<'a> Reader<'a> {
         };
         if let Some(read) = annotation.read {
             if let Err(reason) = read(&mut self.read, text) {
-                self.invalid(annotation, &field, text, &reason);
+                if annotation.waiver.is_some() {
+                    self.refused.push((annotation, reason.into(), field));
+                } else {
+                    self.invalid(annotation, &field, text, &reason);
+                }
             } else if annotation.own && annotation.harmless.iter().all(|none| *none != text.trim())
             {
                 self.waived.insert(annotation.name);
@@ -77,7 +81,7 @@ impl<'a> Reader<'a> {
                 &format!("this annotation has no effect: {why}"),
             )),
             Verdict::Refused(why) if !annotation.harmless.contains(&text.trim()) => {
-                self.refused.push((annotation, why, field));
+                self.refused.push((annotation, why.into(), field));
             }
             Verdict::Refused(_) | Verdict::Honoured | Verdict::Different(_) => {}
         }

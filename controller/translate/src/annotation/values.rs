@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use model::{AffinityMode, BackendProtocol, Balance, HostPattern, Pace, Retry, SameSite};
 
 use crate::external::ExternalValues;
+use crate::policy::PolicyPart;
 use crate::secret::UsersForm;
 
 /// What the annotations of one Ingress say. What few Ingresses have is behind pointers.
@@ -28,6 +29,10 @@ pub(crate) struct Annotations {
     pub(crate) clients: Option<Box<ClientValues>>,
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) canary: Option<Box<Canary>>,
+    /// What policies and snippets say.
+    pub(crate) policy: Option<Box<PolicyPart>>,
+    /// The policy that the Ingress names.
+    pub(crate) policy_name: Option<Box<str>>,
 }
 
 /// Routing, rewrites, redirects.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use model::ExternalAuth;
 
+use super::reference;
 use crate::annotation::Annotations;
+use crate::object::kinds;
 use crate::report::Reason;
 use crate::secret::UsersForm;
 use crate::settings::Settings;
-use crate::{NamespacedName, Problem};
+use crate::{NamespacedName, Problem, Snapshot};
 
 /// Users by name and password.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,22 +24,25 @@ pub(crate) struct BasicPart {
 pub(crate) fn basic(
     annotations: &mut Annotations,
     namespace: &str,
+    snapshot: &Snapshot,
     problems: &mut Vec<Problem>,
 ) -> Option<BasicPart> {
     let values = annotations.access.as_deref()?;
     let closed = match (&values.secret, values.basic) {
         (None, false) => return None,
         (None, true) => "`auth-type` needs `auth-secret`".to_owned(),
-        (Some((Some(other), name)), _) if **other != *namespace => format!(
-            "`auth-secret` names Secret {other}/{name}, and a Secret of another namespace is not read"
-        ),
         // Without `auth-type`, too: whoever names a Secret with passwords wants them to be asked for.
-        (Some((_, name)), _) => {
-            return Some(BasicPart {
-                secret: NamespacedName::new(namespace, name),
-                form: values.form,
-                realm: values.realm.clone(),
-            });
+        (Some(named), _) => {
+            match reference::object(named, namespace, kinds::SECRET, "auth-secret", snapshot) {
+                Ok(secret) => {
+                    return Some(BasicPart {
+                        secret,
+                        form: values.form,
+                        realm: values.realm.clone(),
+                    });
+                }
+                Err(why) => why,
+            }
         }
     };
     close(annotations, &closed, problems);

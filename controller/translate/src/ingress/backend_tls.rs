@@ -1,8 +1,10 @@
 //! What an Ingress asks for on connections to its backends.
 
+use super::reference;
 use crate::annotation::Annotations;
+use crate::object::kinds;
 use crate::report::Reason;
-use crate::{NamespacedName, Problem};
+use crate::{NamespacedName, Problem, Snapshot};
 
 /// TLS towards backends.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,20 +18,26 @@ pub(crate) struct BackendTlsPart {
 pub(crate) fn read(
     annotations: &mut Annotations,
     namespace: &str,
+    snapshot: &Snapshot,
     problems: &mut Vec<Problem>,
 ) -> Option<BackendTlsPart> {
     let values = annotations.backend_tls.as_deref()?;
-    let closed = match &values.secret {
+    let secret = values.secret.as_ref().map(|named| {
+        reference::object(
+            named,
+            namespace,
+            kinds::SECRET,
+            "proxy-ssl-secret",
+            snapshot,
+        )
+    });
+    let closed = match secret {
         None if values.verify => {
             "`proxy-ssl-verify` needs `proxy-ssl-secret`, with the authority in `ca.crt`".to_owned()
         }
-        Some((Some(other), name)) if **other != *namespace => format!(
-            "`proxy-ssl-secret` names Secret {other}/{name}, and a Secret of another namespace is not read"
-        ),
+        Some(Err(why)) => why,
         secret => {
-            let secret = secret
-                .as_ref()
-                .map(|(_, name)| NamespacedName::new(namespace, name));
+            let secret = secret.and_then(Result::ok);
             let asked = secret.is_some() || values.name.is_some();
             return asked.then(|| BackendTlsPart {
                 secret,

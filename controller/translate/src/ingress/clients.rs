@@ -1,8 +1,10 @@
 //! What an Ingress makes of certificates of clients.
 
 use super::auth::close;
+use super::reference;
 use crate::annotation::{Annotations, Verify};
-use crate::{NamespacedName, Problem};
+use crate::object::kinds;
+use crate::{NamespacedName, Problem, Snapshot};
 
 /// How many authorities may stand between a certificate and the one that it is traced back to.
 const DEPTH: u32 = 1;
@@ -34,6 +36,7 @@ impl ClientPart {
 pub(crate) fn read(
     annotations: &mut Annotations,
     namespace: &str,
+    snapshot: &Snapshot,
     problems: &mut Vec<Problem>,
 ) -> Option<ClientPart> {
     if annotations.is_canary() {
@@ -56,14 +59,12 @@ pub(crate) fn read(
         // Reported where it was read.
         return Some(part(None));
     }
-    let (part, closed) = match &values.secret {
-        Some((Some(other), name)) if **other != *namespace => (
-            part(None),
-            format!(
-                "`auth-tls-secret` names Secret {other}/{name}, and a Secret of another namespace is not read"
-            ),
-        ),
-        Some((_, name)) => return Some(part(Some(NamespacedName::new(namespace, name)))),
+    let secret = values.secret.as_ref().map(|named| {
+        reference::object(named, namespace, kinds::SECRET, "auth-tls-secret", snapshot)
+    });
+    let (part, closed) = match secret {
+        Some(Ok(secret)) => return Some(part(Some(secret))),
+        Some(Err(why)) => (part(None), why),
         None => {
             let off = matches!(values.verify, Some(Verify::Off));
             let half = values.subject.is_some()

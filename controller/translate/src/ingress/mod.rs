@@ -1,10 +1,12 @@
-//! One Ingress, translated by itself: nothing here looks at another object.
+//! One Ingress, translated by itself: nothing here looks at another object, except the policies for it and what it may
+//! refer to.
 
 pub(crate) mod auth;
 pub(crate) mod backend_tls;
 pub(crate) mod clients;
 pub(crate) mod headers;
 pub(crate) mod path;
+pub(crate) mod reference;
 pub(crate) mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,9 +29,11 @@ use crate::Problem;
 use crate::annotation::{self, Annotations, Routing};
 use crate::few::Fixed;
 use crate::object::name_of;
+use crate::policy;
 use crate::report::{Reason, quoted};
 use crate::service;
 use crate::settings::Settings;
+use crate::snapshot::Snapshot;
 
 /// Who comes first where two Ingresses want the same.
 ///
@@ -150,7 +154,7 @@ impl Entry {
 }
 
 /// Translates one Ingress.
-pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
+pub(crate) fn translate(ingress: &Ingress, settings: &Settings, snapshot: &Snapshot) -> Entry {
     let name = name_of(&ingress.metadata);
     let mut problems = Vec::new();
     let mut annotations = annotation::read(
@@ -158,14 +162,16 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
         &settings.annotation_prefixes,
         &mut problems,
     );
-    let basic = auth::basic(&mut annotations, &name.namespace, &mut problems).map(Box::new);
+    policy::attach(&name, snapshot, &mut annotations, &mut problems);
+    let namespace = &*name.namespace;
+    let basic = auth::basic(&mut annotations, namespace, snapshot, &mut problems).map(Box::new);
     let backend_tls =
-        backend_tls::read(&mut annotations, &name.namespace, &mut problems).map(Box::new);
-    let clients = clients::read(&mut annotations, &name.namespace, &mut problems).map(Box::new);
-    let header_configmaps = HeaderConfigMaps::read(&annotations, &name.namespace);
+        backend_tls::read(&mut annotations, namespace, snapshot, &mut problems).map(Box::new);
+    let clients = clients::read(&mut annotations, namespace, snapshot, &mut problems).map(Box::new);
+    let header_configmaps = HeaderConfigMaps::read(&annotations, namespace);
     let external = auth::external(&mut annotations, settings, &mut problems);
     let mut reader = Reader {
-        namespace: &name.namespace,
+        namespace,
         annotations: &annotations,
         hosts: BTreeMap::new(),
         taken: BTreeMap::new(),
@@ -206,7 +212,7 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
         }
     }
     let Reader {
-        mut hosts,
+        hosts,
         mut backends,
         problems,
         ..
@@ -225,13 +231,10 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
         }
     }
     let asked = external.as_ref().and_then(|asked| asked.backend.clone());
-    let default = default_backend(&annotations, &name.namespace);
+    let default = default_backend(&annotations, namespace);
     name_backends(&mut backends, default.into_iter().chain(asked));
     if annotations.closed.is_some() {
         backends.clear();
-    }
-    for part in hosts.values_mut() {
-        part.paths.shrink_to_fit();
     }
     tls.shrink_to_fit();
     Entry {
@@ -240,7 +243,7 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
             name,
         },
         annotations,
-        hosts: hosts.into(),
+        hosts: shrunk(hosts).into(),
         aliases: aliases.into(),
         tls,
         basic,
@@ -251,6 +254,14 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings) -> Entry {
         backends: backends.into(),
         problems,
     }
+}
+
+/// They are kept for long, and there are many.
+fn shrunk(mut hosts: BTreeMap<HostPattern, HostPart>) -> BTreeMap<HostPattern, HostPart> {
+    for part in hosts.values_mut() {
+        part.paths.shrink_to_fit();
+    }
+    hosts
 }
 
 /// Adds backends that annotations name.

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use crds::{ReferenceGrant, RoutePolicy};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::{ByteString, Metadata};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -17,7 +18,7 @@ use crate::Object;
 use crate::report::quoted;
 
 /// The kinds that are read, and their API versions.
-const KINDS: [(&str, &str); 7] = [
+const KINDS: [(&str, &str); 9] = [
     ("Ingress", "networking.k8s.io/v1"),
     ("IngressClass", "networking.k8s.io/v1"),
     ("Service", "v1"),
@@ -25,6 +26,8 @@ const KINDS: [(&str, &str); 7] = [
     ("Endpoints", "v1"),
     ("Secret", "v1"),
     ("ConfigMap", "v1"),
+    ("RoutePolicy", "lockgate.dev/v1alpha1"),
+    ("ReferenceGrant", "gateway.networking.k8s.io/v1beta1"),
 ];
 
 /// Reads the objects of a document.
@@ -82,6 +85,8 @@ fn object(node: &Node, kind: &str, version: Option<&str>, sink: &mut Sink<'_>) {
         "Service" => one::<Service>(node, kind, sink),
         "EndpointSlice" => one::<EndpointSlice>(node, kind, sink),
         "ConfigMap" => one::<ConfigMap>(node, kind, sink),
+        "RoutePolicy" => one::<RoutePolicy>(node, kind, sink),
+        "ReferenceGrant" => one::<ReferenceGrant>(node, kind, sink),
         "Secret" => {
             if let Some(mut secret) = typed::<Secret>(node, kind, sink) {
                 let data = secret.data.get_or_insert_default();
@@ -101,9 +106,35 @@ fn object(node: &Node, kind: &str, version: Option<&str>, sink: &mut Sink<'_>) {
     }
 }
 
+/// What every kind has.
+trait Named {
+    fn metadata_mut(&mut self) -> &mut ObjectMeta;
+}
+
+macro_rules! named {
+    ($($kind:ident),*) => {$(
+        impl Named for $kind {
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    )*};
+}
+named!(
+    Ingress,
+    IngressClass,
+    Service,
+    EndpointSlice,
+    Endpoints,
+    Secret,
+    ConfigMap,
+    RoutePolicy,
+    ReferenceGrant
+);
+
 fn one<T>(node: &Node, kind: &str, sink: &mut Sink<'_>)
 where
-    T: DeserializeOwned + Serialize + Metadata<Ty = ObjectMeta> + Into<Object>,
+    T: DeserializeOwned + Serialize + Named + Into<Object>,
 {
     if let Some(object) = typed::<T>(node, kind, sink) {
         sink.object(node.line, object.into());
@@ -112,7 +143,7 @@ where
 
 fn typed<T>(node: &Node, kind: &str, sink: &mut Sink<'_>) -> Option<T>
 where
-    T: DeserializeOwned + Serialize + Metadata<Ty = ObjectMeta>,
+    T: DeserializeOwned + Serialize + Named,
 {
     let mut value = node.value();
     // The kind is known, and the type insists on it also where a list leaves it out.

@@ -7,6 +7,7 @@ use model::{BackendId, ObjectRef};
 use super::{Translator, Work};
 use crate::ingress::Entry;
 use crate::ingress::tls::TlsEntry;
+use crate::policy;
 use crate::report::{Problem, Reason};
 use crate::secret::{self, SecretFault, UsersFault};
 use crate::service::Remark;
@@ -23,6 +24,17 @@ impl Translator {
                 .unwrap_or_default();
             let object = name.reference(kinds::INGRESS);
             if self.report.set_problems(&object, problems) {
+                work.outcome.touched.insert(object);
+            }
+        }
+        for name in std::mem::take(&mut work.policies) {
+            let policy = self.snapshot.policies().get(&name);
+            let problems = policy.map(|policy| policy::problems(&policy.spec));
+            let object = name.reference(kinds::ROUTE_POLICY);
+            if self
+                .report
+                .set_problems(&object, problems.unwrap_or_default())
+            {
                 work.outcome.touched.insert(object);
             }
         }

@@ -15,6 +15,8 @@ pub(crate) fn edits() -> impl Strategy<Value = Change> {
         3 => slices(),
         2 => secrets(),
         1 => configmaps(),
+        2 => policies(),
+        1 => grants(),
     ];
     (anything, 0..4_u8).prop_map(|(object, chance)| {
         if chance == 0 {
@@ -123,6 +125,10 @@ fn ingresses() -> impl Strategy<Value = Object> {
         "nginx.ingress.kubernetes.io/custom-headers: a/headers",
         "nginx.ingress.kubernetes.io/auth-url: http://x, nginx.ingress.kubernetes.io/auth-proxy-set-headers: a/headers",
         "kubernetes.io/ingress.class: lockgate",
+        "lockgate.dev/route-policy: p1",
+        "nginx.ingress.kubernetes.io/auth-secret: b/t1",
+        "nginx.ingress.kubernetes.io/configuration-snippet: 'deny all;'",
+        "nginx.ingress.kubernetes.io/configuration-snippet: 'lua x;'",
     ]);
     (
         (namespace(), select(vec!["i1", "i2", "i3"]), 1..4_u8),
@@ -226,4 +232,39 @@ fn configmaps() -> impl Strategy<Value = Object> {
             "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, namespace: a}}, data: {{{data}}}}}"
         ))
     })
+}
+
+fn policies() -> impl Strategy<Value = Object> {
+    (
+        namespace(),
+        select(vec!["p1", "p2"]),
+        select(vec![
+            "",
+            "targetRefs: [{name: i1}]",
+            "targetRefs: [{name: i2}], deny: [{path: {prefix: /a}}]",
+            "deny: [{path: {regex: '('}}]",
+            "rewrite: /x",
+            "basicAuth: {secretName: t1}",
+        ]),
+    )
+        .prop_map(|(namespace, name, spec)| {
+            object(&format!(
+                "{{apiVersion: lockgate.dev/v1alpha1, kind: RoutePolicy, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{{spec}}}}}"
+            ))
+        })
+}
+
+fn grants() -> impl Strategy<Value = Object> {
+    (
+        namespace(),
+        select(vec!["g1", "g2"]),
+        namespace(),
+        select(vec!["Ingress", "HTTPRoute"]),
+        select(vec!["", ", name: t1", ", name: t2"]),
+    )
+        .prop_map(|(namespace, name, from, kind, to)| {
+            object(&format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{from: [{{group: networking.k8s.io, kind: {kind}, namespace: {from}}}], to: [{{group: '', kind: Secret{to}}}]}}}}"
+            ))
+        })
 }

@@ -2,7 +2,7 @@
 
 use super::super::{Annotation, Group, Risk, Scope, Value, Verify};
 use crate::secret::UsersForm;
-use crate::{external, value};
+use crate::{external, policy, value};
 
 /// Who a user is.
 pub(super) static AUTHENTICATION: &[Annotation] = &[
@@ -25,7 +25,7 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
         "auth-secret",
         Value::Object,
         |read, text| value::object(text).map(|secret| read.access().secret = Some(secret)),
-        "it counts without `auth-type`, too; a Secret of another namespace closes the route; hashes are bcrypt, `$apr1$`, SHA-crypt, `{SHA}` and `{SSHA}`",
+        "it counts without `auth-type`, too; a Secret of another namespace needs a `ReferenceGrant`, or it closes the route; hashes are bcrypt, `$apr1$`, SHA-crypt, `{SHA}` and `{SSHA}`",
     )
     .risk(Risk::Medium)
     .guarding()
@@ -215,10 +215,11 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
         Group::Authentication,
         "How long an idle connection is kept.",
     ),
-    Annotation::refused(
+    Annotation::different(
         "auth-snippet",
         Value::Text("configuration of nginx"),
-        "raw configuration is never executed",
+        |read, text| policy::question(text).map(|headers| read.access().external.more_headers = headers),
+        "never executed: headers of the question are translated; anything else closes the routes",
     )
     .risk(Risk::Critical)
     .guarding()
@@ -267,7 +268,7 @@ pub(super) static CERTIFICATES: &[Annotation] = &[
                 values.secret = Some(secret);
             })
         },
-        "a Secret that is missing, broken or another namespace's closes the host (503); without TLS a client has no certificate; a certificate of version 1 has to come directly from an authority in `ca.crt`; CRLs of version 1 cannot be read; of two Ingresses the older one in the namespace of the host decides, and a younger one that asks for more than that is closed",
+        "a Secret that is missing, broken or, without a `ReferenceGrant`, another namespace's closes the host (503); without TLS a client has no certificate; a certificate of version 1 has to come directly from an authority in `ca.crt`; CRLs of version 1 cannot be read; of two Ingresses the older one in the namespace of the host decides, and a younger one that asks for more than that is closed",
     )
     .scope(Scope::Host)
     .risk(Risk::Medium)

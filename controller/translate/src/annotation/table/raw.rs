@@ -1,6 +1,7 @@
 //! Mirrors, firewalls, raw configuration.
 
-use super::super::{Annotation, Group, Risk, Scope, Value};
+use super::super::{Annotation, Annotations, Group, Risk, Scope, Value};
+use crate::policy::{self, Snippet};
 
 /// Why nothing of `ModSecurity` can be honoured.
 const NO_FIREWALL: &str =
@@ -10,6 +11,21 @@ const NOT_COPIED: &str =
     "requests are not copied: each goes to one backend; a canary shows a new version real traffic";
 /// Why no snippet can be.
 const NOT_EXECUTED: &str = "raw configuration is never executed";
+/// What is other with those that can be said in another way.
+const TRANSLATED: &str = "never executed: headers, refused requests, timeouts, rewrites and redirects are translated, as a `RoutePolicy` says them; anything else closes the routes";
+/// The same for whole hosts.
+const TRANSLATED_SERVER: &str = "never executed: headers, refused requests and redirects are translated, for the routes of this Ingress; anything else closes the routes";
+
+/// Takes what can be said in another way; nothing else may be in it.
+fn snippet(read: &mut Annotations, text: &str, place: Snippet) -> Result<(), String> {
+    let spec = policy::snippet(text, place)?;
+    // All of it or nothing: whoever accepts to go without a snippet goes without every part of it.
+    if let Some(fault) = policy::apply(&spec, &mut Annotations::default()).first() {
+        return Err(fault.text.clone());
+    }
+    policy::apply(&spec, read);
+    Ok(())
+}
 
 /// Mirrors, firewalls, raw configuration.
 pub(super) static RAW: &[Annotation] = &[
@@ -47,19 +63,21 @@ pub(super) static RAW: &[Annotation] = &[
         .guarding()
         .waived_by("accept-without-waf")
         .about(Group::Raw, "Rules for ModSecurity."),
-    Annotation::refused(
+    Annotation::different(
         "configuration-snippet",
         Value::Text("configuration of nginx"),
-        NOT_EXECUTED,
+        |read, text| snippet(read, text, Snippet::Location),
+        TRANSLATED,
     )
     .risk(Risk::Critical)
     .guarding()
     .waived_by("accept-without-snippets")
     .about(Group::Raw, "Raw configuration of nginx for the paths."),
-    Annotation::refused(
+    Annotation::different(
         "server-snippet",
         Value::Text("configuration of nginx"),
-        NOT_EXECUTED,
+        |read, text| snippet(read, text, Snippet::Server),
+        TRANSLATED_SERVER,
     )
     .scope(Scope::Host)
     .risk(Risk::Critical)
