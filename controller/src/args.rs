@@ -339,6 +339,9 @@ pub struct MigrateArgs {
         help_heading = "What is looked at"
     )]
     pub controller_args: Option<String>,
+    /// Write typed replacements for snippets and misspelt names into this folder, for review; nothing is applied
+    #[arg(long, value_name = "DIR")]
+    pub fix: Option<PathBuf>,
     /// How the report is printed
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = MigrateFormat::Text)]
     pub output: MigrateFormat,

@@ -4,6 +4,7 @@
 
 mod assess;
 mod cluster;
+mod fix;
 mod flags;
 mod markdown;
 mod report;
@@ -11,11 +12,13 @@ mod text;
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use translate::Change;
+use translate::{Change, kinds};
 
 use self::flags::OldFlags;
+use self::text::counted_ingresses;
 use crate::args::{MigrateArgs, MigrateFormat};
 use crate::files::Manifests;
 use crate::render::{RenderError, evaluate};
@@ -44,6 +47,17 @@ pub enum MigrateError {
     /// The report cannot be written.
     #[error("cannot write the report: {0}")]
     Output(#[from] io::Error),
+    /// The replacements cannot be written.
+    #[error("cannot write into `{}`: {source}", .folder.display())]
+    Fix {
+        /// Where to.
+        folder: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A replacement has no YAML form.
+    #[error("cannot write a replacement as YAML: {0}")]
+    Yaml(String),
     /// The report has no JSON form.
     #[error("cannot write the report as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -73,6 +87,7 @@ pub fn migrate(
         controller_name,
         configmap,
         controller_args,
+        fix,
         output,
     } = args;
     let old = match &controller_args {
@@ -108,8 +123,24 @@ pub fn migrate(
     if settings.configmap.is_none() {
         settings.configmap = assess::only_configmap(&inventory.changes);
     }
+    let prefixes = settings.annotation_prefixes.clone();
     let result = evaluate(inventory.changes, settings.clone());
-    let report = assess::assess(&result, inventory.notes, settings, &old);
+    let mut report = assess::assess(&result, inventory.notes, settings, &old);
+    if let Some(folder) = fix {
+        let translator = &result.translator;
+        let ours = translator
+            .snapshot()
+            .ingresses()
+            .iter()
+            .filter(|(name, _)| translator.report().claims(&name.reference(kinds::INGRESS)))
+            .map(|(name, ingress)| (name, &**ingress));
+        let fixed = fix::write(&folder, ours, &prefixes)?;
+        report.notes.push(format!(
+            "replacements for {} are in {}; commands.txt there applies them",
+            counted_ingresses(fixed),
+            folder.display()
+        ));
+    }
     match output {
         MigrateFormat::Text => text::write(&report, out)?,
         MigrateFormat::Markdown => markdown::write(&report, out)?,

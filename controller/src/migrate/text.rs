@@ -194,7 +194,8 @@ pub(super) fn of(
         .filter(move |ingress| ingress.readiness == readiness)
 }
 
-fn counted_ingresses(count: usize) -> String {
+/// So many Ingresses.
+pub(super) fn counted_ingresses(count: usize) -> String {
     let plural = if count == 1 { "" } else { "es" };
     format!("{count} Ingress{plural}")
 }

@@ -184,6 +184,51 @@ fn migrate_tells_by_its_exit_code_whether_anything_is_blocked() {
 }
 
 #[test]
+fn migrate_writes_replacements_that_serve_what_the_snippet_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let snippet = "metadata:\n  annotations:\n    nginx.ingress.kubernetes.io/rewrite-taget: /x\n    nginx.ingress.kubernetes.io/configuration-snippet: |\n      add_header X-A b;\n      if ($request_method = PUT) { return 405; }";
+    let one = ingress("shop", "shop.test", &[("/", "web")])
+        .replace(": lockgate", ": nginx")
+        .replacen(
+            "metadata: {name: shop, namespace: test}",
+            &format!("{snippet}\n  name: shop\n  namespace: test"),
+            1,
+        );
+    put(folder.path(), "shop.yaml", &one);
+    let arguments = ["migrate", "shop.yaml", "--fix", "fixes"];
+    let (code, out, error) = lockgate(&arguments, folder.path(), "");
+    assert_eq!(code, Some(0), "{out}{error}");
+    assert!(
+        out.contains("replacements for 1 Ingress are in fixes"),
+        "{out}"
+    );
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(folder.path().join("fixes").join(name)).unwrap();
+        serde_saphyr::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let policy = read("test.shop.policy.yaml");
+    assert_eq!(policy["kind"], "RoutePolicy");
+    assert_eq!(policy["metadata"]["namespace"], "test");
+    assert_eq!(policy["spec"]["deny"][0]["methods"][0], "PUT");
+    assert_eq!(policy["spec"]["responseHeaders"]["add"][0]["name"], "X-A");
+    let patch = read("test.shop.patch.yaml");
+    let annotations = &patch["metadata"]["annotations"];
+    assert_eq!(annotations["lockgate.dev/route-policy"], "shop");
+    assert_eq!(
+        annotations["nginx.ingress.kubernetes.io/rewrite-target"],
+        "/x"
+    );
+    for gone in ["configuration-snippet", "rewrite-taget"] {
+        let name = format!("nginx.ingress.kubernetes.io/{gone}");
+        assert!(annotations.as_object().unwrap().contains_key(&name));
+        assert!(annotations[&name].is_null());
+    }
+    // What was written is a manifest that is read again.
+    let (code, out, _) = lockgate(&["check", "fixes/test.shop.policy.yaml"], folder.path(), "");
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
 fn version_and_completion_are_printed() {
     let folder = folder();
     let (code, out, _) = lockgate(&["version"], folder.path(), "");

@@ -14,6 +14,7 @@ mod client;
 mod clients;
 mod command;
 mod folder;
+mod guide;
 mod manifest;
 mod origin;
 mod process;
