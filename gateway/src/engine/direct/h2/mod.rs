@@ -3,6 +3,7 @@
 //! A connection is one task, and so are all its streams: what endpoints have sent since the last turn leaves in one
 //! write. Each stream decides by itself where it is served: in here, or by Pingora ([`foreign`]).
 
+mod fields;
 mod foreign;
 mod io;
 mod outlet;

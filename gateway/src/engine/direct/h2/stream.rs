@@ -145,15 +145,14 @@ fn target(parts: &Parts) -> &[u8] {
 
 /// What would be two requests, or another one, to a backend that speaks HTTP/1.1 (RFC 9113, 8.2.1 and 8.1.1).
 fn is_well_formed(parts: &Parts) -> bool {
-    let visible = target(parts)
-        .iter()
-        .all(|byte| *byte > b' ' && *byte != 0x7f);
-    // That it is a number, and the right one, is seen to by `h2`.
+    let visible = |byte: &u8| *byte > b' ' && *byte != 0x7f;
+    let number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    // That it is the right number is seen to by `h2`.
     let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    let digits = lengths
-        .next()
-        .is_none_or(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
-    visible && digits && lengths.next().is_none()
+    let length = lengths.next();
+    target(parts).iter().all(visible)
+        && length.is_none_or(|length| number(length.as_bytes()))
+        && lengths.next().is_none()
 }
 
 /// Everything is served here but what goes to a backend with TLS, and routes with error pages. A part of a route that is
@@ -359,6 +358,32 @@ impl Exchange<'_> {
         });
         if !sent.await {
             self.client.reset(Code::CANCEL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_length_that_is_a_number_is_a_length() {
+        for (lengths, want, why) in [
+            (&[][..], true, "none"),
+            (&["0"][..], true, "a number"),
+            (&["4", "4"][..], false, "two, even if they agree"),
+            (&["4, 4"][..], false, "a list"),
+            (&[""][..], false, "nothing in it"),
+            (&["+4"][..], false, "a sign"),
+            (&["0x4"][..], false, "not decimal"),
+        ] {
+            let mut request = Request::new(());
+            for length in lengths {
+                let value = http::HeaderValue::from_static(length);
+                request.headers_mut().append(CONTENT_LENGTH, value);
+            }
+            let (parts, ()) = request.into_parts();
+            assert_eq!(is_well_formed(&parts), want, "{why}");
         }
     }
 }
