@@ -429,7 +429,6 @@ fn gateway_engine(engine: Engine) -> gateway::Engine {
     match engine {
         Engine::Auto => gateway::Engine::Auto,
         Engine::Pingora => gateway::Engine::Pingora,
-        Engine::DirectPreview => gateway::Engine::DirectPreview,
     }
 }
 

@@ -90,6 +90,11 @@ impl Connection {
         self.linger.store(!self.http2, Ordering::Relaxed);
     }
 
+    /// The client has been told that this is the end, whatever it speaks, and may still be sending.
+    pub(crate) fn linger_always(&self) {
+        self.linger.store(true, Ordering::Relaxed);
+    }
+
     /// Is the socket to stay for what the client still sends?
     pub(crate) fn lingers(&self) -> bool {
         self.linger.load(Ordering::Relaxed)
@@ -124,8 +129,8 @@ pub(crate) struct Deadline {
     idle: Duration,
 }
 
-/// How long an HTTP/2 client may take to answer a GOAWAY.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long an HTTP/2 client may be silent that was asked to go and has nothing left to wait for.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
@@ -166,7 +171,7 @@ impl Deadline {
     }
 
     /// Gives the client the time for a farewell from now.
-    fn arm_farewell(&self, now: Instant) {
+    pub(crate) fn arm_farewell(&self, now: Instant) {
         self.arm(now, self.header.min(FAREWELL), Awaited::Farewell);
     }
 

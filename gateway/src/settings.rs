@@ -18,31 +18,11 @@ pub enum LogFormat {
 /// What moves the bytes of requests. Every one of them applies the same rules to every request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Engine {
-    /// The direct engine for HTTP/1.1 to backends without TLS, Pingora for everything else.
+    /// The direct engine for what goes to backends without TLS, Pingora for everything else.
     #[default]
     Auto,
     /// Pingora for everything.
     Pingora,
-    /// Preview: as `Auto`, and the direct engine for HTTP/2 as well.
-    DirectPreview,
-}
-
-impl Engine {
-    /// Is the direct engine asked first?
-    pub(crate) fn is_direct(self) -> bool {
-        match self {
-            Self::Auto | Self::DirectPreview => true,
-            Self::Pingora => false,
-        }
-    }
-
-    /// Does the direct engine accept HTTP/2?
-    pub(crate) fn is_direct_for_http2(self) -> bool {
-        match self {
-            Self::DirectPreview => true,
-            Self::Auto | Self::Pingora => false,
-        }
-    }
 }
 
 /// Everything that stays the same for the life of a gateway. What may change is in the table.

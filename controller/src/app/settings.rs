@@ -54,12 +54,10 @@ pub struct Serve {
 /// What moves the bytes of requests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Engine {
-    /// Our own for HTTP/1.1 on both sides without TLS to the backend, Pingora for the rest.
+    /// Our own for what goes to backends without TLS, Pingora for the rest.
     Auto,
     /// Pingora for all requests.
     Pingora,
-    /// A preview: as `auto`, and our own for HTTP/2 as well.
-    DirectPreview,
 }
 
 /// Where objects come from.

@@ -23,6 +23,7 @@ use crate::connection::Connection;
 use crate::external;
 use crate::front::conn::Transport;
 use crate::limits::KnownZones;
+use crate::settings;
 use crate::telemetry::Meter;
 use crate::upstream::Picker;
 
@@ -32,20 +33,19 @@ pub(crate) struct Engine {
     pingora: Arc<PingoraEngine>,
     /// Where it is wanted.
     direct: Option<DirectEngine>,
-    direct_http2: bool,
 }
 
 impl Engine {
     /// What the settings ask for.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let wanted = shared.settings.engine;
+        let direct = match shared.settings.engine {
+            settings::Engine::Auto => true,
+            settings::Engine::Pingora => false,
+        };
         let worker = Arc::new(Worker::new(shared));
         let pingora = Arc::new(PingoraEngine::new(Arc::clone(&worker)));
         Self {
-            direct: wanted
-                .is_direct()
-                .then(|| DirectEngine::new(worker, Arc::clone(&pingora))),
-            direct_http2: wanted.is_direct_for_http2(),
+            direct: direct.then(|| DirectEngine::new(worker, Arc::clone(&pingora))),
             pingora,
         }
     }
@@ -58,8 +58,7 @@ impl Engine {
         shutdown: &watch::Receiver<bool>,
         close_idle: &watch::Receiver<bool>,
     ) {
-        let direct = self.direct.as_ref();
-        let Some(direct) = direct.filter(|_| self.direct_http2 || !connection.http2) else {
+        let Some(direct) = &self.direct else {
             let first = Bytes::new();
             let served = self.pingora.serve(transport, first, connection, shutdown);
             // Its future is large, and most connections may not need it.

@@ -31,6 +31,9 @@ const FIRST_READ: usize = 4096;
 /// How much is read at once from a client that sends a lot over TLS.
 const READ_AHEAD: usize = 32 * 1024;
 
+/// How much is read at once of what nobody wants: at the end of a gateway, that are many connections at once.
+const DISCARD: usize = 4 * 1024;
+
 /// A TCP connection whose first bytes can be looked at and put back.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -271,7 +274,7 @@ impl Linger for Transport {
         let _ = timeout(SHUTDOWN_TIMEOUT, self.shutdown()).await;
         // Nobody decrypts what nobody wants.
         let mut socket = self.into_socket().stream;
-        let mut buffer = vec![0; READ_AHEAD];
+        let mut buffer = vec![0; DISCARD];
         let discard = async { while socket.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
         let _ = timeout(LINGER, discard).await;
     }

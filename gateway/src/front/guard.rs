@@ -46,6 +46,8 @@ pub(crate) struct Guarded<S: Linger> {
     inner: Option<S>,
     connection: Arc<Connection>,
     timer: Timer,
+    /// Ends connections whose clients were asked to go.
+    farewell: bool,
 }
 
 /// A guarded stream with all that Pingora asks a stream about.
@@ -68,7 +70,15 @@ impl<S: Linger> Guarded<S> {
             inner: Some(inner),
             connection,
             timer: Timer::default(),
+            farewell: true,
         }
+    }
+
+    /// The same, where somebody else ends connections whose clients were asked to go.
+    pub(crate) fn without_farewell(inner: S, connection: Arc<Connection>) -> Self {
+        let mut guarded = Self::new(inner, connection);
+        guarded.farewell = false;
+        guarded
     }
 
     /// The connection that is guarded.
@@ -94,19 +104,25 @@ impl<S: Linger> Guarded<S> {
     }
 
     fn cut(&self, awaited: Awaited) -> io::Error {
-        let reason = match awaited {
-            Awaited::Header => "header-timeout",
-            Awaited::NextRequest => "idle-timeout",
-            Awaited::Farewell => "drain",
-        };
-        counter!(
-            telemetry::CONNECTIONS_CUT,
-            "listener" => self.connection.listener.to_string(),
-            "reason" => reason,
-        )
-        .increment(1);
+        let reason = count_cut(&self.connection, awaited);
         io::Error::new(io::ErrorKind::TimedOut, reason)
     }
+}
+
+/// Counts a connection that ends because nothing came. Says why, in a word.
+pub(crate) fn count_cut(connection: &Connection, awaited: Awaited) -> &'static str {
+    let reason = match awaited {
+        Awaited::Header => "header-timeout",
+        Awaited::NextRequest => "idle-timeout",
+        Awaited::Farewell => "drain",
+    };
+    counter!(
+        telemetry::CONNECTIONS_CUT,
+        "listener" => connection.listener.to_string(),
+        "reason" => reason,
+    )
+    .increment(1);
+    reason
 }
 
 impl<S: Linger> GuardIo<S> {
@@ -128,7 +144,7 @@ impl<S: AsyncRead + Linger> AsyncRead for Guarded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = self.inner()?.poll_read(cx, buf);
-        if read.is_pending() && self.connection.deadline.get().is_none() {
+        if self.farewell && read.is_pending() && self.connection.deadline.get().is_none() {
             self.connection.nothing_to_read();
         }
         let Some((at, awaited)) = self.connection.deadline.get() else {
@@ -137,12 +153,16 @@ impl<S: AsyncRead + Linger> AsyncRead for Guarded<S> {
         match read {
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
                 let now = Instant::now();
-                if now >= at {
-                    buf.set_filled(before);
-                    return Poll::Ready(Err(self.cut(awaited)));
-                }
-                if awaited == Awaited::NextRequest {
-                    self.connection.deadline.arm_header(now);
+                match awaited {
+                    Awaited::Header if now >= at => {
+                        buf.set_filled(before);
+                        return Poll::Ready(Err(self.cut(awaited)));
+                    }
+                    Awaited::Header => {}
+                    // It is there after all: what has come is not thrown away because somebody looked late.
+                    Awaited::NextRequest => self.connection.deadline.arm_header(now),
+                    // It has not heard yet that it is to go.
+                    Awaited::Farewell => self.connection.deadline.arm_farewell(now),
                 }
                 read
             }
@@ -436,6 +456,44 @@ mod tests {
         assert!(timeout(SHORT * 3, guard.read_u8()).await.is_err());
         client.write_all(b"x").await.unwrap();
         assert_eq!(guard.read_u8().await.unwrap(), b'x');
+    }
+
+    #[tokio::test]
+    async fn who_is_to_go_and_still_speaks_is_heard() {
+        let (mut guard, mut client) = guard(SHORT, LONG, true);
+        let connection = Arc::clone(&guard.guarded.connection);
+        connection.request_started();
+        connection.deadline.arm_farewell(Instant::now());
+        // Looked at too late: what had come until then is not lost.
+        let (at, _) = connection.deadline.get().unwrap();
+        client.write_all(b"x").await.unwrap();
+        while Instant::now() < at {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(guard.read_u8().await.unwrap(), b'x');
+        // Every byte gives it the whole time once more.
+        let begun = Instant::now();
+        while begun.elapsed() < SHORT * 3 {
+            client.write_all(b"x").await.unwrap();
+            assert_eq!(guard.read_u8().await.unwrap(), b'x');
+            tokio::task::yield_now().await;
+        }
+        let (length, kind, _) = read_all(&mut guard).await;
+        assert_eq!((length, kind), (0, io::ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_came_in_time_is_read_however_late() {
+        let (mut guard, mut client) = guard(LONG, SHORT, false);
+        let connection = Arc::clone(&guard.guarded.connection);
+        connection.request_started();
+        connection.request_finished(Instant::now());
+        let (at, _) = connection.deadline.get().unwrap();
+        client.write_all(b"G").await.unwrap();
+        while Instant::now() < at {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(guard.read_u8().await.unwrap(), b'G');
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! The tests of `front`, one by one, with the direct engine.
+//! The tests of `front`, one by one, with the direct engine, and those of what only it does.
 
 #[cfg(test)]
 #[path = "../front/deadlines.rs"]
@@ -6,6 +6,12 @@ mod deadlines;
 #[cfg(test)]
 #[path = "../front/drain.rs"]
 mod drain;
+#[cfg(test)]
+mod farewell;
+#[cfg(test)]
+#[expect(dead_code, reason = "each folder of tests needs another part of it")]
+#[path = "../shared/frames.rs"]
+mod frames;
 #[cfg(test)]
 #[path = "../front/limits.rs"]
 mod limits;
@@ -24,4 +30,4 @@ mod tls;
 
 /// What serves in here.
 #[cfg(test)]
-const ENGINE: gateway::Engine = gateway::Engine::DirectPreview;
+const ENGINE: gateway::Engine = gateway::Engine::Auto;

@@ -36,7 +36,7 @@ impl Want {
             Each(pingora, direct, why) => {
                 assert!(!why.is_empty());
                 match crate::ENGINE {
-                    gateway::Engine::Auto | gateway::Engine::DirectPreview => *direct,
+                    gateway::Engine::Auto => *direct,
                     gateway::Engine::Pingora => *pingora,
                 }
             }

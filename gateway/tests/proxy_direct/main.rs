@@ -27,6 +27,12 @@ mod failures;
 #[path = "../proxy/forwarding.rs"]
 mod forwarding;
 #[cfg(test)]
+#[expect(dead_code, reason = "each folder of tests needs another part of it")]
+#[path = "../shared/frames.rs"]
+mod frames;
+#[cfg(test)]
+mod hostile_http2;
+#[cfg(test)]
 #[path = "../proxy/http2.rs"]
 mod http2;
 #[cfg(test)]
@@ -66,4 +72,4 @@ mod turns;
 
 /// What serves in here.
 #[cfg(test)]
-const ENGINE: gateway::Engine = gateway::Engine::DirectPreview;
+const ENGINE: gateway::Engine = gateway::Engine::Auto;

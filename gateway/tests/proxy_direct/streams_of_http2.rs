@@ -19,7 +19,7 @@ use crate::support::{Site, backend, echo, full, raw_backend, read_head, soon, to
 type Connection = server::Connection<TcpStream, Bytes>;
 
 /// A backend that does what it likes with each connection of HTTP/2; `handler` gets its number as well.
-async fn h2c<F, R>(handler: F) -> SocketAddr
+pub(crate) async fn h2c<F, R>(handler: F) -> SocketAddr
 where
     F: Fn(usize, Connection) -> R + Send + Sync + 'static,
     R: Future<Output = ()> + Send + 'static,

@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, StatusCode};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -18,6 +17,7 @@ use super::client::{Client, Next, Scratch};
 use super::edits::{Edits, write_field};
 use super::exchange::{Exchange, Request};
 use super::patience::Patience;
+use super::pool::connect;
 use super::request::{Head, Outline};
 use super::response::{write_end, write_number_field, write_status};
 use super::{DirectEngine, date, qualifies};
@@ -313,13 +313,7 @@ async fn forward(
             .await;
         }
     };
-    let patience = Patience {
-        read: to.read,
-        send: to.send,
-        body: limits.body_timeout,
-        client: limits.write_timeout,
-        rate: limits.min_client_rate,
-    };
+    let patience = Patience::new(&to, limits);
     let asked = Request {
         block: section_for_backend(context, head, body),
         body,
@@ -394,17 +388,6 @@ async fn exchange_on_some_endpoint(
         upstream::begin_try(exchange.context, worker).await?;
         to = upstream::upstream(exchange.context)?;
     }
-}
-
-async fn connect(to: &Upstream) -> Result<TcpStream, Fault> {
-    let connected = timeout(to.connect, TcpStream::connect(to.address)).await;
-    let stream = match connected {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(_)) => return Err(Fault::Connect),
-        Err(_) => return Err(Fault::ConnectTimeout),
-    };
-    stream.set_nodelay(true).map_err(|_| Fault::Connect)?;
-    Ok(stream)
 }
 
 /// A failure, and whether the client may still be sending.

@@ -25,10 +25,13 @@ const IDLE: Duration = Duration::from_mins(1);
 /// How often connections are looked at that nobody uses.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Requests at once on one connection.
-const STREAMS: usize = 100;
-/// What an endpoint may send on one stream, and on one connection, before a slow client has taken it.
-const STREAM_WINDOW: u32 = 512 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const STREAMS: u32 = 100;
+const MOST_STREAMS: usize = STREAMS as usize;
+/// What an endpoint may send on one stream before its client has taken it.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same on one connection. Many clients share it: those that take nothing must not keep the others waiting, however
+/// many there are.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 /// How large a header section of a response may be.
 const MOST_HEADER_BYTES: u32 = 256 * 1024;
 /// How much of a request is held of one stream, apart from what its window allows.
@@ -40,7 +43,7 @@ const MOST_CLOSING: usize = 8;
 
 /// What a failed stream says about the request on it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Failure {
+pub(super) enum Ending {
     /// The endpoint has not looked at it (RFC 9113, section 8.7).
     Refused,
     /// The stream or its connection has ended.
@@ -49,7 +52,7 @@ pub(super) enum Failure {
     Invalid,
 }
 
-impl Failure {
+impl Ending {
     /// What an error says.
     pub(super) fn of(error: &h2::Error) -> Self {
         let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
@@ -100,9 +103,9 @@ struct Status {
 
 impl Link {
     fn has_room(&self) -> bool {
-        let most = self.sender.current_max_send_streams().min(STREAMS);
+        let most = self.sender.current_max_send_streams();
         self.status.open.load(Ordering::Relaxed)
-            && self.status.streams.load(Ordering::Relaxed) < most
+            && self.status.streams.load(Ordering::Relaxed) < most.min(MOST_STREAMS)
     }
 
     fn is_idle(&self, now: Instant) -> bool {
@@ -257,7 +260,7 @@ fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
-        .initial_max_send_streams(STREAMS)
+        .initial_max_send_streams(MOST_STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MOST_HEADER_BYTES)

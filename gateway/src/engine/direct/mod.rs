@@ -1,9 +1,9 @@
-//! The engine for the common case: HTTP/1.1 from the client, cleartext HTTP/1.1 to the endpoint.
+//! The engine for the common case: endpoints without TLS.
 //!
 //! It reads a header section in place, lets the phases decide, copies the section once with their changes, and moves
-//! bytes in both directions without collecting them. Connections that wait hold no buffers. A request that is not for
-//! it goes to Pingora together with its connection, which stays there: framing is then decided by one parser from that
-//! byte on.
+//! bytes in both directions without collecting them. Connections that wait hold no buffers. An HTTP/1.1 request that is
+//! not for it goes to Pingora together with its connection, which stays there: framing is then decided by one parser
+//! from that byte on. Streams of HTTP/2 go there one by one ([`h2`]).
 
 mod body;
 mod client;
@@ -77,7 +77,7 @@ impl DirectEngine {
         close_idle: &watch::Receiver<bool>,
     ) {
         if connection.http2 {
-            h2::serve(self, transport, connection, shutdown).await;
+            h2::serve(self, transport, connection, shutdown, close_idle).await;
             return;
         }
         h1::serve(self, transport, connection, shutdown, close_idle).await;

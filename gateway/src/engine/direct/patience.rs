@@ -2,6 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::error::{Fault, Source};
+use crate::phases::upstream::Upstream;
+use crate::settings::Limits;
+
+/// Whose fault, and which.
+pub(super) type Failure = (Source, Fault);
+
 /// How long everybody may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
@@ -15,6 +22,129 @@ pub(super) struct Patience {
     pub(super) client: Duration,
     /// Bytes per second that a client has to send or to take while nobody but it is waited for; 0 is any.
     pub(super) rate: u32,
+}
+
+impl Patience {
+    /// With this endpoint and any client.
+    pub(super) fn new(to: &Upstream, limits: &Limits) -> Self {
+        Self {
+            read: to.read,
+            send: to.send,
+            body: limits.body_timeout,
+            client: limits.write_timeout,
+            rate: limits.min_client_rate,
+        }
+    }
+}
+
+/// Who is waited for, at one moment of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaited {
+    /// The endpoint, to take what there is of the request.
+    pub(super) sending: bool,
+    /// The client, for more of the request.
+    pub(super) receiving: bool,
+    /// How much of the body has come, where it is known how much there will be.
+    pub(super) received: Option<usize>,
+    /// The client, to take what there is of the response; how much of its content has been sent.
+    pub(super) giving: Option<usize>,
+    /// There is an endpoint that could say something.
+    pub(super) connected: bool,
+}
+
+/// When something last moved, in each of the four directions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    /// From the client.
+    pub(super) received_at: Instant,
+    /// To the endpoint.
+    pub(super) sent_at: Instant,
+    /// From the endpoint, or it could not because of the client.
+    pub(super) heard_at: Instant,
+    /// To the client.
+    pub(super) given_at: Instant,
+    /// The client was waited for, to send more of the request.
+    pub(super) receiving: Waits,
+    /// The client was waited for, to take more of the response.
+    pub(super) giving: Waits,
+}
+
+impl Clock {
+    /// Everything begins.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            received_at: now,
+            sent_at: now,
+            heard_at: now,
+            given_at: now,
+            receiving: Waits::default(),
+            giving: Waits::default(),
+        }
+    }
+
+    /// A try begins.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.received_at = now;
+        self.sent_at = now;
+        self.heard_at = now;
+    }
+
+    /// The client has taken something.
+    pub(super) fn given(&mut self, now: Instant) {
+        self.given_at = now;
+        self.heard_at = now;
+        self.giving.end(now);
+    }
+
+    /// The client has sent something.
+    pub(super) fn received(&mut self, now: Instant) {
+        self.received_at = now;
+        self.receiving.end(now);
+    }
+
+    /// Until when something has to happen, and what it means if it does not.
+    pub(super) fn deadline(
+        &self,
+        awaited: &Awaited,
+        patience: &Patience,
+    ) -> Option<(Instant, Failure)> {
+        let mut first: Option<(Instant, Failure)> = None;
+        let mut until = |at: Option<Instant>, failure| {
+            first = match (first, at) {
+                (Some((before, _)), Some(at)) if before <= at => first,
+                (_, Some(at)) => Some((at, failure)),
+                (_, None) => first,
+            };
+        };
+        if awaited.sending {
+            let at = self.sent_at.checked_add(patience.send);
+            until(at, (Source::Upstream, Fault::WriteTimeout));
+        }
+        if awaited.receiving {
+            let late = (Source::Client, Fault::ReadTimeout);
+            // Nobody has looked for more as long as the endpoint did not take what there was.
+            let last = self.received_at.max(self.sent_at);
+            until(last.checked_add(patience.body), late);
+            // Who has not said how much it will be does not know yet what it will send, and when.
+            if let Some(bytes) = awaited.received {
+                let limit = self.receiving.limit(patience.body, bytes, patience.rate);
+                until(limit, late);
+            }
+        }
+        if let Some(bytes) = awaited.giving {
+            let late = (Source::Client, Fault::WriteTimeout);
+            until(self.given_at.checked_add(patience.client), late);
+            let limit = self.giving.limit(patience.client, bytes, patience.rate);
+            until(limit, late);
+        }
+        // As long as the client is still sending, its own time is what counts.
+        let client = awaited.receiving || awaited.giving.is_some();
+        if awaited.connected && !awaited.sending && !client {
+            let at = self.sent_at.max(self.heard_at).checked_add(patience.read);
+            until(at, (Source::Upstream, Fault::ReadTimeout));
+        }
+        first
+    }
 }
 
 /// The time that one side was waited for.
@@ -76,5 +206,112 @@ mod tests {
         waits.end(at(530));
         waits.begin(at(530));
         assert_eq!(waits.limit(FREE, 1000, 100), Some(at(530)), "at once");
+    }
+
+    #[test]
+    fn one_side_is_waited_for_at_a_time() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let patience = Patience {
+            read: Duration::from_secs(10),
+            send: Duration::from_secs(20),
+            body: Duration::from_secs(30),
+            client: Duration::from_secs(40),
+            rate: 0,
+        };
+        let nobody = Awaited {
+            sending: false,
+            receiving: false,
+            received: None,
+            giving: None,
+            connected: true,
+        };
+        let client = |fault| (Source::Client, fault);
+        let endpoint = |fault| (Source::Upstream, fault);
+        let mut clock = Clock::new(start);
+        clock.sent_at = at(5);
+        clock.heard_at = at(7);
+        for (awaited, want) in [
+            (nobody, Some((at(17), endpoint(Fault::ReadTimeout)))),
+            (
+                Awaited {
+                    connected: false,
+                    ..nobody
+                },
+                None,
+            ),
+            (
+                Awaited {
+                    sending: true,
+                    ..nobody
+                },
+                Some((at(25), endpoint(Fault::WriteTimeout))),
+            ),
+            (
+                // It took the endpoint until then to make room for more.
+                Awaited {
+                    receiving: true,
+                    ..nobody
+                },
+                Some((at(35), client(Fault::ReadTimeout))),
+            ),
+            (
+                Awaited {
+                    giving: Some(0),
+                    ..nobody
+                },
+                Some((at(40), client(Fault::WriteTimeout))),
+            ),
+            (
+                Awaited {
+                    sending: true,
+                    giving: Some(0),
+                    ..nobody
+                },
+                Some((at(25), endpoint(Fault::WriteTimeout))),
+            ),
+        ] {
+            assert_eq!(clock.deadline(&awaited, &patience), want, "{awaited:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_has_a_rate_to_keep_in_both_directions() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let patience = Patience {
+            read: FREE,
+            send: FREE,
+            body: FREE,
+            client: FREE,
+            rate: 100,
+        };
+        let mut awaited = Awaited {
+            sending: false,
+            receiving: true,
+            received: Some(1000),
+            giving: None,
+            connected: true,
+        };
+        let mut clock = Clock::new(start);
+        clock.receiving.begin(start);
+        clock.received(at(50));
+        clock.receiving.begin(at(50));
+        let late = |fault| Some((Source::Client, fault));
+        let deadline = clock.deadline(&awaited, &patience);
+        assert_eq!(deadline.map(|(at, _)| at), Some(at(70)), "ten seconds more");
+        assert_eq!(deadline.map(|(_, late)| late), late(Fault::ReadTimeout));
+        awaited.received = None;
+        let deadline = clock.deadline(&awaited, &patience);
+        assert_eq!(deadline.map(|(at, _)| at), Some(at(110)), "no length");
+
+        awaited.receiving = false;
+        awaited.giving = Some(0);
+        clock.giving.begin(start);
+        clock.given(at(59));
+        clock.giving.begin(at(59));
+        let deadline = clock.deadline(&awaited, &patience);
+        assert_eq!(deadline.map(|(at, _)| at), Some(at(60)));
+        assert_eq!(deadline.map(|(_, late)| late), late(Fault::WriteTimeout));
     }
 }

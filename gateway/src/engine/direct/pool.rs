@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+
+use crate::error::Fault;
+use crate::phases::upstream::Upstream;
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_mins(1);
@@ -109,6 +112,17 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes a connection.
+pub(super) async fn connect(to: &Upstream) -> Result<TcpStream, Fault> {
+    let stream = match timeout(to.connect, TcpStream::connect(to.address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(_)) => return Err(Fault::Connect),
+        Err(_) => return Err(Fault::ConnectTimeout),
+    };
+    stream.set_nodelay(true).map_err(|_| Fault::Connect)?;
+    Ok(stream)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! engine has accepted. Each stream is decided on by itself, whatever its neighbours on the connection ask for.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -24,8 +24,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::super::{DirectEngine, date};
-use super::outlet::{Client, Gone};
-use super::stream::End;
+use super::outlet::{Client, End, Gone};
 use crate::connection::Connection;
 
 /// How much of a request is kept to be sent again.
@@ -39,7 +38,9 @@ pub(super) async fn serve(
     client: Client,
     shutdown: &watch::Receiver<bool>,
 ) -> End {
+    let end = Arc::new(OnceLock::new());
     let session = Foreign {
+        end: Arc::clone(&end),
         request: RequestHeader::from(parts),
         client,
         response: None,
@@ -52,10 +53,12 @@ pub(super) async fn serve(
         .pingora
         .serve_stream(Box::new(session), connection, shutdown)
         .await;
-    End::Done
+    end.get().copied().unwrap_or(End::Done)
 }
 
 struct Foreign {
+    /// How it ended; set at the end.
+    end: Arc<OnceLock<End>>,
     request: RequestHeader,
     client: Client,
     /// What was sent.
@@ -64,6 +67,13 @@ struct Foreign {
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     drain_timeout: Option<Duration>,
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // Nobody else sets it.
+        let _ = self.end.set(self.client.end());
+    }
 }
 
 /// What is kept of the request's body.
@@ -177,6 +187,11 @@ impl Foreign {
         if self.client.is_done() || content.is_empty() && !end {
             return Ok(());
         }
+        let room = async {
+            poll_fn(|cx| self.client.poll_room(cx)).await;
+            Ok(())
+        };
+        within(self.write_timeout, ErrorType::WriteTimedout, room).await?;
         self.client.push(content, end);
         self.send().await
     }

@@ -19,18 +19,28 @@ type Inner = Guarded<Batch<Transport>>;
 ///
 /// The lock is never waited for: all of it happens in one task.
 #[derive(Clone)]
-pub(super) struct Io(Arc<Mutex<Option<Inner>>>);
+pub(super) struct Io(Arc<Mutex<State>>);
+
+struct State {
+    /// Gone when the socket is closed.
+    inner: Option<Inner>,
+    /// Bytes have come since somebody last asked.
+    heard: bool,
+}
 
 impl Io {
     /// Reads fail when the deadline of the connection is over.
     pub(super) fn new(transport: Transport, connection: Arc<Connection>) -> Self {
         let batch = Batch::new(transport, Flush::WhenTold);
-        Self(Arc::new(Mutex::new(Some(Guarded::new(batch, connection)))))
+        Self(Arc::new(Mutex::new(State {
+            inner: Some(Guarded::without_farewell(batch, connection)),
+            heard: false,
+        })))
     }
 
     /// Lets everything leave that has been written.
     pub(super) fn poll_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.lock().as_mut().and_then(Guarded::get_mut) {
+        match self.lock().inner.as_mut().and_then(Guarded::get_mut) {
             Some(batch) => batch.poll_out(cx),
             None => Poll::Ready(Ok(())),
         }
@@ -38,19 +48,24 @@ impl Io {
 
     /// How many bytes have left so far.
     pub(super) fn passed(&self) -> u64 {
-        let mut inner = self.lock();
-        let batch = inner.as_mut().and_then(Guarded::get_mut);
+        let mut state = self.lock();
+        let batch = state.inner.as_mut().and_then(Guarded::get_mut);
         batch.map_or(0, |batch| batch.passed())
+    }
+
+    /// Has anything come since this was last asked?
+    pub(super) fn has_heard(&self) -> bool {
+        std::mem::take(&mut self.lock().heard)
     }
 
     /// Closes the socket.
     pub(super) fn close(&self) {
-        let closed = self.lock().take();
+        let closed = self.lock().inner.take();
         // Outside of the lock.
         drop(closed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Inner>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -58,7 +73,7 @@ impl Io {
         &self,
         call: impl FnOnce(Pin<&mut Inner>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        match self.lock().as_mut() {
+        match self.lock().inner.as_mut() {
             Some(inner) => call(Pin::new(inner)),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
@@ -71,7 +86,14 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.with(|inner| inner.poll_read(cx, buf))
+        let mut state = self.lock();
+        let Some(inner) = state.inner.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let before = buf.filled().len();
+        let read = Pin::new(inner).poll_read(cx, buf);
+        state.heard |= buf.filled().len() > before;
+        read
     }
 }
 

@@ -3,6 +3,7 @@
 //! A connection is one task, and so are all its streams: what endpoints have sent since the last turn leaves in one
 //! write. Each stream decides by itself where it is served: in here, or by Pingora ([`foreign`]).
 
+mod backlog;
 mod fields;
 mod foreign;
 mod io;
@@ -24,12 +25,13 @@ use h2::Reason as Code;
 use h2::server::{Builder, Connection as H2};
 use tokio::sync::watch;
 
+use self::backlog::Backlog;
 use self::io::Io;
-use self::stream::End;
+use self::outlet::{Client, End};
 use super::DirectEngine;
-use crate::connection::Connection;
+use crate::connection::{Awaited, Connection, FAREWELL};
 use crate::front::conn::Transport;
-use crate::front::guard::SHUTDOWN_TIMEOUT;
+use crate::front::guard::{SHUTDOWN_TIMEOUT, count_cut};
 use crate::settings::Limits;
 use crate::timer::Timer;
 
@@ -39,7 +41,7 @@ const MOST_MALFORMED: u32 = 32;
 const MOST_RESETS: u32 = 500;
 const RESET_WINDOW: Duration = Duration::from_secs(10);
 /// How much of a response `h2` holds of one stream, apart from what its window allows.
-const SEND_BUFFER: usize = 128 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Timers that are used again: one that exists is cheaper to move than a new one is to make.
 #[derive(Debug, Default)]
@@ -68,49 +70,60 @@ pub(super) async fn serve(
     transport: Transport,
     connection: Arc<Connection>,
     shutdown: &watch::Receiver<bool>,
+    close_idle: &watch::Receiver<bool>,
 ) {
     let limits = &engine.worker.shared.settings.limits;
     let io = Io::new(transport, Arc::clone(&connection));
     let mut handshake = pin!(builder(limits).handshake::<_, Bytes>(io.clone()));
+    let mut closing = pin!(told(close_idle));
     let stands = poll_fn(|cx| {
         let stands = handshake.as_mut().poll(cx);
         match io.poll_out(cx) {
             Poll::Ready(Err(_)) => Poll::Ready(None),
-            Poll::Ready(Ok(())) | Poll::Pending => stands.map(Result::ok),
+            Poll::Ready(Ok(())) | Poll::Pending if stands.is_ready() => stands.map(Result::ok),
+            // It never said anything that could be answered.
+            Poll::Ready(Ok(())) | Poll::Pending => closing.as_mut().poll(cx).map(|()| None),
         }
     });
     let Some(h2) = stands.await else {
         return;
     };
-    let mut ending = shutdown.clone();
-    let mut ending = pin!(async move {
-        // Fails when the front is gone, which is an end as well.
-        let _ = ending.wait_for(|ending| *ending).await;
-    });
+    let mut ending = pin!(told(shutdown));
     let mut streams = FuturesUnordered::new();
-    let mut driver = Driver::new(h2, io, limits);
+    // The client does not see those of them that it has given up and that have not ended yet.
+    let most = usize::try_from(limits.h2_max_streams).map_or(usize::MAX, |most| 2 * most);
+    let mut driver = Driver::new(h2, io, limits, Arc::clone(&connection));
     poll_fn(|cx| {
         loop {
             while let Poll::Ready(Some(end)) = streams.poll_next_unpin(cx) {
                 driver.ended(end);
             }
-            if !driver.asked && ending.as_mut().poll(cx).is_ready() {
+            if driver.asked.is_none() && ending.as_mut().poll(cx).is_ready() {
                 driver.ask_to_go();
             }
             let Some(h2) = &mut driver.h2 else {
                 break;
             };
             match h2.poll_accept(cx) {
+                Poll::Ready(Some(Ok((_, mut respond)))) if streams.len() >= most => {
+                    respond.send_reset(Code::REFUSED_STREAM);
+                    driver.ended(End::TakenBack);
+                }
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     driver.accepted();
                     let connection = Arc::clone(&connection);
-                    let stream = stream::serve(engine, connection, request, respond, shutdown);
+                    let (parts, body) = request.into_parts();
+                    let client = Client::new(body, respond, Arc::clone(&driver.backlog));
+                    let stream = stream::serve(engine, connection, parts, client, shutdown);
                     // In a box, because its waker may outlive it by far, and what is behind that has to be small.
                     streams.push(Box::pin(stream));
                 }
                 Poll::Ready(Some(Err(_)) | None) => {
                     // The farewell, as far as the socket takes it.
-                    let _ = driver.io.poll_out(cx);
+                    if let Poll::Ready(Ok(())) = driver.io.poll_out(cx) {
+                        // Bytes that the client still sends would reset the connection, and the farewell with it.
+                        connection.linger_always();
+                    }
                     driver.close();
                 }
                 Poll::Pending => {
@@ -130,6 +143,13 @@ pub(super) async fn serve(
     .await;
 }
 
+/// Ready when this has become true.
+async fn told(what: &watch::Receiver<bool>) {
+    let mut what = what.clone();
+    // Fails when the front is gone, which is an end as well.
+    let _ = what.wait_for(|true_now| *true_now).await;
+}
+
 fn builder(limits: &Limits) -> Builder {
     let mut builder = Builder::new();
     builder
@@ -146,10 +166,14 @@ struct Driver<'a> {
     /// Gone when the connection is.
     h2: Option<H2<Io, Bytes>>,
     io: Io,
+    connection: Arc<Connection>,
+    backlog: Arc<Backlog>,
     limits: &'a Limits,
     timer: Timer,
-    /// The client has been asked to go.
-    asked: bool,
+    /// When the client was asked to go.
+    asked: Option<Instant>,
+    /// When it last sent anything after that.
+    heard_at: Instant,
     /// How many more requests there may be.
     left: u32,
     malformed: u32,
@@ -164,14 +188,22 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(h2: H2<Io, Bytes>, io: Io, limits: &'a Limits) -> Self {
+    fn new(
+        h2: H2<Io, Bytes>,
+        io: Io,
+        limits: &'a Limits,
+        connection: Arc<Connection>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             h2: Some(h2),
             io,
+            connection,
+            backlog: Arc::default(),
             limits,
             timer: Timer::default(),
-            asked: false,
+            asked: None,
+            heard_at: now,
             // It stands for as many connections as it may have streams.
             left: limits
                 .max_requests_per_connection
@@ -188,7 +220,7 @@ impl<'a> Driver<'a> {
     /// A request has come.
     fn accepted(&mut self) {
         self.left = self.left.saturating_sub(1);
-        if self.left == 0 && !self.asked {
+        if self.left == 0 && self.asked.is_none() {
             self.ask_to_go();
         }
     }
@@ -218,7 +250,7 @@ impl<'a> Driver<'a> {
 
     /// Takes no new streams; those that have begun are finished.
     fn ask_to_go(&mut self) {
-        self.asked = true;
+        self.asked = Some(Instant::now());
         if let Some(h2) = &mut self.h2 {
             h2.graceful_shutdown();
         }
@@ -226,7 +258,7 @@ impl<'a> Driver<'a> {
 
     /// Ends the connection as soon as the client has been told.
     fn turn_out(&mut self, code: Code) {
-        self.asked = true;
+        self.asked.get_or_insert_with(Instant::now);
         if let Some(h2) = self.h2.as_mut().filter(|_| self.farewell.is_none()) {
             h2.abrupt_shutdown(code);
             self.farewell = Instant::now().checked_add(SHUTDOWN_TIMEOUT);
@@ -242,7 +274,10 @@ impl<'a> Driver<'a> {
     fn is_late(&mut self, cx: &mut Context<'_>, serving: bool) -> bool {
         let now = Instant::now();
         match self.io.poll_out(cx) {
-            Poll::Ready(Ok(())) => self.stalled = None,
+            Poll::Ready(Ok(())) => {
+                self.stalled = None;
+                self.backlog.clear();
+            }
             Poll::Ready(Err(_)) => {
                 self.close();
                 return true;
@@ -254,6 +289,9 @@ impl<'a> Driver<'a> {
                 }
             }
         }
+        if self.asked.is_some() && self.io.has_heard() {
+            self.heard_at = now;
+        }
         if serving || self.h2.as_ref().is_some_and(H2::has_streams) {
             self.busy_at = now;
         }
@@ -261,7 +299,14 @@ impl<'a> Driver<'a> {
             .stalled
             .and_then(|(since, _)| since.checked_add(self.limits.write_timeout));
         let idle = self.busy_at.checked_add(self.limits.idle_timeout);
-        let end = self.farewell.or(idle);
+        // Whoever has been asked to go and says nothing has not heard of it, and may still be sending.
+        let gone = self.asked.and_then(|asked| {
+            let last = asked.max(self.busy_at).max(self.heard_at);
+            last.checked_add(FAREWELL.min(self.limits.header_timeout))
+        });
+        let end = self
+            .farewell
+            .or_else(|| [idle, gone].into_iter().flatten().min());
         let at = [stall, end].into_iter().flatten().min();
         let Some(at) = at else {
             return false;
@@ -271,9 +316,16 @@ impl<'a> Driver<'a> {
         }
         if self.farewell.is_some() || stall.is_some_and(|stall| stall <= at) {
             self.close();
-        } else if !serving {
-            self.turn_out(Code::NO_ERROR);
+            return true;
         }
+        if serving {
+            return false;
+        }
+        if self.connection.draining() {
+            count_cut(&self.connection, Awaited::Farewell);
+        }
+        // This time the GOAWAY says which requests have been looked at, so that others can be sent elsewhere.
+        self.turn_out(Code::NO_ERROR);
         true
     }
 }

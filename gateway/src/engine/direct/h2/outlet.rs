@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use h2::server::SendResponse;
 use h2::{Reason as Code, RecvStream, SendStream};
 use http::{HeaderMap, Response, StatusCode};
 
+use super::backlog::Backlog;
 use crate::error::Reason;
 
 /// The stream has ended in a way that was not ours to choose.
@@ -20,11 +22,11 @@ pub(super) struct Gone;
 pub(super) struct Outlet {
     stream: SendStream<Bytes>,
     pending: Bytes,
-    end: End,
+    then: Then,
 }
 
 /// What follows the content that is pending.
-enum End {
+enum Then {
     /// More of it.
     Open,
     /// Nothing.
@@ -41,7 +43,7 @@ impl Outlet {
         Self {
             stream,
             pending: Bytes::new(),
-            end: if ended { End::Sent } else { End::Open },
+            then: if ended { Then::Sent } else { Then::Open },
         }
     }
 
@@ -49,23 +51,23 @@ impl Outlet {
     pub(super) fn push(&mut self, content: Bytes, last: bool) {
         self.pending = content;
         if last {
-            self.end = End::Last;
+            self.then = Then::Last;
         }
     }
 
     /// Ends the stream with trailers.
     pub(super) fn finish(&mut self, trailers: Option<HeaderMap>) {
-        self.end = trailers.map_or(End::Last, End::Trailers);
+        self.then = trailers.map_or(Then::Last, Then::Trailers);
     }
 
     /// Is there something that has not been handed over?
     pub(super) fn is_sending(&self) -> bool {
-        !self.pending.is_empty() || matches!(self.end, End::Last | End::Trailers(_))
+        !self.pending.is_empty() || matches!(self.then, Then::Last | Then::Trailers(_))
     }
 
     /// Has the end been handed over?
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.end, End::Sent)
+        matches!(self.then, Then::Sent)
     }
 
     /// Sends as much as there is room for. Ready when anything has moved, or nothing is left to be sent.
@@ -84,24 +86,24 @@ impl Outlet {
                 };
             }
             let part = self.pending.split_to(room.min(wanted));
-            let last = self.pending.is_empty() && matches!(self.end, End::Last);
+            let last = self.pending.is_empty() && matches!(self.then, Then::Last);
             self.stream.send_data(part, last).map_err(|_| Gone)?;
             if last {
-                self.end = End::Sent;
+                self.then = Then::Sent;
             }
             moved = true;
         }
-        match std::mem::replace(&mut self.end, End::Sent) {
-            End::Open => self.end = End::Open,
-            End::Last => {
+        match std::mem::replace(&mut self.then, Then::Sent) {
+            Then::Open => self.then = Then::Open,
+            Then::Last => {
                 self.stream
                     .send_data(Bytes::new(), true)
                     .map_err(|_| Gone)?;
             }
-            End::Trailers(trailers) => {
+            Then::Trailers(trailers) => {
                 self.stream.send_trailers(trailers).map_err(|_| Gone)?;
             }
-            End::Sent => {}
+            Then::Sent => {}
         }
         Poll::Ready(Ok(()))
     }
@@ -117,12 +119,24 @@ impl Outlet {
     }
 }
 
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// It was served.
+    Done,
+    /// The client gave it up before it was answered.
+    TakenBack,
+    /// It was no request.
+    Malformed,
+}
+
 /// A client's stream.
 pub(super) struct Client {
     /// The request's body.
     pub(super) body: RecvStream,
     respond: SendResponse<Bytes>,
     outlet: Option<Outlet>,
+    backlog: Arc<Backlog>,
     /// The status that was sent.
     pub(super) status: Option<StatusCode>,
     /// Bytes of content that came.
@@ -135,11 +149,16 @@ pub(super) struct Client {
 
 impl Client {
     /// Nothing has been answered.
-    pub(super) fn new(body: RecvStream, respond: SendResponse<Bytes>) -> Self {
+    pub(super) fn new(
+        body: RecvStream,
+        respond: SendResponse<Bytes>,
+        backlog: Arc<Backlog>,
+    ) -> Self {
         Self {
             body,
             respond,
             outlet: None,
+            backlog,
             status: None,
             received: 0,
             sent: 0,
@@ -161,6 +180,15 @@ impl Client {
                 Poll::Ready(Some(Err(Gone)))
             }
             None => Poll::Ready(None),
+        }
+    }
+
+    /// How it has ended, as far as the client is concerned.
+    pub(super) fn end(&self) -> End {
+        if self.gone && self.status.is_none() {
+            End::TakenBack
+        } else {
+            End::Done
         }
     }
 
@@ -208,12 +236,19 @@ impl Client {
         self.outlet.as_ref().is_some_and(Outlet::is_done)
     }
 
+    /// Ready when there may be more content: as long as too much has not left, there is no point in having it.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.backlog.poll_room(cx)
+    }
+
     /// Sends as much as there is room for.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         let Some(outlet) = &mut self.outlet else {
             return Poll::Ready(Ok(()));
         };
+        let before = outlet.pending.len();
         let sent = ready!(outlet.poll_send(cx));
+        self.backlog.add(before - outlet.pending.len());
         Poll::Ready(sent.map_err(|_| self.is_gone()))
     }
 

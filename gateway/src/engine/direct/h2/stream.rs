@@ -5,18 +5,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason as Code, RecvStream};
+use h2::Reason as Code;
 use http::header::{CONTENT_LENGTH, DATE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use model::BackendProtocol;
 use table::{CompiledAction, CompiledFilter, CompiledOptions};
 use tokio::sync::watch;
 
 use super::super::{DirectEngine, date};
-use super::outlet::Client;
+use super::outlet::{Client, End};
 use super::{foreign, to_http1, to_http2};
 use crate::connection::Connection;
 use crate::context::RequestContext;
@@ -28,17 +26,6 @@ use crate::phases::route::{self, Verdict};
 use crate::phases::upstream::Upstream;
 use crate::phases::{decide, headers, retry, upstream};
 use crate::timer::Timer;
-
-/// How a stream ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum End {
-    /// It was served.
-    Done,
-    /// The client gave it up before it was answered.
-    TakenBack,
-    /// It was no request.
-    Malformed,
-}
 
 /// What a try to serve a request needs.
 pub(super) struct Exchange<'a> {
@@ -80,12 +67,10 @@ impl From<super::outlet::Gone> for Halt {
 pub(super) async fn serve(
     engine: &DirectEngine,
     connection: Arc<Connection>,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    parts: Parts,
+    mut client: Client,
     shutdown: &watch::Receiver<bool>,
 ) -> End {
-    let (parts, body) = request.into_parts();
-    let mut client = Client::new(body, respond);
     if !is_well_formed(&parts) {
         client.reset(Code::PROTOCOL_ERROR);
         return End::Malformed;
@@ -128,11 +113,7 @@ pub(super) async fn serve(
     };
     let now = log::finish(&mut context, worker, &outcome);
     connection.request_finished(now);
-    if client.gone && client.status.is_none() {
-        End::TakenBack
-    } else {
-        End::Done
-    }
+    client.end()
 }
 
 /// The request target as it stands in a log; a `CONNECT` has none.
@@ -216,13 +197,16 @@ impl Exchange<'_> {
     }
 
     async fn admit_and_forward(&mut self) {
-        let engine = self.engine;
-        if let Err(answer) = decide::admit(self.context, &engine.worker, self.parts).await {
-            self.answer(answer).await;
-            return;
-        }
-        if let Err(reason) = self.forward().await {
-            self.fail(reason).await;
+        // Another server may be asked for a long time, and a client that has gone does not wait for it.
+        let admit = decide::admit(self.context, &self.engine.worker, self.parts);
+        match self.client.or_gone(admit).await {
+            Ok(Ok(())) => {
+                if let Err(reason) = self.forward().await {
+                    self.fail(reason).await;
+                }
+            }
+            Ok(Err(answer)) => self.answer(answer).await,
+            Err(gone) => self.fail(gone.into()).await,
         }
     }
 
@@ -377,7 +361,7 @@ mod tests {
             (&["+4"][..], false, "a sign"),
             (&["0x4"][..], false, "not decimal"),
         ] {
-            let mut request = Request::new(());
+            let mut request = http::Request::new(());
             for length in lengths {
                 let value = http::HeaderValue::from_static(length);
                 request.headers_mut().append(CONTENT_LENGTH, value);

@@ -4,16 +4,17 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason as Code, RecvStream};
-use http::header::{self, HOST};
+use http::header::{self, CONTENT_LENGTH, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Request, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
-use super::super::links::{Failure, Lease};
+use super::super::links::{Ending, Lease};
+use super::super::patience::{Awaited, Clock, Failure, Patience};
 use super::outlet::Outlet;
 use super::stream::{Exchange, Halt};
 use crate::error::{self, Fault, Reason, Source};
@@ -22,6 +23,8 @@ use crate::phases::{body, headers, retry};
 
 /// How much of a request is kept to be sent again.
 const MOST_REPLAYED: usize = 64 * 1024;
+/// How many informational responses there may be before the final one.
+const MOST_INTERIM: u8 = 100;
 
 /// What of a request has come over all tries.
 #[derive(Default)]
@@ -58,7 +61,6 @@ struct Attempt<'e, 'a> {
     replay: &'e mut Replay,
     /// How many parts of the request have been taken from what was kept.
     replayed: usize,
-    to: &'e Upstream,
     lease: Lease,
     out: Outlet,
     /// The end of the request has been handed to `out`.
@@ -67,14 +69,13 @@ struct Attempt<'e, 'a> {
     refused: bool,
     response: Option<ResponseFuture>,
     body: Option<RecvStream>,
-    /// When something last came from the client or went to the endpoint.
-    sent_at: Instant,
-    /// When something last came from the endpoint, or could not because of the client.
-    read_at: Instant,
-    /// When something last went to the client.
-    given_at: Instant,
+    interim: u8,
+    /// The client leaves too much of what it has asked for lying.
+    held_up: bool,
     /// The response has its pace.
     paused: Option<Instant>,
+    clock: Clock,
+    patience: Patience,
     now: Instant,
 }
 
@@ -94,23 +95,24 @@ pub(super) async fn exchange(
     let over = replay.ended || exchange.client.body.is_end_stream();
     let ended = over && replay.parts.is_empty() && replay.trailers.is_none();
     let sent = sender.send_request(request, ended);
-    let (response, stream) = sent.map_err(|error| halt(Failure::of(&error), replay, false))?;
+    let (response, stream) = sent.map_err(|error| halt(Ending::of(&error), replay, false))?;
     let now = Instant::now();
+    let patience = Patience::new(to, &exchange.engine.worker.shared.settings.limits);
     let mut attempt = Attempt {
         exchange,
         replay,
         replayed: 0,
-        to,
         lease,
         out: Outlet::new(stream, ended),
         complete: ended,
         refused: false,
         response: Some(response),
         body: None,
-        sent_at: now,
-        read_at: now,
-        given_at: now,
+        interim: 0,
+        held_up: false,
         paused: None,
+        clock: Clock::new(now),
+        patience,
         now,
     };
     poll_fn(|cx| attempt.poll(cx)).await
@@ -149,11 +151,11 @@ fn request(exchange: &Exchange<'_>) -> Result<Request<()>, Reason> {
 }
 
 /// What a failure of the endpoint's stream means. One that was refused has had no effect.
-fn halt(failure: Failure, replay: &Replay, repeatable: bool) -> Halt {
-    let (fault, unseen) = match failure {
-        Failure::Refused => (Fault::Closed, true),
-        Failure::Closed => (Fault::Closed, false),
-        Failure::Invalid => (Fault::Invalid, false),
+fn halt(ending: Ending, replay: &Replay, repeatable: bool) -> Halt {
+    let (fault, unseen) = match ending {
+        Ending::Refused => (Fault::Closed, true),
+        Ending::Closed => (Fault::Closed, false),
+        Ending::Invalid => (Fault::Invalid, false),
     };
     let reason = error::reason(Source::Upstream, fault);
     if replay.is_whole() && (unseen || repeatable && fault == Fault::Closed) {
@@ -180,73 +182,42 @@ impl Attempt<'_, '_> {
         if self.exchange.client.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Reason::ClientClosed.into()));
         }
-        let Some((at, reason)) = self.deadline() else {
+        let Some((at, failure)) = self.deadline() else {
             return Poll::Pending;
         };
         ready!(self.exchange.timer.poll(cx, at));
-        if let Some(reason) = reason {
-            if matches!(reason, Reason::ReadTimeout | Reason::WriteTimeout) {
+        if let Some((source, fault)) = failure {
+            if source == Source::Upstream {
                 // Others are not to wait for a connection that may be dead.
                 self.lease.distrust();
             }
-            return Poll::Ready(Err(reason.into()));
+            return Poll::Ready(Err(error::reason(source, fault).into()));
         }
         self.paused = None;
-        self.read_at = Instant::now();
+        self.clock.heard_at = Instant::now();
         // There is room again.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     /// Until when something has to happen, and what it means if it does not; nothing where a pause ends.
-    fn deadline(&self) -> Option<(Instant, Option<Reason>)> {
+    fn deadline(&self) -> Option<(Instant, Option<Failure>)> {
         if let Some(at) = self.paused {
             return Some((at, None));
         }
-        let limits = &self.exchange.engine.worker.shared.settings.limits;
         let client = &self.exchange.client;
         let sending = !self.refused && self.out.is_sending();
-        let to_client = client.is_sending();
-        // Once there is a response, either side may be silent as long as the other one is not.
-        let receiving = !self.refused && !sending && !self.complete && client.status.is_none();
-        let waiting = !to_client && !sending && !receiving;
-        let until = |counts: bool, from: Instant, patience: Duration, side, fault| {
-            let at = from.checked_add(patience).filter(|_| counts)?;
-            Some((at, Some(error::reason(side, fault))))
+        let has_length = self.exchange.parts.headers.contains_key(CONTENT_LENGTH);
+        let awaited = Awaited {
+            sending,
+            // Once there is a response, either side may be silent as long as the other one is not.
+            receiving: !self.refused && !sending && !self.complete && client.status.is_none(),
+            received: has_length.then_some(client.received),
+            giving: (client.is_sending() || self.held_up).then_some(client.sent),
+            connected: true,
         };
-        [
-            until(
-                sending,
-                self.sent_at,
-                self.to.send,
-                Source::Upstream,
-                Fault::WriteTimeout,
-            ),
-            until(
-                receiving,
-                self.sent_at.max(self.read_at),
-                limits.body_timeout,
-                Source::Client,
-                Fault::ReadTimeout,
-            ),
-            until(
-                to_client,
-                self.given_at,
-                limits.write_timeout,
-                Source::Client,
-                Fault::WriteTimeout,
-            ),
-            until(
-                waiting,
-                self.sent_at.max(self.read_at),
-                self.to.read,
-                Source::Upstream,
-                Fault::ReadTimeout,
-            ),
-        ]
-        .into_iter()
-        .flatten()
-        .min_by_key(|(at, _)| *at)
+        let (at, failure) = self.clock.deadline(&awaited, &self.patience)?;
+        Some((at, Some(failure)))
     }
 
     /// Moves the request on. Says whether anything moved.
@@ -255,7 +226,7 @@ impl Attempt<'_, '_> {
         while !self.refused {
             if self.out.is_sending() {
                 match self.out.poll_send(cx) {
-                    Poll::Ready(Ok(())) => self.sent_at = self.now,
+                    Poll::Ready(Ok(())) => self.clock.sent_at = self.now,
                     // Its answer, or the reason, is on its way.
                     Poll::Ready(Err(_)) => self.refused = true,
                     Poll::Pending => return Ok(moved),
@@ -267,9 +238,9 @@ impl Attempt<'_, '_> {
                 return Ok(moved);
             }
             if !self.replay_next() && !self.read_next(cx)? {
+                self.clock.receiving.begin(self.now);
                 return Ok(moved);
             }
-            self.sent_at = self.now;
             moved = true;
         }
         Ok(moved)
@@ -296,6 +267,10 @@ impl Attempt<'_, '_> {
             Poll::Ready(Some(content)) => {
                 let content = content?;
                 let last = client.body.is_end_stream();
+                // Frames with nothing in them are no progress.
+                if last || !content.is_empty() {
+                    self.clock.received(self.now);
+                }
                 body::received(self.exchange.context, content.len())?;
                 self.replay.keep(&content);
                 self.replayed = self.replay.parts.len();
@@ -330,23 +305,79 @@ impl Attempt<'_, '_> {
             if self.exchange.client.is_sending() {
                 match self.exchange.client.poll_send(cx) {
                     Poll::Ready(sent) => sent?,
-                    Poll::Pending => return Ok(moved),
+                    Poll::Pending => {
+                        self.clock.giving.begin(self.now);
+                        return Ok(moved);
+                    }
                 }
-                self.given_at = self.now;
+                self.clock.given(self.now);
             } else if self.exchange.client.is_done() || self.paused.is_some() {
                 return Ok(moved);
-            } else if let Some(response) = &mut self.response {
-                match Pin::new(response).poll(cx) {
-                    Poll::Ready(Ok(response)) => self.answered(response)?,
-                    Poll::Ready(Err(error)) => return Err(self.failed(&error)),
-                    Poll::Pending => return Ok(moved),
+            } else if self.response.is_some() {
+                if !self.section(cx)? {
+                    return Ok(moved);
                 }
-            } else if !self.content(cx)? {
+            } else if self.is_held_up(cx) || !self.content(cx)? {
                 return Ok(moved);
             }
-            self.read_at = self.now;
+            self.clock.heard_at = self.now;
             moved = true;
         }
+    }
+
+    /// Does the client leave so much lying that more of the response is not even taken?
+    fn is_held_up(&mut self, cx: &mut Context<'_>) -> bool {
+        let held_up = self.exchange.client.poll_room(cx).is_pending();
+        if held_up {
+            self.clock.giving.begin(self.now);
+        } else if self.held_up {
+            self.clock.given(self.now);
+        }
+        self.held_up = held_up;
+        held_up
+    }
+
+    /// Takes the next header section of the response.
+    fn section(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
+        let Some(response) = &mut self.response else {
+            return Ok(false);
+        };
+        // First, because the final one goes past those before it.
+        match response.poll_informational(cx) {
+            Poll::Ready(Some(Ok(interim))) => {
+                self.informed(interim)?;
+                return Ok(true);
+            }
+            Poll::Ready(Some(Err(error))) => return Err(self.failed(&error)),
+            Poll::Pending => return Ok(false),
+            Poll::Ready(None) => {}
+        }
+        match Pin::new(response).poll(cx) {
+            Poll::Ready(Ok(response)) => {
+                self.answered(response)?;
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(self.failed(&error)),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// An informational response has come.
+    fn informed(&mut self, interim: Response<()>) -> Result<(), Halt> {
+        let (parts, ()) = interim.into_parts();
+        self.interim += 1;
+        // HTTP/2 has no other protocols (RFC 9113, 8.6).
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MOST_INTERIM {
+            return Err(Halt::Failed(error::reason(
+                Source::Upstream,
+                Fault::Invalid,
+            )));
+        }
+        retry::answered(self.exchange.context, parts.status, self.now);
+        let mut fields = parts.headers;
+        headers::to_client(self.exchange.context, &mut fields);
+        self.exchange.client.inform(parts.status, fields);
+        Ok(())
     }
 
     /// The header section has come.
@@ -359,9 +390,18 @@ impl Attempt<'_, '_> {
         }
         let mut fields = parts.headers;
         fields.remove(header::TRAILER);
-        let ended = body.is_end_stream();
+        if parts.status == StatusCode::NO_CONTENT {
+            fields.remove(CONTENT_LENGTH);
+        }
+        // What follows nevertheless would be no content of this response (RFC 9110, 6.4.1).
+        let bodyless = self.exchange.parts.method == Method::HEAD
+            || matches!(
+                parts.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
+        let ended = bodyless || body.is_end_stream();
         self.body = Some(body);
-        self.given_at = self.now;
+        self.clock.given_at = self.now;
         self.exchange.begin(parts.status, fields, ended)
     }
 
@@ -400,7 +440,7 @@ impl Attempt<'_, '_> {
 
     /// The endpoint's stream has ended where it must not.
     fn failed(&mut self, error: &h2::Error) -> Halt {
-        let failure = Failure::of(error);
+        let ending = Ending::of(error);
         let begun = self.exchange.client.status.is_some();
         let idempotent = self.exchange.parts.method.is_idempotent();
         // A reset is the endpoint's word about this request; the end of a kept connection is none.
@@ -408,7 +448,7 @@ impl Attempt<'_, '_> {
         if begun {
             return Halt::Failed(error::reason(Source::Upstream, Fault::Closed));
         }
-        halt(failure, self.replay, repeatable)
+        halt(ending, self.replay, repeatable)
     }
 }
 
