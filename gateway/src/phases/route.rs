@@ -72,7 +72,7 @@ fn find(context: &mut RequestContext, head: Head<'_>) -> Result<Verdict, Reason>
     }
     let authority = authority(head)?;
     let host = normal_host(authority).ok_or(Reason::BadHost)?;
-    if std::str::from_utf8(head.target).is_err() {
+    if !head.target.is_ascii() && std::str::from_utf8(head.target).is_err() {
         return Err(Reason::BadPath);
     }
     let path = normalise_path(parts.uri.path()).map_err(|_| Reason::BadPath)?;

@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::frames::{
-    ACK, END_HEADERS, END_STREAM, Frame, GET, GOAWAY, HEADERS, PING, WINDOW_UPDATE, begin, frame, read,
+    ACK, END_HEADERS, END_STREAM, Frame, GET, GOAWAY, HEADERS, PING, WINDOW_UPDATE, begin, frame,
+    read,
 };
 use crate::support::*;
 
@@ -118,13 +119,16 @@ async fn a_client_that_goes_at_once_is_not_waited_for() {
     let begun = Instant::now();
     site.running.drain();
     let ping = next(&mut stream, PING).await;
-    let pong = frame(PING, ACK, 0, &ping.payload);
-    stream.write_all(&pong).await.unwrap();
+    let answer = frame(PING, ACK, 0, &ping.payload);
+    stream.write_all(&answer).await.unwrap();
     let last = next(&mut stream, GOAWAY).await;
     assert_eq!(last.farewell(), Some((1, 0)));
     drop(stream);
     soon(site.running.drained()).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "nothing was waited for");
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "nothing was waited for"
+    );
 }
 
 #[tokio::test]
@@ -135,9 +139,10 @@ async fn a_client_that_has_never_said_anything_is_not_waited_for() {
         alpn: &["h2"],
         ..Client::default()
     };
-    let mut silent = site.tls("a.test", &client.config()).await.unwrap();
+    let config = client.config();
+    let mut silent = site.tls("a.test", &config).await.unwrap();
     // Half a preface is nothing either.
-    let mut halting = site.tls("a.test", &client.config()).await.unwrap();
+    let mut halting = site.tls("a.test", &config).await.unwrap();
     halting.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
     halting.flush().await.unwrap();
     eventually("both are accepted", || site.running.connections() == 2).await;

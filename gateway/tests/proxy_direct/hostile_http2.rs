@@ -132,7 +132,10 @@ async fn what_a_client_does_not_read_does_not_pile_up() {
     let mut ended = 0;
     while ended < STREAMS {
         let frame = soon(read(&mut stream)).await.unwrap();
-        assert!(frame.kind != RST_STREAM && frame.kind != GOAWAY, "{frame:?}");
+        assert!(
+            frame.kind != RST_STREAM && frame.kind != GOAWAY,
+            "{frame:?}"
+        );
         ended += u32::from(frame.kind == DATA && frame.flags & END_STREAM != 0);
     }
     eventually("all are logged", || site.log.lines().len() == 200).await;
@@ -208,13 +211,11 @@ async fn a_response_that_trickles_out_is_ended() {
         let mut ended = false;
         for _ in 0..if rate > 0 { 4000 } else { 300 } {
             ticks.tick().await;
-            match soon(body.data()).await {
-                Some(Ok(part)) => body.flow_control().release_capacity(part.len()).unwrap(),
-                Some(Err(_)) | None => {
-                    ended = true;
-                    break;
-                }
-            }
+            let Some(Ok(part)) = soon(body.data()).await else {
+                ended = true;
+                break;
+            };
+            body.flow_control().release_capacity(part.len()).unwrap();
         }
         assert_eq!(ended, rate > 0, "{rate}");
         if ended {
@@ -250,7 +251,10 @@ async fn work_that_was_given_up_is_not_piled_up() {
         stream.write_all(&request).await.unwrap();
         if number < 8 {
             let wanted = usize::try_from(number).unwrap() + 1;
-            eventually("it has arrived", || arrived.load(Ordering::SeqCst) == wanted).await;
+            eventually("it has arrived", || {
+                arrived.load(Ordering::SeqCst) == wanted
+            })
+            .await;
             let reset = frame(RST_STREAM, 0, id, &8_u32.to_be_bytes());
             stream.write_all(&reset).await.unwrap();
         } else {

@@ -1,6 +1,6 @@
 //! The client's side of an HTTP/1 connection.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -62,7 +62,22 @@ impl Drop for Scratch {
     }
 }
 
-/// Bytes on their way out.
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many buffers a thread keeps for its next requests.
+const MOST_SPARE: usize = 8;
+
+/// An empty buffer with room for `capacity` bytes: one that has been used before, if there is one.
+pub(super) fn buffer(capacity: usize) -> Vec<u8> {
+    let spare = SPARE.with_borrow_mut(Vec::pop);
+    let mut buffer = spare.unwrap_or_default();
+    buffer.reserve(capacity);
+    buffer
+}
+
+/// Bytes on their way out. Its buffer is lent by the thread as long as there are any.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     bytes: Vec<u8>,
@@ -82,8 +97,27 @@ impl Outgoing {
         self.bytes.len()
     }
 
+    /// These bytes, to be sent.
+    pub(super) fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            sent: 0,
+            keep: false,
+        }
+    }
+
     /// Where to append.
     pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// The same, with room for so many bytes.
+    pub(super) fn room(&mut self, capacity: usize) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffer(capacity);
+        } else {
+            self.bytes.reserve(capacity);
+        }
         &mut self.bytes
     }
 
@@ -175,6 +209,24 @@ impl Outgoing {
         }
         self.sent += written;
         Ok(content)
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if bytes.capacity() == 0 || bytes.capacity() > KEPT {
+            return;
+        }
+        bytes.clear();
+        // A thread that ends needs no more buffers.
+        let _ = SPARE.try_with(|spare| {
+            if let Ok(mut spare) = spare.try_borrow_mut()
+                && spare.len() < MOST_SPARE
+            {
+                spare.push(bytes);
+            }
+        });
     }
 }
 

@@ -11,13 +11,20 @@ use crate::phases::fields::Fields;
 pub(super) struct Edits<'a, F> {
     /// The fields before the first change, where somebody wants to read them.
     original: Original<'a, F>,
-    /// Names whose original fields are left out.
-    gone: SmallVec<[Name; 16]>,
-    added: SmallVec<[(Name, HeaderValue); 16]>,
-    /// The marks of all names in `gone` and `added`: most names meet none of their own, and then nothing is compared.
+    /// In their order. Whatever a later one makes void is not in it.
+    changes: SmallVec<[Change; 16]>,
+    /// The marks of all names in `changes`: most names meet none of their own, and then nothing is compared.
     marks: u64,
     /// The fields after the changes so far, where somebody wanted to read them.
     current: OnceCell<HeaderMap>,
+}
+
+struct Change {
+    name: Name,
+    /// The original fields of this name are left out.
+    replaces: bool,
+    /// What comes on top of the original fields.
+    value: Option<HeaderValue>,
 }
 
 enum Original<'a, F> {
@@ -25,7 +32,6 @@ enum Original<'a, F> {
     Read(F, OnceCell<HeaderMap>),
 }
 
-#[derive(Clone, Debug)]
 enum Name {
     Wire(&'static str),
     Known(HeaderName),
@@ -46,12 +52,11 @@ impl Name {
 
 /// A bit that is the same for all spellings of a name.
 fn mark(name: &[u8]) -> u64 {
-    let (Some(first), Some(last)) = (name.first(), name.last()) else {
+    let [first, .., before, last] = name else {
         return 1;
     };
-    let first = usize::from(first.to_ascii_lowercase());
-    let last = usize::from(last.to_ascii_lowercase());
-    1 << ((name.len() + 3 * first + 7 * last) & 63)
+    let weight = |byte: &u8| usize::from(byte.to_ascii_lowercase());
+    1 << ((name.len() + 3 * weight(first) + 5 * weight(before) + 7 * weight(last)) & 63)
 }
 
 impl<'a> Edits<'a, fn() -> HeaderMap> {
@@ -70,8 +75,7 @@ impl<'a, F: Fn() -> HeaderMap> Edits<'a, F> {
     fn new(original: Original<'a, F>) -> Self {
         Self {
             original,
-            gone: SmallVec::new(),
-            added: SmallVec::new(),
+            changes: SmallVec::new(),
             marks: 0,
             current: OnceCell::new(),
         }
@@ -80,16 +84,17 @@ impl<'a, F: Fn() -> HeaderMap> Edits<'a, F> {
     /// Is this field of the original section left out?
     pub(super) fn leaves_out(&self, name: &[u8]) -> bool {
         self.marks & mark(name) != 0
-            && self
-                .gone
-                .iter()
-                .any(|gone| gone.as_str().as_bytes().eq_ignore_ascii_case(name))
+            && self.changes.iter().any(|change| {
+                change.replaces && change.name.as_str().as_bytes().eq_ignore_ascii_case(name)
+            })
     }
 
     /// Appends the fields that come on top of the original ones.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        for (name, value) in &self.added {
-            write_field(out, name.as_str().as_bytes(), value.as_bytes());
+        for change in &self.changes {
+            if let Some(value) = &change.value {
+                write_field(out, change.name.as_str().as_bytes(), value.as_bytes());
+            }
         }
     }
 
@@ -100,43 +105,36 @@ impl<'a, F: Fn() -> HeaderMap> Edits<'a, F> {
         }
     }
 
-    fn drop_all(&mut self, name: Name) {
-        if self.change(&name) {
-            self.added.retain(|(added, _)| !added.is(name.as_str()));
-            if self.gone.iter().any(|gone| gone.is(name.as_str())) {
-                return;
-            }
+    fn change(&mut self, name: Name, replaces: bool, value: Option<HeaderValue>) {
+        if self.current.get().is_some() {
+            self.current = OnceCell::new();
         }
-        self.gone.push(name);
-    }
-
-    fn add(&mut self, name: Name, value: HeaderValue) {
-        self.change(&name);
-        self.added.push((name, value));
-    }
-
-    /// A change to this field begins. Says whether there may have been one before.
-    fn change(&mut self, name: &Name) -> bool {
-        self.current.take();
         let mark = mark(name.as_str().as_bytes());
-        let known = self.marks & mark != 0;
+        if replaces && self.marks & mark != 0 {
+            self.changes.retain(|change| !change.name.is(name.as_str()));
+        }
         self.marks |= mark;
-        known
+        self.changes.push(Change {
+            name,
+            replaces,
+            value,
+        });
     }
 }
 
 impl<F: Fn() -> HeaderMap> Fields for Edits<'_, F> {
     fn map(&self) -> &HeaderMap {
-        if self.gone.is_empty() && self.added.is_empty() {
+        if self.changes.is_empty() {
             return self.original();
         }
         self.current.get_or_init(|| {
             let mut map = self.original().clone();
-            for name in &self.gone {
-                map.remove(name.as_str());
-            }
-            for (name, value) in &self.added {
-                if let Ok(name) = HeaderName::from_bytes(name.as_str().as_bytes()) {
+            for change in &self.changes {
+                if change.replaces {
+                    map.remove(change.name.as_str());
+                }
+                let name = HeaderName::from_bytes(change.name.as_str().as_bytes());
+                if let (Ok(name), Some(value)) = (name, &change.value) {
                     map.append(name, value.clone());
                 }
             }
@@ -145,21 +143,19 @@ impl<F: Fn() -> HeaderMap> Fields for Edits<'_, F> {
     }
 
     fn remove(&mut self, name: &HeaderName) {
-        self.drop_all(Name::Known(name.clone()));
+        self.change(Name::Known(name.clone()), true, None);
     }
 
     fn set(&mut self, name: &'static str, value: HeaderValue) {
-        self.drop_all(Name::Wire(name));
-        self.add(Name::Wire(name), value);
+        self.change(Name::Wire(name), true, Some(value));
     }
 
     fn replace(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.drop_all(Name::Known(name.clone()));
-        self.add(Name::Known(name.clone()), value);
+        self.change(Name::Known(name.clone()), true, Some(value));
     }
 
     fn append(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.add(Name::Known(name.clone()), value);
+        self.change(Name::Known(name.clone()), false, Some(value));
     }
 }
 
@@ -187,6 +183,11 @@ mod tests {
         fields.replace(&HeaderName::from_static("d"), value("6"));
         fields.append(&HeaderName::from_static("e"), value("7"));
         fields.remove(&HeaderName::from_static("f"));
+        fields.append(&HeaderName::from_static("f"), value("8"));
+        fields.set("H", value("9"));
+        fields.set("h", value("10"));
+        fields.append(&HeaderName::from_static("i"), value("11"));
+        fields.remove(&HeaderName::from_static("i"));
     }
 
     #[test]
@@ -226,7 +227,9 @@ mod tests {
         lines.sort_unstable();
         assert_eq!(
             lines,
-            ["a: 1", "a: 2", "b: 3", "b: 4", "d: 6", "e: 7", "g: 1"]
+            [
+                "a: 1", "a: 2", "b: 3", "b: 4", "d: 6", "e: 7", "f: 8", "g: 1", "h: 10"
+            ]
         );
     }
 }

@@ -18,7 +18,6 @@ use super::client::{Client, Outgoing, Scratch};
 use super::patience::{Awaited, Clock, Failure, Patience};
 use super::pool::Pool;
 use super::request::Head;
-use super::section::Field;
 use crate::context::RequestContext;
 
 /// When the current try began.
@@ -64,7 +63,6 @@ pub(super) struct Upload {
 pub(super) struct Download {
     /// The beginning of a header section.
     held: Vec<u8>,
-    fields: Vec<Field>,
     /// There after the header section.
     body: Option<Body>,
     chunked: bool,
@@ -99,8 +97,7 @@ impl<'a> Exchange<'a> {
         request: Request,
     ) -> Self {
         let now = began(context);
-        let mut out = Outgoing::default();
-        *out.bytes() = request.block;
+        let mut out = Outgoing::from(request.block);
         out.keep = true;
         Self {
             context,
@@ -120,7 +117,6 @@ impl<'a> Exchange<'a> {
             },
             download: Download {
                 held: Vec::new(),
-                fields: Vec::new(),
                 body: None,
                 chunked: false,
                 keep: false,

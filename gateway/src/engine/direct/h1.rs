@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::body::Body;
-use super::client::{Client, Next, Scratch};
+use super::client::{Client, Next, Scratch, buffer};
 use super::edits::{Edits, write_field};
 use super::exchange::{Exchange, Request};
 use super::patience::Patience;
@@ -425,7 +425,7 @@ async fn fail(
 
 /// The header section for the backend.
 fn section_for_backend(context: &RequestContext, head: &Head, body: Body) -> Vec<u8> {
-    let mut out = Vec::with_capacity(head.len() + 512);
+    let mut out = buffer(head.len() + 512);
     out.extend_from_slice(head.parts.method.as_str().as_bytes());
     out.push(b' ');
     match headers::target(context, &head.parts.uri) {

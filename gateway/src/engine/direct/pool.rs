@@ -161,9 +161,7 @@ mod tests {
                 pool.put(address, found, now);
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), found)
-            .await
-            .unwrap();
+        timeout(Duration::from_secs(10), found).await.unwrap();
         assert!(pool.take(address, now).is_none());
         assert_eq!(pool.lock().count, 0);
     }

@@ -1,5 +1,6 @@
 //! What header sections of requests and responses have in common.
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 /// From where to where something stands.
@@ -14,6 +15,18 @@ pub(super) struct Field {
     pub(super) value: Span,
     /// Is it for more than this connection?
     pub(super) end_to_end: bool,
+}
+
+thread_local! {
+    static FIELDS: Cell<Vec<Field>> = const { Cell::new(Vec::new()) };
+}
+
+/// Lends memory for the fields of a section, to be used for as long as a section is looked at.
+pub(super) fn with_fields<T>(work: impl FnOnce(&mut Vec<Field>) -> T) -> T {
+    let mut fields = FIELDS.take();
+    let done = work(&mut fields);
+    FIELDS.set(fields);
+    done
 }
 
 /// Room for the fields of a section.
@@ -40,11 +53,12 @@ pub(super) fn get(whole: &[u8], span: Span) -> &[u8] {
 
 /// Does every line end with CR LF? Some take a LF alone for an end, others for a part of the line.
 pub(super) fn has_strict_lines(section: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', section).all(|at| {
-        at.checked_sub(1)
-            .and_then(|before| section.get(before))
-            .is_some_and(|before| *before == b'\r')
-    })
+    let after = section.get(1..).unwrap_or_default();
+    // Without a way out of the loop, many bytes are looked at with one instruction.
+    let bare = section.iter().zip(after).fold(0, |bare, (before, byte)| {
+        bare | (u8::from(*byte == b'\n') & u8::from(*before != b'\r'))
+    });
+    bare == 0 && section.first() != Some(&b'\n')
 }
 
 /// The value of a `Content-Length`: digits and nothing else.
@@ -75,5 +89,34 @@ pub(super) fn list_has(value: &[u8], most: Most, wanted: impl Fn(&[u8]) -> bool)
     match most {
         Most::Any => words.any(wanted),
         Most::All => words.all(wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_with_both() {
+        for (text, want) in [
+            ("", true),
+            ("a", true),
+            ("\r\n", true),
+            ("\n", false),
+            ("\nGET / HTTP/1.1\r\n\r\n", false),
+            ("\r\nGET / HTTP/1.1\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\n\n", false),
+            ("GET / HTTP/1.1\n\r\n", false),
+            (
+                "GET / HTTP/1.1\r\nHost: a.test\r\nX: yyyyyyyyyyyyyyyyyyyyyyyy\r\n\r\n",
+                true,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a.test\r\nX: yyyyyyyyyyyyyyyyyyyyyyyy\n\r\n",
+                false,
+            ),
+        ] {
+            assert_eq!(has_strict_lines(text.as_bytes()), want, "{text:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::super::date;
 use super::super::edits::Edits;
 use super::super::patience::Failure;
 use super::super::response::{self, Found, Outline};
+use super::super::section::{self, Field};
 use super::Exchange;
 use crate::error::{Fault, Source};
 use crate::phases::{headers, retry};
@@ -99,6 +100,10 @@ impl Exchange<'_> {
 
     /// Takes header sections, up to the final one.
     fn sections(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
+        section::with_fields(|fields| self.sections_with(bytes, fields))
+    }
+
+    fn sections_with(&mut self, bytes: &[u8], fields: &mut Vec<Field>) -> Result<usize, Failure> {
         let invalid = (Source::Upstream, Fault::Invalid);
         let mut taken = 0;
         loop {
@@ -107,13 +112,13 @@ impl Exchange<'_> {
                 return Ok(taken);
             }
             let method = &self.head.parts.method;
-            match response::read(rest, method, &mut self.download.fields) {
+            match response::read(rest, method, fields) {
                 Found::Partial => return Ok(taken),
                 Found::Invalid => return Err(invalid),
                 Found::Complete(outline) => {
                     taken += outline.length;
                     if !outline.status.is_informational() {
-                        self.answered(rest, &outline);
+                        self.answered(rest, &outline, fields);
                         return Ok(taken);
                     }
                     self.download.interim += 1;
@@ -121,35 +126,37 @@ impl Exchange<'_> {
                     if unasked || self.download.interim > MOST_INTERIM {
                         return Err(invalid);
                     }
-                    self.write_section(rest, &outline, false);
+                    self.write_section(rest, &outline, fields, false);
                 }
             }
         }
     }
 
     /// The final header section has come.
-    fn answered(&mut self, bytes: &[u8], outline: &Outline) {
+    fn answered(&mut self, bytes: &[u8], outline: &Outline, fields: &[Field]) {
         // Whether the rest of the body is ever read is not known.
         let close = !self.download.keep_client
             || !self.upload.body.is_done()
             || self.context.connection.draining();
         self.download.keep_client = !close;
-        self.write_section(bytes, outline, close);
+        self.write_section(bytes, outline, fields, close);
         self.download.status = Some(outline.status);
         self.download.body = Some(outline.body);
         self.download.chunked = !matches!(outline.body, Body::Length(_));
         self.download.keep = outline.keep;
     }
 
-    fn write_section(&mut self, bytes: &[u8], outline: &Outline, close: bool) {
+    fn write_section(&mut self, bytes: &[u8], outline: &Outline, fields: &[Field], close: bool) {
         retry::answered(self.context, outline.status, self.now);
-        let fields = &self.download.fields;
         let mut edits = Edits::lazy(|| response::map(bytes, fields));
         headers::to_client(self.context, &mut edits);
         let started = self.context.started_at;
-        let out = self.client.out.bytes();
         // With what may be added to it, and with the body, as far as that goes along.
-        out.reserve(outline.length + MOST_ADDED + (bytes.len() - outline.length).min(MOST_COPIED));
+        let body = bytes.len() - outline.length;
+        let out = self
+            .client
+            .out
+            .room(outline.length + MOST_ADDED + body.min(MOST_COPIED));
         response::write(out, bytes, outline, fields, &edits, close, |out| {
             date::write(out, started);
         });

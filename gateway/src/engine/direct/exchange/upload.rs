@@ -16,7 +16,11 @@ const MOST_AHEAD: usize = 16 * 1024;
 
 impl Exchange<'_> {
     /// Moves the request on. Says whether anything moved.
-    pub(super) fn upload(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, Failure> {
+    pub(super) fn upload(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<bool, Failure> {
         let mut moved = false;
         loop {
             // Together with the header section, if it is there already.

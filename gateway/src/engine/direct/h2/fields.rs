@@ -5,6 +5,7 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::super::client::buffer;
 use super::super::edits::{Edits, write_field};
 use super::super::response::Outline;
 use super::super::section::{self, Field};
@@ -33,7 +34,7 @@ pub(super) fn section(
     ended: bool,
     chunked: bool,
 ) -> Vec<u8> {
-    let mut out = Vec::with_capacity(context.header_bytes + 640);
+    let mut out = buffer(context.header_bytes + 640);
     out.extend_from_slice(parts.method.as_str().as_bytes());
     out.push(b' ');
     let changed = headers::target(context, &parts.uri);

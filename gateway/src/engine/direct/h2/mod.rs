@@ -188,12 +188,7 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(
-        h2: H2<Io, Bytes>,
-        io: Io,
-        limits: &'a Limits,
-        connection: Arc<Connection>,
-    ) -> Self {
+    fn new(h2: H2<Io, Bytes>, io: Io, limits: &'a Limits, connection: Arc<Connection>) -> Self {
         let now = Instant::now();
         Self {
             h2: Some(h2),

@@ -16,7 +16,6 @@ use super::super::body::Body;
 use super::super::client::{Outgoing, Scratch};
 use super::super::patience::{Awaited, Clock, Failure, Patience};
 use super::super::pool::connect;
-use super::super::section::Field;
 use super::fields;
 use super::stream::{Exchange, Halt};
 use crate::error::{self, Reason, Source};
@@ -38,8 +37,8 @@ impl Upload {
     pub(super) fn new(exchange: &Exchange<'_>) -> Self {
         let ended = exchange.client.body.is_end_stream();
         let chunked = !ended && !exchange.parts.headers.contains_key(CONTENT_LENGTH);
-        let mut out = Outgoing::default();
-        *out.bytes() = fields::section(exchange.context, exchange.parts, ended, chunked);
+        let section = fields::section(exchange.context, exchange.parts, ended, chunked);
+        let mut out = Outgoing::from(section);
         out.keep = true;
         let options = exchange.context.route.as_ref();
         Self {
@@ -77,7 +76,6 @@ struct Attempt<'e, 'a> {
 struct Download {
     /// The beginning of a header section.
     held: Vec<u8>,
-    fields: Vec<Field>,
     /// There after the header section.
     body: Option<Body>,
     /// May the endpoint's connection be used again?
@@ -125,7 +123,6 @@ pub(super) async fn exchange(
         refused: false,
         download: Download {
             held: Vec::new(),
-            fields: Vec::new(),
             body: None,
             keep: false,
             begun: false,
@@ -185,10 +182,7 @@ impl Attempt<'_, '_> {
         let awaited = Awaited {
             sending,
             // A client may go on listening for hours before it has sent everything.
-            receiving: uploading
-                && !sending
-                && !self.upload.complete
-                && client.status.is_none(),
+            receiving: uploading && !sending && !self.upload.complete && client.status.is_none(),
             received: (!self.upload.chunked).then_some(client.received),
             giving: (client.is_sending() || self.download.held_up).then_some(client.sent),
             connected,

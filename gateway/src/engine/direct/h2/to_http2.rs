@@ -381,7 +381,7 @@ impl Attempt<'_, '_> {
     }
 
     /// The header section has come.
-    fn answered(&mut self, response: http::Response<RecvStream>) -> Result<(), Halt> {
+    fn answered(&mut self, response: Response<RecvStream>) -> Result<(), Halt> {
         self.response = None;
         self.lease.answered();
         let (parts, body) = response.into_parts();

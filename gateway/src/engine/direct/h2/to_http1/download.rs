@@ -9,6 +9,7 @@ use http::header::CONTENT_LENGTH;
 use super::super::super::body::{Body, Invalid};
 use super::super::super::client::Scratch;
 use super::super::super::response::{self, Found, Outline};
+use super::super::super::section::{self, Field};
 use super::super::fields;
 use super::super::stream::Halt;
 use super::Attempt;
@@ -126,6 +127,10 @@ impl Attempt<'_, '_> {
 
     /// Takes header sections, up to the final one.
     fn sections(&mut self, bytes: &[u8]) -> Result<usize, Halt> {
+        section::with_fields(|fields| self.sections_with(bytes, fields))
+    }
+
+    fn sections_with(&mut self, bytes: &[u8], found: &mut Vec<Field>) -> Result<usize, Halt> {
         let invalid = || Halt::Failed(error::reason(Source::Upstream, Fault::Invalid));
         let mut taken = 0;
         loop {
@@ -134,13 +139,13 @@ impl Attempt<'_, '_> {
                 return Ok(taken);
             }
             let method = &self.exchange.parts.method;
-            match response::read(rest, method, &mut self.download.fields) {
+            match response::read(rest, method, found) {
                 Found::Partial => return Ok(taken),
                 Found::Invalid => return Err(invalid()),
                 Found::Complete(outline) => {
                     taken += outline.length;
                     if !outline.status.is_informational() {
-                        self.answered(rest, &outline)?;
+                        self.answered(rest, &outline, found)?;
                         return Ok(taken);
                     }
                     self.download.interim += 1;
@@ -149,7 +154,7 @@ impl Attempt<'_, '_> {
                         return Err(invalid());
                     }
                     retry::answered(self.exchange.context, outline.status, self.now);
-                    let mut fields = fields::map(rest, &outline, &self.download.fields);
+                    let mut fields = fields::map(rest, &outline, found);
                     headers::to_client(self.exchange.context, &mut fields);
                     self.exchange.client.inform(outline.status, fields);
                 }
@@ -158,14 +163,14 @@ impl Attempt<'_, '_> {
     }
 
     /// The final header section has come.
-    fn answered(&mut self, bytes: &[u8], outline: &Outline) -> Result<(), Halt> {
+    fn answered(&mut self, bytes: &[u8], outline: &Outline, found: &[Field]) -> Result<(), Halt> {
         let download = &mut self.download;
         download.body = Some(outline.body);
         download.keep = outline.keep;
         if self.exchange.unwanted(self.upload.out.keep, outline.status) {
             return Err(Halt::Unwanted);
         }
-        let mut fields = fields::map(bytes, outline, &download.fields);
+        let mut fields = fields::map(bytes, outline, found);
         if let Some(length) = outline.given_length
             && outline.status != StatusCode::NO_CONTENT
         {
