@@ -3,7 +3,9 @@
 //! A worker writes its lines into a buffer of its own and never waits for their reader. One thread takes full buffers
 //! and writes them out. When that thread cannot keep up, lines are dropped and counted.
 
+mod clock;
 mod line;
+mod write;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -194,7 +196,7 @@ pub(crate) struct LineWriter {
     lines: Arc<Mutex<Vec<u8>>>,
     queue: Arc<Queue>,
     dropped: Counter,
-    clock: Mutex<line::Clock>,
+    clock: Mutex<clock::Clock>,
 }
 
 impl LineWriter {
