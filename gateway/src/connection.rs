@@ -62,6 +62,13 @@ pub(crate) struct TlsFacts {
 }
 
 impl Connection {
+    /// A part of a header section has come: for the rest there is the time for one, from its first byte.
+    pub(crate) fn header_begun(&self) {
+        if self.deadline.awaited() == Some(Awaited::NextRequest) {
+            self.deadline.arm_header(Instant::now());
+        }
+    }
+
     /// The header section of a request has been read: its deadline is over.
     pub(crate) fn request_started(&self) {
         self.deadline.requests.fetch_add(1, Ordering::Relaxed);
@@ -180,20 +187,31 @@ impl Deadline {
         self.at.store(NEVER, Ordering::Relaxed);
     }
 
-    /// The deadline and what it waits for, if there is one.
-    pub(crate) fn get(&self) -> Option<(Instant, Awaited)> {
+    /// What is waited for, if there is a deadline.
+    pub(crate) fn awaited(&self) -> Option<Awaited> {
         let at = self.at.load(Ordering::Relaxed);
         if at == NEVER {
             return None;
         }
-        let awaited = match at & 3 {
+        Some(match at & 3 {
             0 => Awaited::Header,
             1 => Awaited::NextRequest,
             _ => Awaited::Farewell,
-        };
-        self.start
-            .checked_add(Duration::from_nanos(at >> 2))
-            .map(|instant| (instant, awaited))
+        })
+    }
+
+    /// The deadline, if there is one.
+    pub(crate) fn at(&self) -> Option<Instant> {
+        let at = self.at.load(Ordering::Relaxed);
+        if at == NEVER {
+            return None;
+        }
+        self.start.checked_add(Duration::from_nanos(at >> 2))
+    }
+
+    /// Has it passed?
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.at().is_some_and(|at| now >= at)
     }
 
     fn arm(&self, now: Instant, time: Duration, awaited: Awaited) {

@@ -46,8 +46,8 @@ pub(crate) struct Guarded<S: Linger> {
     inner: Option<S>,
     connection: Arc<Connection>,
     timer: Timer,
-    /// Ends connections whose clients were asked to go.
-    farewell: bool,
+    /// Nobody else sees to what the deadline waits for.
+    alone: bool,
 }
 
 /// A guarded stream with all that Pingora asks a stream about.
@@ -70,14 +70,15 @@ impl<S: Linger> Guarded<S> {
             inner: Some(inner),
             connection,
             timer: Timer::default(),
-            farewell: true,
+            alone: true,
         }
     }
 
-    /// The same, where somebody else ends connections whose clients were asked to go.
-    pub(crate) fn without_farewell(inner: S, connection: Arc<Connection>) -> Self {
+    /// The same for a reader that knows where requests begin: it gives the time for a header section itself, and ends
+    /// connections whose clients were asked to go.
+    pub(crate) fn for_reader(inner: S, connection: Arc<Connection>) -> Self {
         let mut guarded = Self::new(inner, connection);
-        guarded.farewell = false;
+        guarded.alone = false;
         guarded
     }
 
@@ -144,30 +145,33 @@ impl<S: AsyncRead + Linger> AsyncRead for Guarded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = self.inner()?.poll_read(cx, buf);
-        if self.farewell && read.is_pending() && self.connection.deadline.get().is_none() {
+        let deadline = &self.connection.deadline;
+        if self.alone && read.is_pending() && deadline.awaited().is_none() {
             self.connection.nothing_to_read();
         }
-        let Some((at, awaited)) = self.connection.deadline.get() else {
+        let Some(awaited) = deadline.awaited() else {
             return read;
         };
         match read {
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
-                let now = Instant::now();
                 match awaited {
-                    Awaited::Header if now >= at => {
+                    Awaited::Header if deadline.is_over(Instant::now()) => {
                         buf.set_filled(before);
                         return Poll::Ready(Err(self.cut(awaited)));
                     }
-                    Awaited::Header => {}
                     // It is there after all: what has come is not thrown away because somebody looked late.
-                    Awaited::NextRequest => self.connection.deadline.arm_header(now),
+                    Awaited::NextRequest if self.alone => deadline.arm_header(Instant::now()),
                     // It has not heard yet that it is to go.
-                    Awaited::Farewell => self.connection.deadline.arm_farewell(now),
+                    Awaited::Farewell => deadline.arm_farewell(Instant::now()),
+                    Awaited::Header | Awaited::NextRequest => {}
                 }
                 read
             }
             Poll::Ready(_) => read,
             Poll::Pending => {
+                let Some(at) = deadline.at() else {
+                    return read;
+                };
                 ready!(self.timer.poll(cx, at));
                 Poll::Ready(Err(self.cut(awaited)))
             }
@@ -465,7 +469,7 @@ mod tests {
         connection.request_started();
         connection.deadline.arm_farewell(Instant::now());
         // Looked at too late: what had come until then is not lost.
-        let (at, _) = connection.deadline.get().unwrap();
+        let at = connection.deadline.at().unwrap();
         client.write_all(b"x").await.unwrap();
         while Instant::now() < at {
             tokio::task::yield_now().await;
@@ -488,7 +492,7 @@ mod tests {
         let connection = Arc::clone(&guard.guarded.connection);
         connection.request_started();
         connection.request_finished(Instant::now());
-        let (at, _) = connection.deadline.get().unwrap();
+        let at = connection.deadline.at().unwrap();
         client.write_all(b"G").await.unwrap();
         while Instant::now() < at {
             tokio::task::yield_now().await;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
 use super::request::{Found, Head, Outline};
-use crate::connection::{Awaited, Connection};
+use crate::connection::Connection;
 use crate::front::conn::Transport;
 use crate::front::guard::{Guarded, SHUTDOWN_TIMEOUT};
 use crate::timer::Timer;
@@ -261,7 +261,7 @@ impl Client {
     /// Nothing has been read.
     pub(super) fn new(transport: Transport, connection: Arc<Connection>) -> Self {
         Self {
-            io: Guarded::new(transport, connection),
+            io: Guarded::for_reader(transport, connection),
             held: BytesMut::new(),
             out: Outgoing::default(),
             unflushed: false,
@@ -287,8 +287,6 @@ impl Client {
             // A connection that waits holds as little as can be.
             self.held = BytesMut::new();
             self.out = Outgoing::default();
-        } else if let Some((_, Awaited::NextRequest)) = self.connection().deadline.get() {
-            self.connection().deadline.arm_header(Instant::now());
         }
         let mut look = !self.held.is_empty();
         loop {
@@ -299,6 +297,10 @@ impl Client {
                     Found::Refused => return Next::Refused,
                     Found::Complete(outline) => return Next::Request(outline),
                 }
+            }
+            if !self.held.is_empty() {
+                // It has begun, and is not here as a whole.
+                self.connection().header_begun();
             }
             let unused = &mut self.held;
             let io = &mut self.io;

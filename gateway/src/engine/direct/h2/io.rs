@@ -33,7 +33,7 @@ impl Io {
     pub(super) fn new(transport: Transport, connection: Arc<Connection>) -> Self {
         let batch = Batch::new(transport, Flush::WhenTold);
         Self(Arc::new(Mutex::new(State {
-            inner: Some(Guarded::without_farewell(batch, connection)),
+            inner: Some(Guarded::for_reader(batch, connection)),
             heard: false,
         })))
     }
