@@ -143,7 +143,16 @@ pub(super) fn reference_chunks(mut text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut content = Vec::new();
     loop {
         let (size, rest) = line(text)?;
-        let size = size.split(|byte| *byte == b';').next()?;
+        let mut parts = size.splitn(2, |byte| *byte == b';');
+        let size = parts.next()?;
+        let extension = parts.next().unwrap_or_default();
+        // Neither a token nor a quoted string has any (RFC 9110, 5.6.4).
+        if extension
+            .iter()
+            .any(|byte| byte.is_ascii_control() && *byte != b'\t')
+        {
+            return None;
+        }
         if size.is_empty() || !size.iter().all(u8::is_ascii_hexdigit) {
             return None;
         }
