@@ -6,10 +6,13 @@
 mod api {
     mod admin;
     mod api_server;
+    mod cases;
     mod certificates;
     mod endpoints;
     mod events;
+    mod guide;
     mod install;
+    mod policies;
     mod serving;
     mod settings;
     mod shutdown;
