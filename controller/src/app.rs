@@ -4,21 +4,24 @@
 //! to run a gateway inside another program.
 
 mod cluster;
+mod ports;
 mod settings;
 mod signals;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use gateway::{Gateway, Running};
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::RoutingModel;
-use table::TableReader;
+use table::{Reject, TableReader};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -128,7 +131,10 @@ impl App {
         let lifecycle = Arc::new(Lifecycle::new());
         // A folder that cannot be read is told before sockets are bound.
         let opened = Opened::open(settings.source, &settings.translation)?;
-        let sockets = Sockets::bind(settings.listen, &settings.serve, tables.clone()).await?;
+        let farewell = settings.drain_timeout;
+        let sockets =
+            Sockets::bind(settings.listen, &settings.serve, farewell, tables.clone()).await?;
+        let weak = events.downgrade();
         let mut parts = Parts::default();
         match opened {
             Opened::Folder(folder) => parts.directory = Some(directory::spawn(folder, events)?),
@@ -168,6 +174,12 @@ impl App {
             Arc::clone(&lifecycle),
             Arc::clone(&running),
             fail,
+        ));
+        tasks.spawn(ports::keep(
+            port_updates(&running),
+            shared.progress.subscribe(),
+            lifecycle.subscribe(),
+            weak,
         ));
         let admin = Admin {
             phase: lifecycle.subscribe(),
@@ -328,9 +340,15 @@ struct Sockets {
 }
 
 impl Sockets {
-    async fn bind(listen: Listen, serve: &Serve, tables: TableReader) -> anyhow::Result<Self> {
+    async fn bind(
+        listen: Listen,
+        serve: &Serve,
+        stream_farewell: Duration,
+        tables: TableReader,
+    ) -> anyhow::Result<Self> {
         let Listen { http, https, admin } = listen;
-        let gateway = Gateway::bind(gateway_settings(http, https, serve), tables)?;
+        let settings = gateway_settings(http, https, serve, stream_farewell);
+        let gateway = Gateway::bind(settings, tables)?;
         let listener = TcpListener::bind(admin)
             .await
             .with_context(|| format!("cannot listen on {admin} (--admin-listen)"))?;
@@ -408,11 +426,17 @@ fn gateway_settings(
     http: Vec<SocketAddr>,
     https: Vec<SocketAddr>,
     serve: &Serve,
+    stream_farewell: Duration,
 ) -> gateway::Settings {
     let defaults = gateway::Settings::default();
+    let mut port_addresses: Vec<IpAddr> = http.iter().map(SocketAddr::ip).collect();
+    port_addresses.sort_unstable();
+    port_addresses.dedup();
     gateway::Settings {
         http,
         https,
+        port_addresses,
+        stream_farewell,
         workers: serve.workers.unwrap_or(defaults.workers),
         engine: gateway_engine(serve.engine),
         limits: gateway::Limits {
@@ -457,6 +481,23 @@ fn live_endpoints(
             })
             .collect()
     })
+}
+
+/// Opens and closes ports, without keeping the gateway alive.
+fn port_updates(
+    running: &Arc<OnceLock<Running>>,
+) -> impl Fn() -> BoxFuture<'static, Vec<Reject>> + use<> {
+    let running = Arc::downgrade(running);
+    move || {
+        let running = running.upgrade();
+        async move {
+            match running.as_ref().and_then(|running| running.get()) {
+                Some(running) => running.update_ports().await,
+                None => Vec::new(),
+            }
+        }
+        .boxed()
+    }
 }
 
 /// Puts the samples of the metrics in order from time to time.

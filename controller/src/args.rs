@@ -150,6 +150,15 @@ pub struct ScopeArgs {
     /// Serve this Secret's certificate where a host has none [default: a self-signed one]
     #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_DEFAULT_SSL_CERTIFICATE")]
     pub default_ssl_certificate: Option<NamespacedName>,
+    /// Let the annotation `ssl-passthrough` pass the TLS connections of a host on to its pods, unread
+    #[arg(long, env = "LOCKGATE_ENABLE_SSL_PASSTHROUGH", value_parser = BoolishValueParser::new())]
+    pub enable_ssl_passthrough: bool,
+    /// Pass TCP connections on as this ConfigMap says: port to `namespace/service:port[:PROXY][:PROXY]`
+    #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_TCP_SERVICES_CONFIGMAP")]
+    pub tcp_services_configmap: Option<NamespacedName>,
+    /// Pass UDP datagrams on as this ConfigMap says: port to `namespace/service:port`
+    #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_UDP_SERVICES_CONFIGMAP")]
+    pub udp_services_configmap: Option<NamespacedName>,
     /// Send what no route matches to the first port of this Service [default: a small 404 page]
     #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_DEFAULT_BACKEND_SERVICE")]
     pub default_backend_service: Option<NamespacedName>,
@@ -386,6 +395,11 @@ impl RunArgs {
         } else {
             Ipv4Addr::UNSPECIFIED
         };
+        let admin = listen
+            .admin_listen
+            .unwrap_or_else(|| SocketAddr::new(IpAddr::V4(everywhere), ADMIN_PORT));
+        let own = listen.http_listen.iter().chain(&listen.https_listen);
+        let own_ports = own.chain([&admin]).map(SocketAddr::port);
         app::Settings {
             translation: translate::Settings {
                 adopt_default_class: local,
@@ -395,6 +409,7 @@ impl RunArgs {
                 } else {
                     Some(scope.header_configmaps.iter().cloned().collect())
                 },
+                own_ports: own_ports.filter(|port| *port > 0).collect(),
                 ..scope.translation()
             },
             source: match source.manifests {
@@ -409,9 +424,7 @@ impl RunArgs {
             listen: app::Listen {
                 http: listen.http_listen,
                 https: listen.https_listen,
-                admin: listen
-                    .admin_listen
-                    .unwrap_or_else(|| SocketAddr::new(IpAddr::V4(everywhere), ADMIN_PORT)),
+                admin,
             },
             serve: app::Serve {
                 workers: listen.workers,
@@ -445,6 +458,9 @@ impl ScopeArgs {
             watch_namespaces: self.watch_namespace.into_iter().collect(),
             configmap: self.configmap,
             header_configmaps: Some(self.header_configmaps.into_iter().collect()),
+            ssl_passthrough: self.enable_ssl_passthrough,
+            tcp_services: self.tcp_services_configmap,
+            udp_services: self.udp_services_configmap,
             default_certificate_secret: self.default_ssl_certificate,
             default_backend_service: self.default_backend_service,
             ..translate::Settings::default()

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use model::{
     BackendId, BackendProtocol, EndpointSet, EnoughCertificate, Filter, ListenerSelector,
-    RouteMatch, TextMatch,
+    RouteMatch, StreamRoute, Streams, TextMatch,
 };
 use serde::Serialize;
 use table::{
@@ -66,6 +66,7 @@ impl Display for Overview {
             default_tls,
             certificates,
             trust: _, // settings, not routes
+            streams,
         } = table;
         writeln!(f, "Generation {generation}\n")?;
 
@@ -96,6 +97,10 @@ impl Display for Overview {
             push_backend(&mut rows, id, backend.as_ref(), &live);
         }
         writeln!(f, "{rows}")?;
+
+        if !streams.is_empty() {
+            writeln!(f, "{}", passed_on(streams))?;
+        }
 
         let mut rows = Columns::new(["SERVER NAME", "CERTIFICATE", "POLICY"]);
         let defaults = default_tls
@@ -130,6 +135,36 @@ impl Display for Overview {
             .iter()
             .try_for_each(|problem| writeln!(f, "{problem}"))
     }
+}
+
+/// What is passed on unread, and where to.
+fn passed_on(streams: &Streams) -> Columns<4> {
+    let mut rows = Columns::new(["PASSED ON", "TO", "PROXY PROTOCOL", "ASKED FOR IN"]);
+    let mut push = |entrance: String, route: &StreamRoute| {
+        let proxy = match (route.proxy_in, route.proxy_out) {
+            (true, true) => "expected and sent",
+            (true, false) => "expected",
+            (false, true) => "sent",
+            (false, false) => "",
+        };
+        let origin = route.origin.to_string();
+        rows.push([
+            entrance,
+            route.backend.to_string(),
+            proxy.to_owned(),
+            origin,
+        ]);
+    };
+    for (port, route) in &streams.tcp {
+        push(format!("TCP port {port}"), route);
+    }
+    for (port, route) in &streams.udp {
+        push(format!("UDP port {port}"), route);
+    }
+    for (host, route) in &streams.hosts {
+        push(format!("TLS for {host}"), route);
+    }
+    rows
 }
 
 fn push_backend(

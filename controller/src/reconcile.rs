@@ -66,10 +66,21 @@ pub(crate) struct Reconciler {
     observer: Option<Box<dyn PassObserver>>,
     shared: Shared,
     debounce: Debounce,
+    /// Of the table, then of the gateway.
     rejects: Vec<Reject>,
+    refused: Refused,
     /// All Secrets of a folder: it does not deliver one again when it is wanted later.
     shelf: Option<Shelf>,
     state: State,
+}
+
+/// What cannot be served as it was asked for.
+#[derive(Debug, Default)]
+struct Refused {
+    /// Entries that the table could not take.
+    by_table: Vec<Reject>,
+    /// Entries that the gateway cannot act on at the moment.
+    by_gateway: Vec<Reject>,
 }
 
 type Shelf = BTreeMap<NamespacedName, Object>;
@@ -127,6 +138,7 @@ impl Reconciler {
             shared,
             debounce: Debounce::default(),
             rejects: Vec::new(),
+            refused: Refused::default(),
             shelf: from_folder.then(Shelf::new),
             state: State::default(),
         }
@@ -171,6 +183,15 @@ impl Reconciler {
                 }
                 self.state.objects.extend(changes);
                 self.state.first.get_or_insert(at);
+            }
+            SourceEvent::Hindered(rejects) => {
+                self.refused.by_gateway = rejects;
+                let differing = self.update_rejects();
+                if !differing.is_empty() {
+                    // A pass tells their owners.
+                    self.state.touched.extend(differing);
+                    self.state.first.get_or_insert(at);
+                }
             }
             SourceEvent::FileProblems(problems) => {
                 self.shared.problems.update_files(problems);
@@ -304,9 +325,18 @@ impl Reconciler {
         } else {
             info!(generation, hosts, ?elapsed, "Published {what}");
         }
-        let differing = self.shared.problems.update_rejects(&rejects);
-        self.rejects = rejects;
-        differing
+        self.refused.by_table = rejects;
+        self.update_rejects()
+    }
+
+    /// Returns the objects of which more or less is refused than before.
+    fn update_rejects(&mut self) -> BTreeSet<ObjectRef> {
+        let Refused {
+            by_table,
+            by_gateway,
+        } = &self.refused;
+        self.rejects = by_table.iter().chain(by_gateway).cloned().collect();
+        self.shared.problems.update_rejects(&self.rejects)
     }
 }
 

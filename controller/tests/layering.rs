@@ -159,6 +159,43 @@ fn the_roles_are_bound() {
     }
 }
 
+/// The overlay adds flags and rights, and the rights are for the very objects that the flags name.
+#[test]
+fn the_overlay_for_streams_grants_what_its_flags_name() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/overlays/streams/kustomization.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let flags = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("value: --"))
+        .map(|flag| format!("--{flag}"));
+    let arguments = deployment().containers.remove(0).args.into_iter();
+    let arguments = ["lockgate".to_owned()].into_iter().chain(arguments);
+    let Command::Run(run) = Cli::try_parse_from(arguments.chain(flags)).unwrap().command else {
+        panic!("the container does not run the controller");
+    };
+    let translation = run.settings().translation;
+    assert!(translation.ssl_passthrough);
+    let named: BTreeSet<String> = [translation.tcp_services, translation.udp_services]
+        .map(|name| {
+            let name = name.unwrap();
+            assert_eq!(&*name.namespace, "lockgate", "the namespace of the Role");
+            name.name.to_string()
+        })
+        .into();
+    let [rule] = &rules("overlays/streams/rbac.yaml", "Role")[..] else {
+        panic!("one rule is enough");
+    };
+    assert_eq!(rule.resources, ["configmaps"]);
+    assert_eq!(
+        rule.resource_names.iter().cloned().collect::<BTreeSet<_>>(),
+        named
+    );
+    let ours = used(Reach::OwnNamespace);
+    let key = (String::new(), "configmaps".to_owned());
+    assert_eq!(granted(std::slice::from_ref(rule))[&key], ours[&key]);
+}
+
 fn deployment() -> Pod {
     let deployment = manifests("manager/deployment.yaml").remove(0);
     assert_eq!(deployment.kind, "Deployment");

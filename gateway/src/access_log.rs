@@ -5,6 +5,7 @@
 
 mod clock;
 mod line;
+mod stream_line;
 mod write;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use metrics::{Counter, counter};
 use crate::context::RequestContext;
 use crate::phases::log::Outcome;
 use crate::settings::LogFormat;
+use crate::stream::{Ending, StreamFacts};
 use crate::telemetry;
 
 /// What a worker may have waiting. At 500 bytes a line these are 2,000 lines.
@@ -208,6 +210,39 @@ impl LineWriter {
         status: StatusCode,
         elapsed: Duration,
     ) {
+        let facts = line::Facts {
+            context,
+            outcome,
+            status,
+            elapsed,
+        };
+        self.append(|lines, clock| match self.format {
+            LogFormat::Json => line::json(lines, &facts, clock),
+            LogFormat::Text => line::text(lines, &facts, clock),
+        });
+    }
+
+    /// Writes the line of a stream.
+    pub(crate) fn write_stream(
+        &self,
+        facts: &StreamFacts,
+        ending: Ending,
+        received: u64,
+        sent: u64,
+    ) {
+        let facts = stream_line::Facts {
+            stream: facts,
+            ending,
+            received,
+            sent,
+        };
+        self.append(|lines, clock| match self.format {
+            LogFormat::Json => stream_line::json(lines, &facts, clock),
+            LogFormat::Text => stream_line::text(lines, &facts, clock),
+        });
+    }
+
+    fn append(&self, line: impl FnOnce(&mut Vec<u8>, &mut clock::Clock)) {
         let mut lines = lock(&self.lines);
         if lines.len() >= MOST_WAITING {
             drop(lines);
@@ -215,17 +250,7 @@ impl LineWriter {
             return;
         }
         let first = lines.is_empty();
-        let facts = line::Facts {
-            context,
-            outcome,
-            status,
-            elapsed,
-        };
-        let mut clock = lock(&self.clock);
-        match self.format {
-            LogFormat::Json => line::json(&mut lines, &facts, &mut clock),
-            LogFormat::Text => line::text(&mut lines, &facts, &mut clock),
-        }
+        line(&mut lines, &mut lock(&self.clock));
         drop(lines);
         if first {
             self.queue.wake();

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
+use table::Reject;
 use tokio::sync::{Notify, watch};
 
 use crate::Shared;
+use crate::stream::Ports;
 use crate::upstream::EndpointState;
 
 /// How far a gateway is on its way out.
@@ -27,6 +29,8 @@ pub(crate) struct Tracker {
     stage: watch::Sender<Stage>,
     connections: AtomicUsize,
     limit: usize,
+    /// Clients of UDP: they must not take the places of connections.
+    sessions: AtomicUsize,
     acceptors: AtomicUsize,
     gone: Notify,
 }
@@ -38,6 +42,7 @@ impl Tracker {
             stage: watch::Sender::new(Stage::Serving),
             connections: AtomicUsize::new(0),
             limit,
+            sessions: AtomicUsize::new(0),
             acceptors: AtomicUsize::new(0),
             gone: Notify::new(),
         })
@@ -49,6 +54,14 @@ impl Tracker {
         let slot = Slot(Arc::clone(self));
         // Otherwise the slot is dropped here and takes itself out of the count.
         (before < self.limit).then_some(slot)
+    }
+
+    /// A place for one more client of UDP among `most`, if there is one.
+    pub(crate) fn open_session(self: &Arc<Self>, most: usize) -> Option<SessionSlot> {
+        let before = self.sessions.fetch_add(1, Ordering::Relaxed);
+        let slot = SessionSlot(Arc::clone(self));
+        // Otherwise the slot is dropped here and takes itself out of the count.
+        (before < most).then_some(slot)
     }
 
     /// Counts one accept loop: until it has ended, connections may still appear.
@@ -73,7 +86,9 @@ impl Tracker {
     }
 
     fn idle(&self) -> bool {
-        self.acceptors.load(Ordering::Acquire) == 0 && self.connections.load(Ordering::Acquire) == 0
+        [&self.acceptors, &self.connections, &self.sessions]
+            .iter()
+            .all(|count| count.load(Ordering::Acquire) == 0)
     }
 }
 
@@ -96,6 +111,18 @@ impl Drop for Slot {
     }
 }
 
+/// A place in the count of clients of UDP; dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct SessionSlot(Arc<Tracker>);
+
+impl Drop for SessionSlot {
+    fn drop(&mut self) {
+        if self.0.sessions.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.gone.notify_waiters();
+        }
+    }
+}
+
 /// One accept loop in the count.
 #[derive(Debug)]
 pub(crate) struct Acceptor(Arc<Tracker>);
@@ -113,6 +140,7 @@ impl Drop for Acceptor {
 pub struct Running {
     pub(crate) tracker: Arc<Tracker>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) ports: Ports,
     pub(crate) workers: Vec<JoinHandle<()>>,
 }
 
@@ -153,6 +181,13 @@ impl Running {
                 .map_err(|_| io::Error::other("a worker thread panicked"))?;
         }
         Ok(())
+    }
+
+    /// Opens and closes the ports that the table in force asks for, and looks which streams have lost their route.
+    /// To be called after each table, and again while the result is not empty: it names the ports that could not be
+    /// opened. Those of HTTP and HTTPS have no part in it.
+    pub async fn update_ports(&self) -> Vec<Reject> {
+        self.ports.update(&self.shared, &self.tracker).await
     }
 
     /// How many client connections are open.

@@ -19,6 +19,7 @@ mod listen;
 mod passwords;
 mod phases;
 mod settings;
+mod stream;
 mod telemetry;
 mod timer;
 mod upstream;
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) replies: external::Replies,
     /// How often clients came.
     pub(crate) limiters: limits::Limiters,
+    /// Where streams go, for as long as any of them lives.
+    pub(crate) streams: stream::Routes,
     /// How many series of metrics there may be.
     pub(crate) series: telemetry::SeriesBudget,
     /// What sessions at backends without a key of their own are derived from.
@@ -80,6 +83,7 @@ impl Shared {
             passwords: passwords::Passwords::new(),
             replies: external::Replies::new(),
             limiters: limits::Limiters::new(),
+            streams: stream::Routes::default(),
             series: telemetry::SeriesBudget::new(settings.max_series),
             seed: format!("{:?}", [(); 4].map(|()| RandomState::new().hash_one(0_u8))).into(),
             settings,

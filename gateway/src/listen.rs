@@ -19,13 +19,14 @@ use crate::Shared;
 use crate::drain::{Acceptor, Running, Stage, Tracker};
 use crate::front::Front;
 use crate::settings::Settings;
+use crate::stream::{Host, Ports, StreamWorker};
 use crate::telemetry;
 
 /// Connections that the kernel may hold for us while we are busy; it cuts this down to `net.core.somaxconn`.
-const BACKLOG: i32 = 16_384;
+pub(crate) const BACKLOG: i32 = 16_384;
 
 /// How long an accept loop rests when the process or the machine is out of something.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// A peer that has vanished without a word is noticed after about two minutes.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
@@ -44,7 +45,8 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-fn reason(error: &io::Error) -> String {
+/// What the system said, in words for whoever asked for the address.
+pub(crate) fn reason(error: &io::Error) -> String {
     let kind = error.kind();
     if kind == io::ErrorKind::AddrInUse {
         "another socket listens there already".into()
@@ -91,7 +93,7 @@ impl Gateway {
             addresses
                 .iter()
                 .map(|&address| {
-                    let sockets = bind_each(address, &wanted, workers.len())
+                    let sockets = bind_each(address, &wanted, workers.len(), Transport::Tcp)
                         .map_err(|source| BindError { address, source })?;
                     let bound = sockets.local;
                     for (worker, socket) in workers.iter_mut().zip(sockets.each) {
@@ -134,6 +136,7 @@ impl Gateway {
         let mut running = Running {
             tracker: Arc::clone(&tracker),
             shared: Arc::clone(&self.shared),
+            ports: Ports::default(),
             workers: Vec::new(),
         };
         for (number, sockets) in self.workers.into_iter().enumerate() {
@@ -142,6 +145,11 @@ impl Gateway {
                 .build()?;
             let shared = Arc::clone(&self.shared);
             let tracker = Arc::clone(&tracker);
+            let streams = Arc::new(StreamWorker::new(Arc::clone(&shared), Arc::clone(&tracker)));
+            running.ports.add(Host {
+                runtime: runtime.handle().clone(),
+                worker: Arc::clone(&streams),
+            });
             // Counted here and not in the thread: otherwise a drain that comes at once could miss it.
             let sockets: Vec<(Bound, Acceptor)> = sockets
                 .into_iter()
@@ -151,7 +159,7 @@ impl Gateway {
             running.workers.push(
                 std::thread::Builder::new()
                     .name(format!("worker-{number}"))
-                    .spawn(move || runtime.block_on(work(shared, tracker, sockets)))?,
+                    .spawn(move || runtime.block_on(work(shared, tracker, streams, sockets)))?,
             );
         }
         Ok(running)
@@ -159,10 +167,15 @@ impl Gateway {
 }
 
 /// The life of a worker.
-async fn work(shared: Arc<Shared>, tracker: Arc<Tracker>, sockets: Vec<(Bound, Acceptor)>) {
+async fn work(
+    shared: Arc<Shared>,
+    tracker: Arc<Tracker>,
+    streams: Arc<StreamWorker>,
+    sockets: Vec<(Bound, Acceptor)>,
+) {
     let grace = shared.settings.limits.drain_grace;
     let mut stage = tracker.stage();
-    let (front, lifecycle) = Front::new(shared, tracker);
+    let (front, lifecycle) = Front::new(shared, tracker, streams);
     for (bound, acceptor) in sockets {
         let socket: std::net::TcpListener = bound.socket.into();
         match TcpListener::from_std(socket) {
@@ -259,7 +272,7 @@ impl Listen {
 }
 
 /// Errors of `accept` that concern a connection which went away while it was queued; see accept(2).
-fn is_about_one_connection(error: &io::Error) -> bool {
+pub(crate) fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -272,27 +285,44 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-struct Sockets {
+/// The sockets of one address.
+pub(crate) struct Sockets {
+    /// Where they are; port 0 has become a real one.
     local: SocketAddr,
-    each: Vec<Socket>,
+    /// One for each worker.
+    pub(crate) each: Vec<Socket>,
+}
+
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// Binds `address` once per worker.
-fn bind_each(address: SocketAddr, wanted: &[SocketAddr], workers: usize) -> io::Result<Sockets> {
+pub(crate) fn bind_each(
+    address: SocketAddr,
+    wanted: &[SocketAddr],
+    workers: usize,
+    transport: Transport,
+) -> io::Result<Sockets> {
     let only_v6 = wants_both_families(address, wanted);
     if address.port() != 0 {
         // SO_REUSEPORT would let a second process of the same user in without a word and take half of the
         // connections. A socket without it cannot be bound next to one that listens, so this one finds out.
-        bind_one(address, only_v6, false)?;
+        bind_one(address, only_v6, false, transport)?;
     }
-    let first = bind_one(address, only_v6, true)?;
+    let first = bind_one(address, only_v6, true, transport)?;
     let local = first
         .local_addr()?
         .as_socket()
         .ok_or_else(|| io::Error::other("the socket has no internet address"))?;
     let mut each = vec![first];
     while each.len() < workers {
-        each.push(bind_one(local, only_v6, true)?);
+        each.push(bind_one(local, only_v6, true, transport)?);
     }
     Ok(Sockets { local, each })
 }
@@ -305,15 +335,22 @@ fn wants_both_families(address: SocketAddr, wanted: &[SocketAddr]) -> bool {
             .any(|other| other.ip() == Ipv4Addr::UNSPECIFIED && other.port() == address.port())
 }
 
-fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+fn bind_one(
+    address: SocketAddr,
+    only_v6: bool,
+    shared: bool,
+    transport: Transport,
+) -> io::Result<Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
-    // A restart must not wait for connections of the last run to leave TIME_WAIT.
-    socket.set_reuse_address(true)?;
+    if transport == Transport::Tcp {
+        // A restart must not wait for connections of the last run to leave TIME_WAIT. For UDP this would let others in.
+        socket.set_reuse_address(true)?;
+    }
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }

@@ -1,6 +1,6 @@
 //! What a gateway is started with.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::access_log::LogOutput;
@@ -32,6 +32,10 @@ pub struct Settings {
     pub http: Vec<SocketAddr>,
     /// Where TLS is accepted.
     pub https: Vec<SocketAddr>,
+    /// On which addresses the ports are opened that a table asks for.
+    pub port_addresses: Vec<IpAddr>,
+    /// What streams get to end after their route has gone.
+    pub stream_farewell: Duration,
     /// Worker threads, each with a runtime, sockets and upstream connections of its own. At least one is started.
     pub workers: usize,
     /// What moves the bytes of requests.
@@ -52,6 +56,8 @@ impl Default for Settings {
         Self {
             http: Vec::new(),
             https: Vec::new(),
+            port_addresses: Vec::new(),
+            stream_farewell: Duration::from_mins(4),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             engine: Engine::default(),
             limits: Limits::default(),
@@ -68,6 +74,9 @@ pub struct Limits {
     /// Connections held at once, over all listeners and workers. One more is closed as soon as it is accepted.
     /// Default: 65,536.
     pub max_connections: usize,
+    /// Clients of UDP remembered at once, over all ports and workers. For one more, one of the longest silent is
+    /// forgotten. Default: 8,192.
+    pub max_udp_sessions: usize,
     /// Time for the PROXY protocol header, from accept. Default: 5 seconds.
     pub proxy_header_timeout: Duration,
     /// Time for the whole `ClientHello`, however many segments and records it comes in. Default: 10 seconds.
@@ -112,6 +121,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 65_536,
+            max_udp_sessions: 8192,
             proxy_header_timeout: Duration::from_secs(5),
             client_hello_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),

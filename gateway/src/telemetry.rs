@@ -4,7 +4,7 @@ mod meter;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-pub(crate) use meter::{BackendSeries, Meter, SeriesBudget};
+pub(crate) use meter::{BackendSeries, Meter, OVERFLOW, SeriesBudget};
 
 /// Requests answered.
 pub(crate) const REQUESTS: &str = "lockgate_requests_total";
@@ -49,11 +49,21 @@ pub(crate) const TLS_FAILURES: &str = "lockgate_tls_handshake_failures_total";
 /// Duration of completed TLS handshakes.
 pub(crate) const TLS_HANDSHAKE_SECONDS: &str = "lockgate_tls_handshake_duration_seconds";
 
+/// Streams that have ended.
+pub(crate) const STREAMS: &str = "lockgate_streams_total";
+/// Streams that are open.
+pub(crate) const STREAMS_OPEN: &str = "lockgate_streams_open";
+/// Bytes of streams.
+pub(crate) const STREAM_BYTES: &str = "lockgate_stream_bytes_total";
+/// Datagrams that were not passed on.
+pub(crate) const DATAGRAMS_DROPPED: &str = "lockgate_stream_dropped_datagrams_total";
+
 /// Registers names, units and help texts with the `metrics` facade.
 pub fn describe_metrics() {
     describe_requests();
     describe_upstream();
     describe_connections();
+    describe_streams();
     describe_counter!(
         LOG_DROPPED,
         "Access-log lines dropped because their reader was too slow."
@@ -142,5 +152,25 @@ fn describe_connections() {
         TLS_HANDSHAKE_SECONDS,
         Unit::Seconds,
         "Duration of completed TLS handshakes, from the first byte."
+    );
+}
+
+fn describe_streams() {
+    describe_counter!(
+        STREAMS,
+        "Streams (TCP, TLS that is passed on, UDP by client) that have ended, by entrance, namespace, service, port and reason."
+    );
+    describe_gauge!(
+        STREAMS_OPEN,
+        "Streams open, by entrance, namespace, service and port."
+    );
+    describe_counter!(
+        STREAM_BYTES,
+        Unit::Bytes,
+        "Bytes of streams, by entrance, namespace, service, port and direction: `received` from clients or `sent` to them."
+    );
+    describe_counter!(
+        DATAGRAMS_DROPPED,
+        "Datagrams of UDP clients that were not passed on, by entrance and reason."
     );
 }

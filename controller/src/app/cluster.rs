@@ -131,7 +131,12 @@ fn scope(translation: &translate::Settings, publish_service: Option<NamespacedNa
     Scope {
         namespaces: translation.watch_namespaces.clone(),
         configmap: translation.configmap.clone(),
-        further_configmaps: translation.header_configmaps.clone().unwrap_or_default(),
+        further_configmaps: translation
+            .configmaps()
+            .into_iter()
+            .chain(translation.header_configmaps.iter().flatten())
+            .cloned()
+            .collect(),
         services: translation
             .default_backend_service
             .iter()

@@ -110,7 +110,7 @@ impl Reader {
         }
         self.unless_unknown::<RoutePolicy>(settings).await;
         self.unless_unknown::<ReferenceGrant>(settings).await;
-        if let Some(name) = &settings.configmap {
+        for name in settings.configmaps() {
             let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &name.namespace);
             match api.get_opt(&name.name).await {
                 Ok(Some(object)) => self.add(vec![object]),
@@ -123,7 +123,8 @@ impl Reader {
                     self.inventory.notes.push(note);
                 }
             }
-        } else {
+        }
+        if settings.configmap.is_none() {
             self.inventory.notes.push(
                 "the ConfigMap of the controller is not in this report: give --configmap NS/NAME"
                     .to_owned(),

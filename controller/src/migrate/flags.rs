@@ -5,18 +5,21 @@ use translate::{NamespacedName, Settings};
 use super::report::{Item, Verdict};
 
 /// Flags that Lockgate has as well, and their names here.
-const SAME: [(&str, &str); 13] = [
+const SAME: [(&str, &str); 16] = [
     ("annotations-prefix", "--annotations-prefix"),
     ("configmap", "--configmap"),
     ("controller-class", "--controller-name"),
     ("default-backend-service", "--default-backend-service"),
     ("default-ssl-certificate", "--default-ssl-certificate"),
     ("election-id", "--election-id"),
+    ("enable-ssl-passthrough", "--enable-ssl-passthrough"),
     ("http-port", "--http-listen"),
     ("https-port", "--https-listen"),
     ("ingress-class", "--ingress-class"),
     ("publish-service", "--publish-service"),
     ("publish-status-address", "--publish-status-address"),
+    ("tcp-services-configmap", "--tcp-services-configmap"),
+    ("udp-services-configmap", "--udp-services-configmap"),
     (
         "watch-ingress-without-class",
         "--watch-ingress-without-class",
@@ -25,7 +28,7 @@ const SAME: [(&str, &str); 13] = [
 ];
 
 /// Flags that mean nothing here, or nothing yet.
-const WITHOUT: [(&str, &str); 23] = [
+const WITHOUT: [(&str, &str); 21] = [
     ("apiserver-host", "use `--kubeconfig`"),
     (
         "deep-inspect",
@@ -52,7 +55,6 @@ const WITHOUT: [(&str, &str); 23] = [
         "enable-ssl-chain-completion",
         "put the whole chain into the Secret",
     ),
-    ("enable-ssl-passthrough", "not supported yet"),
     ("enable-topology-aware-routing", "not supported yet"),
     ("healthz-port", "use `--admin-listen`"),
     (
@@ -66,10 +68,12 @@ const WITHOUT: [(&str, &str); 23] = [
         "use `--publish-status-address`",
     ),
     ("shutdown-grace-period", "use `--shutdown-delay`"),
+    (
+        "ssl-passthrough-proxy-port",
+        "connections that end here need no second port",
+    ),
     ("sync-period", "changes are watched"),
     ("sync-rate-limit", "nothing is reloaded"),
-    ("tcp-services-configmap", "not supported yet"),
-    ("udp-services-configmap", "not supported yet"),
     (
         "validating-webhook",
         "there is no webhook; `lockgate check` reads manifests",
@@ -124,6 +128,9 @@ impl OldFlags {
                 "controller-class" => settings.controller_name.clone_from(value),
                 "default-backend-service" => settings.default_backend_service = object(),
                 "default-ssl-certificate" => settings.default_certificate_secret = object(),
+                "enable-ssl-passthrough" => settings.ssl_passthrough = value == "true",
+                "tcp-services-configmap" => settings.tcp_services = object(),
+                "udp-services-configmap" => settings.udp_services = object(),
                 "ingress-class" => settings.ingress_class.clone_from(value),
                 "watch-ingress-without-class" => settings.watch_without_class = value == "true",
                 "watch-namespace" if !value.is_empty() => {
@@ -191,8 +198,8 @@ mod tests {
         assert_eq!(
             items,
             [
-                "ignored --enable-ssl-passthrough: not supported yet",
                 "honoured --configmap: --configmap ingress/controller",
+                "honoured --enable-ssl-passthrough: --enable-ssl-passthrough",
                 "honoured --ingress-class: --ingress-class internal",
                 "honoured --watch-ingress-without-class: --watch-ingress-without-class",
             ]

@@ -13,12 +13,14 @@ pub(super) fn only_endpoints(changes: &Changes) -> bool {
         backends,
         endpoints: _,
         certificates,
+        streams,
         globals,
     } = changes;
     hosts.is_empty()
         && tls_hosts.is_empty()
         && backends.is_empty()
         && certificates.is_empty()
+        && !streams
         && !globals
 }
 
@@ -30,6 +32,7 @@ pub(super) fn describe(changes: &Changes) -> String {
         backends,
         endpoints,
         certificates,
+        streams,
         globals,
     } = changes;
     let mut parts: Vec<String> = [
@@ -42,6 +45,9 @@ pub(super) fn describe(changes: &Changes) -> String {
     .into_iter()
     .flatten()
     .collect();
+    if *streams {
+        parts.push("what is passed on".to_owned());
+    }
     if *globals {
         parts.push("the global settings".to_owned());
     }

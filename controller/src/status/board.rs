@@ -426,7 +426,10 @@ fn uid_of(object: &ObjectRef, pass: &Pass<'_>) -> Option<String> {
         "IngressClass" => &snapshot.classes().get(&object.name)?.metadata,
         "Service" => &snapshot.services().get(&name)?.metadata,
         "EndpointSlice" => &snapshot.endpoint_slices().get(&name)?.metadata,
-        "ConfigMap" => &snapshot.configmap()?.metadata,
+        "ConfigMap" => {
+            let with_ports = snapshot.port_configmap(&name);
+            &with_ports.or_else(|| snapshot.configmap())?.metadata
+        }
         "RoutePolicy" => &snapshot.policies().get(&name)?.metadata,
         _ => return None,
     };

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use table::Reject;
 use tokio::sync::mpsc;
 use translate::manifests::ManifestProblem;
 use translate::{Change, NamespacedName, Severity};
@@ -35,6 +36,8 @@ pub(crate) enum SourceEvent {
     Listed,
     /// Everything has been reported once. From now on tables are published.
     Synced,
+    /// What a table asks for and the gateway cannot do at the moment; replaces the list that was sent before.
+    Hindered(Vec<Reject>),
     /// The faults of the manifests folder; replaces the list that was sent before.
     FileProblems(Vec<FileProblem>),
 }
@@ -90,11 +93,28 @@ impl EventSender {
         self.0.send(Stamped { at, event }).await.map_err(|_| Closed)
     }
 
+    /// The same for somebody who is no source: it does not keep the loop alive.
+    pub(crate) fn downgrade(&self) -> WeakEventSender {
+        WeakEventSender(self.0.downgrade())
+    }
+
     /// As [`EventSender::send`], for sources on a thread of their own. `at` is when the change was noticed.
     pub(crate) fn blocking_send(&self, at: Instant, event: SourceEvent) -> Result<(), Closed> {
         self.0
             .blocking_send(Stamped { at, event })
             .map_err(|_| Closed)
+    }
+}
+
+/// As [`EventSender`], as long as there is a source.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakEventSender(mpsc::WeakSender<Stamped>);
+
+impl WeakEventSender {
+    /// Reports an event; waits while too many are queued.
+    pub(crate) async fn send(&self, event: SourceEvent) -> Result<(), Closed> {
+        let sender = self.0.upgrade().map(EventSender);
+        sender.ok_or(Closed)?.send(event).await
     }
 }
 

@@ -19,5 +19,6 @@ mod manifest;
 mod origin;
 mod process;
 mod routes;
+mod streams;
 mod tls;
 mod world;

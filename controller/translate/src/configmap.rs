@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;
-use model::{BackendId, Balance, ClientTrust, Hsts, Timeouts, TlsPolicy, TlsVersion};
+use model::{BackendId, Balance, ClientTrust, Hsts, StreamRules, Timeouts, TlsPolicy, TlsVersion};
 
 pub(crate) use self::access::GlobalAccess;
 use crate::annotation::Verdict;
@@ -37,6 +37,10 @@ pub(crate) struct Globals {
     pub(crate) body_limit: Option<u64>,
     pub(crate) tls: TlsPolicy,
     pub(crate) trust: ClientTrust,
+    /// For what is passed on unread.
+    pub(crate) streams: StreamRules,
+    /// Who may speak for clients there.
+    pub(crate) proxy_protocol_from: Vec<IpNet>,
     /// How endpoints are chosen.
     pub(crate) balance: Balance,
     pub(crate) errors: GlobalErrors,
@@ -82,6 +86,7 @@ struct Draft {
     globals: Globals,
     hsts: bool,
     hsts_values: Hsts,
+    next_stream_upstream: bool,
     forwarded_headers: bool,
     real_ip_from: Vec<IpNet>,
     asked: access::Asked,
@@ -101,6 +106,8 @@ impl Default for Draft {
                 body_limit: Some(1 << 20),
                 tls: TlsPolicy::default(),
                 trust: ClientTrust::default(),
+                streams: StreamRules::default(),
+                proxy_protocol_from: Vec::new(),
                 balance: Balance::default(),
                 errors: GlobalErrors::default(),
                 access: GlobalAccess::default(),
@@ -113,6 +120,7 @@ impl Default for Draft {
                 preload: false,
             },
             asked: access::Asked::default(),
+            next_stream_upstream: true,
             forwarded_headers: false,
             real_ip_from: [IpAddr::from([0; 4]), IpAddr::from([0; 16])]
                 .into_iter()
@@ -128,12 +136,18 @@ impl Draft {
             mut globals,
             hsts,
             hsts_values,
+            next_stream_upstream,
             forwarded_headers,
             real_ip_from,
             asked,
         } = self;
         globals.access.external = asked.together(settings);
         globals.hsts = hsts.then_some(hsts_values);
+        globals.streams.connect = globals.timeouts.connect;
+        if !next_stream_upstream {
+            globals.streams.tries = 1;
+        }
+        globals.proxy_protocol_from.clone_from(&real_ip_from);
         if globals.trust.proxy_protocol {
             globals.trust.proxy_protocol_from.clone_from(&real_ip_from);
         }
@@ -259,6 +273,15 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "proxy-connect-timeout" => globals.timeouts.connect = value::seconds(text)?,
         "proxy-read-timeout" => globals.timeouts.read = value::seconds(text)?,
         "proxy-send-timeout" => globals.timeouts.send = value::seconds(text)?,
+        "proxy-stream-timeout" => globals.streams.idle = value::duration(text, 1)?,
+        "proxy-stream-next-upstream" => draft.next_stream_upstream = value::boolean(text)?,
+        "proxy-stream-next-upstream-timeout" => {
+            globals.streams.tries_timeout = value::duration(text, 0)?;
+        }
+        "proxy-stream-next-upstream-tries" => {
+            globals.streams.tries = value::number(text, 0, u32::MAX)?;
+        }
+        "proxy-stream-responses" => globals.streams.responses = value::number(text, 0, u32::MAX)?,
         key if key.starts_with("global-auth-") => {
             let key = key.strip_prefix("global-auth-").unwrap_or(key);
             return access::ask(&mut draft.asked, key, text);

@@ -7,6 +7,7 @@
 //! | a default backend for the rest of a host | that of the older one, and any path `/` of a rule comes before it |
 //! | a TLS host, in one namespace | the certificates of both, those of the older one first |
 //! | a host for which clients need certificates | what the older one of the host's namespace asks for, see `clients` |
+//! | a host, one with `ssl-passthrough` | what the older one asks for, see [`passthrough`] |
 //! | a TLS host, in two namespaces | the certificates of the older one's namespace; the younger one is told |
 //!
 //! "Older" is [`Rank`]: by creation, then by namespace and name.
@@ -24,6 +25,7 @@ use crate::Snapshot;
 use crate::access;
 use crate::clients::{self, Clients};
 use crate::configmap::Globals;
+use crate::ingress::passthrough::{self, Share};
 use crate::ingress::tls::TlsEntry;
 use crate::ingress::{Entry, HostPart, PathPart, Rank};
 use crate::object::kinds;
@@ -38,11 +40,11 @@ type Taken<'a> = BTreeMap<&'a PathMatch, (&'a Entry, &'a PathPart, usize)>;
 
 /// Merges what the Ingresses ask for on one host. `entries` are in the order of their rank.
 ///
-/// `has_certificate`: some TLS entry covers the host.
+/// `tls`: whether some TLS entry covers the host, and who decides about its TLS.
 pub(crate) fn host<'a>(
     pattern: &HostPattern,
     entries: &(impl Iterator<Item = &'a Entry> + Clone),
-    has_certificate: bool,
+    (has_certificate, owner): (bool, Option<&Entry>),
     globals: &Globals,
     snapshot: &Snapshot,
 ) -> (VirtualHost, Losers) {
@@ -55,24 +57,25 @@ pub(crate) fn host<'a>(
             .filter_map(|entry| Some((entry, entry.hosts.get(pattern)?)))
     };
     let parts = || all().filter(|(entry, _)| !entry.annotations.is_canary());
-    let owners = parts().map(|(entry, _)| entry);
-    let clients = clients_of(pattern, owners, snapshot, &mut losers);
-    let access = |entry: &Entry| {
+    let asking = parts().map(|(entry, _)| entry);
+    let clients = clients_of(pattern, asking, snapshot, &mut losers);
+    let guarded = |entry: &Entry, share: Share| {
+        share.closed().map_or(Ok(()), Err)?;
         let certificate = clients::filter(entry, clients.as_ref())?;
         let mut filters = access::of(entry, globals, snapshot)?;
         filters.splice(0..0, certificate);
         Ok(filters)
     };
-    let regex = parts()
-        .find(|(entry, _)| entry.annotations.wants_regex())
-        .map(|(entry, _)| entry);
+    let regex = parts().find_map(|(entry, _)| entry.annotations.wants_regex().then_some(entry));
     let place = Place {
-        has_certificate,
+        has_certificate: has_certificate || passthrough::is_passed_on(owner, pattern),
         regex: regex.is_some(),
         globals,
     };
     for (entry, part) in parts() {
-        let access = access(entry);
+        let share = Share::of(entry, owner, pattern);
+        let access = guarded(entry, share);
+        passthrough::tell(entry, owner, pattern, &mut losers);
         for path in &part.paths {
             if let Some((winner, other, _)) = taken.get(&path.path) {
                 lose(
@@ -92,9 +95,8 @@ pub(crate) fn host<'a>(
                 continue;
             }
             taken.insert(&path.path, (entry, path, merged.routes.len()));
-            merged
-                .routes
-                .push(route::route(entry, path, &access, &place));
+            let route = route::route(entry, path, &access, &place);
+            merged.routes.push(share.restrict(route));
         }
     }
     for (entry, part) in parts() {
@@ -104,10 +106,10 @@ pub(crate) fn host<'a>(
         match taken.get(&default.path) {
             None => {
                 taken.insert(&default.path, (entry, default, merged.routes.len()));
-                let access = access(entry);
-                merged
-                    .routes
-                    .push(route::route(entry, default, &access, &place));
+                let share = Share::of(entry, owner, pattern);
+                let access = guarded(entry, share);
+                let route = route::route(entry, default, &access, &place);
+                merged.routes.push(share.restrict(route));
             }
             // A rule for `/` leaves nothing over, and that is what its owner wants.
             Some((_, other, _)) if other.field != default.field => {}
@@ -134,15 +136,14 @@ pub(crate) fn host<'a>(
     if let Some(owner) = regex {
         sort_expressions(&mut merged);
         for (entry, _) in parts().filter(|(entry, _)| !entry.annotations.wants_regex()) {
-            let text = format!(
-                "Ingress {} makes all paths of host `{pattern}` regular expressions without regard to case; `Exact` and `Prefix` mean nothing there",
-                owner.rank.name
-            );
-            let problem = Problem::warning(Reason::RegexHost, "spec.rules", &text);
-            lose(&mut losers, entry, problem);
+            lose(&mut losers, entry, regex_host(pattern, owner));
         }
     }
-    if let Some(root) = parts().find_map(|(entry, _)| app_root(entry, clients.as_ref())) {
+    let root = parts().find_map(|(entry, _)| {
+        let share = Share::of(entry, owner, pattern);
+        app_root(entry, clients.as_ref()).and_then(|root| share.admit(root))
+    });
+    if let Some(root) = root {
         // Before every other route for `/`.
         merged.routes.insert(0, root);
     }
@@ -169,6 +170,15 @@ fn clients_of<'a>(
 fn app_root(entry: &Entry, clients: Option<&Clients<'_>>) -> Option<Route> {
     let certificate = clients::filter(entry, clients).ok()?;
     route::app_root(entry, certificate)
+}
+
+/// What an Ingress is told whose paths are regular expressions because of another one.
+fn regex_host(pattern: &HostPattern, owner: &Entry) -> Problem {
+    let text = format!(
+        "Ingress {} makes all paths of host `{pattern}` regular expressions without regard to case; `Exact` and `Prefix` mean nothing there",
+        owner.rank.name
+    );
+    Problem::warning(Reason::RegexHost, "spec.rules", &text)
 }
 
 /// Of two texts that are equally long the one that comes later in the alphabet is tried first.

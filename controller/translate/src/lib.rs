@@ -51,6 +51,7 @@ mod service;
 pub mod setting;
 mod settings;
 mod snapshot;
+mod stream;
 mod translator;
 mod value;
 

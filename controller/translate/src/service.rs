@@ -2,7 +2,7 @@
 //!
 //! The port that an Ingress names is looked for in this order: by name; by number; then, as ingress-nginx does, a
 //! number (or name) that equals the `targetPort` of a port, with a warning. Ports of other protocols than TCP do not
-//! count.
+//! count, but for what a ConfigMap says of UDP.
 //!
 //! What is spoken to the endpoints: the annotation `backend-protocol` of the Ingress, else `appProtocol` of the
 //! Service's port, else that of a slice's port, else HTTP/1.1.
@@ -23,6 +23,7 @@ use crate::NamespacedName;
 use crate::object::{kinds, name_of};
 use crate::report::{Problem, Reason, quoted};
 use crate::snapshot::Snapshot;
+use crate::stream::Transport;
 
 /// Stands for the first port of a Service. No port can have this name.
 const FIRST_PORT: &str = "*";
@@ -71,6 +72,14 @@ impl Remark {
 
 /// Marks a backend whose requests go to the address of the Service.
 const BY_ADDRESS: &str = "+service";
+
+/// Marks a backend whose port is one of UDP.
+const BY_UDP: &str = "+udp";
+
+/// The backend for a UDP port of a Service.
+pub(crate) fn udp_backend(namespace: &str, service: &str, port: &str) -> BackendId {
+    BackendId::new(namespace, service, &format!("{port}{BY_UDP}"))
+}
 
 /// The backend for a port of a Service. A protocol that an annotation asks for makes it a backend of its own, since
 /// two Ingresses may speak differently to the same port; so does the wish to use the address of the Service.
@@ -150,6 +159,10 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool)
         Some(port) => (port, true),
         None => (&*id.port, false),
     };
+    let (port, transport) = match port.strip_suffix(BY_UDP) {
+        Some(port) => (port, Transport::Udp),
+        None => (port, Transport::Tcp),
+    };
     let (port, asked) = split_port(port);
     let origin = Origin::new(name.reference(kinds::SERVICE), "spec.ports");
     let mut resolved = Resolved {
@@ -172,7 +185,7 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool)
     // Nobody outside the cluster sees it, and who does may see the endpoints as well.
     let uid = service.metadata.uid.as_deref();
     resolved.backend.seed = uid.map(|uid| Redacted::new(uid.into()));
-    let found = find_port(service, port);
+    let found = find_port(service, port, transport);
     if is_external_name(service) {
         return external_name(resolved, service, port, found, asked, allow_loopback);
     }
@@ -180,7 +193,11 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool)
         return refused(
             resolved,
             Reason::PortNotFound,
-            format!("Service {name} has no TCP port {}", shown(port)),
+            format!(
+                "Service {name} has no {} port {}",
+                transport.name(),
+                shown(port)
+            ),
         );
     };
     if by_target {
@@ -193,7 +210,7 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool)
             ),
         ));
     }
-    let mut gathered = Gathered::new(allow_loopback);
+    let mut gathered = Gathered::new(allow_loopback, transport);
     for slice in snapshot.slices_of(&name) {
         gathered.slice(slice, service_port.name.as_deref().unwrap_or_default());
     }
@@ -235,27 +252,31 @@ fn refused(mut resolved: Resolved, reason: Reason, text: String) -> Resolved {
 }
 
 /// The port, and whether only its target port fits.
-fn find_port<'a>(service: &'a Service, wanted: &str) -> Option<(&'a ServicePort, bool)> {
+fn find_port<'a>(
+    service: &'a Service,
+    wanted: &str,
+    transport: Transport,
+) -> Option<(&'a ServicePort, bool)> {
     let ports = service
         .spec
         .as_ref()
         .and_then(|spec| spec.ports.as_deref())
         .unwrap_or_default();
-    let tcp = || {
+    let usable = || {
         ports
             .iter()
-            .filter(|port| port.protocol.as_deref().is_none_or(|name| name == "TCP"))
+            .filter(|port| transport.is(port.protocol.as_deref()))
     };
     if wanted == FIRST_PORT {
-        return tcp().next().map(|port| (port, false));
+        return usable().next().map(|port| (port, false));
     }
     let number = wanted.parse::<i32>().ok();
-    let direct = tcp().find(|port| match number {
+    let direct = usable().find(|port| match number {
         Some(number) => port.port == number,
         None => port.name.as_deref() == Some(wanted),
     });
     let by_target = || {
-        tcp().find(|port| match (&port.target_port, number) {
+        usable().find(|port| match (&port.target_port, number) {
             (Some(IntOrString::Int(target)), Some(number)) => *target == number,
             (Some(IntOrString::String(target)), None) => target == wanted,
             _ => false,
@@ -370,6 +391,7 @@ fn refusal(address: IpAddr, allow_loopback: bool) -> Option<&'static str> {
 /// The endpoints of several slices.
 struct Gathered {
     allow_loopback: bool,
+    transport: Transport,
     /// Ready ones.
     ready: BTreeMap<SocketAddr, Endpoint>,
     /// Those that still serve while they terminate.
@@ -379,9 +401,10 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn new(allow_loopback: bool) -> Self {
+    fn new(allow_loopback: bool, transport: Transport) -> Self {
         Self {
             allow_loopback,
+            transport,
             ready: BTreeMap::new(),
             terminating: BTreeMap::new(),
             app_protocol: None,
@@ -404,12 +427,13 @@ impl Gathered {
             report(self, "addressType", &text);
             return;
         }
+        let transport = self.transport;
         let Some((port, app_protocol)) = slice
             .ports
             .iter()
             .flatten()
             .filter(|port| port.name.as_deref().unwrap_or_default() == port_name)
-            .filter(|port| port.protocol.as_deref().is_none_or(|name| name == "TCP"))
+            .filter(|port| transport.is(port.protocol.as_deref()))
             .find_map(|port| {
                 let number = u16::try_from(port.port?)
                     .ok()

@@ -670,23 +670,31 @@ static SETTINGS: &[Setting] = &[
         "A ConfigMap with headers of every request to a backend.",
         NAMED,
     ),
-    ignored(
+    honoured(
         "proxy-stream-next-upstream",
         "true",
-        "Retries of TCP and UDP.",
-        PENDING,
+        "Whether another endpoint is tried where no connection of TCP can be made.",
     ),
-    ignored(
+    honoured(
+        "proxy-stream-next-upstream-timeout",
+        "600s",
+        "How long other endpoints are tried; 0 is no limit.",
+    ),
+    honoured(
+        "proxy-stream-next-upstream-tries",
+        "3",
+        "How many endpoints are tried; 0 is no limit.",
+    ),
+    different(
         "proxy-stream-responses",
         "1",
-        "Answers to a UDP packet.",
-        PENDING,
+        "Datagrams that answer one of a client of UDP.",
+        "a client that has all its answers is forgotten after ten seconds of silence, not at once",
     ),
-    ignored(
+    honoured(
         "proxy-stream-timeout",
         "600s",
-        "How long TCP and UDP may be idle.",
-        PENDING,
+        "How long TCP, UDP and TLS that is passed on may be silent.",
     ),
     ignored(
         "relative-redirects",

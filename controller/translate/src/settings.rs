@@ -9,6 +9,10 @@ use crate::NamespacedName;
 
 /// What the command line decides about translation.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch that operators or sources set"
+)]
 pub struct Settings {
     /// The `spec.controller` of the IngressClasses that are ours.
     pub controller_name: String,
@@ -27,6 +31,14 @@ pub struct Settings {
     ///
     /// With an API server they are named beforehand, one by one: Lockgate has no permission to read others.
     pub header_configmaps: Option<BTreeSet<NamespacedName>>,
+    /// May `ssl-passthrough` pass the TLS connections of a host on?
+    pub ssl_passthrough: bool,
+    /// The ConfigMap with the ports of TCP that are passed on.
+    pub tcp_services: Option<NamespacedName>,
+    /// The same for UDP.
+    pub udp_services: Option<NamespacedName>,
+    /// Ports of TCP that are the process's own and cannot be passed on.
+    pub own_ports: BTreeSet<u16>,
     /// The Secret whose certificate serves names that have no other.
     pub default_certificate_secret: Option<NamespacedName>,
     /// The Service that answers what no route matches, on its first port.
@@ -58,6 +70,10 @@ impl Default for Settings {
             watch_namespaces: BTreeSet::new(),
             configmap: None,
             header_configmaps: None,
+            ssl_passthrough: false,
+            tcp_services: None,
+            udp_services: None,
+            own_ports: BTreeSet::new(),
             default_certificate_secret: None,
             default_backend_service: None,
             fake_certificate: None,
@@ -72,6 +88,12 @@ impl Settings {
     pub(crate) fn reads_headers_of(&self, configmap: &NamespacedName) -> bool {
         let named = self.header_configmaps.as_ref();
         named.is_none_or(|named| named.contains(configmap))
+    }
+
+    /// The ConfigMaps with settings and with ports.
+    pub fn configmaps(&self) -> BTreeSet<&NamespacedName> {
+        let all = [&self.configmap, &self.tcp_services, &self.udp_services];
+        all.into_iter().flatten().collect()
     }
 
     /// Is an Ingress of this namespace looked at?

@@ -31,6 +31,8 @@ pub struct Snapshot {
     header_configmaps: BTreeMap<NamespacedName, Arc<ConfigMap>>,
     policies: BTreeMap<NamespacedName, Arc<RoutePolicy>>,
     grants: BTreeMap<NamespacedName, Arc<ReferenceGrant>>,
+    /// Those with ports of TCP and UDP, by name.
+    port_configmaps: BTreeMap<NamespacedName, Arc<ConfigMap>>,
 }
 
 /// What is known of a Secret.
@@ -138,6 +140,11 @@ impl Snapshot {
     /// The ConfigMap with the global settings.
     pub fn configmap(&self) -> Option<&Arc<ConfigMap>> {
         self.configmap.as_ref()
+    }
+
+    /// A ConfigMap with ports of TCP or UDP.
+    pub fn port_configmap(&self, name: &NamespacedName) -> Option<&Arc<ConfigMap>> {
+        self.port_configmaps.get(name)
     }
 
     /// A ConfigMap that may hold headers.
@@ -322,6 +329,17 @@ impl Snapshot {
     /// Forgets a Secret that nobody names any more, its last good version included.
     pub(crate) fn forget_secret(&mut self, name: &NamespacedName) {
         self.secrets.remove(name);
+    }
+
+    pub(crate) fn set_port_configmap(
+        &mut self,
+        name: NamespacedName,
+        configmap: Option<ConfigMap>,
+    ) {
+        match configmap {
+            Some(configmap) => self.port_configmaps.insert(name, Arc::new(configmap)),
+            None => self.port_configmaps.remove(&name),
+        };
     }
 
     pub(crate) fn set_configmap(&mut self, configmap: Option<ConfigMap>) {

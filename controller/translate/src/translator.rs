@@ -13,10 +13,12 @@
 //! | ConfigMap with headers | as above, and the hosts of the Ingresses that name it |
 //! | `RoutePolicy` | the Ingresses of its namespace |
 //! | `ReferenceGrant` | the Ingresses of the namespaces that it lets refer |
+//! | ConfigMap of TCP or UDP services | its ports |
 
 mod globals;
 mod index;
 mod problems;
+mod streams;
 mod targets;
 mod tls;
 
@@ -30,6 +32,7 @@ use model::{
 };
 
 use self::index::Index;
+use self::streams::PortState;
 use crate::class::{self, NamedClass};
 use crate::configmap::Globals;
 use crate::conflict::{self, Losers};
@@ -60,6 +63,7 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings) -> Translation {
         ingresses: snapshot.ingresses().keys().cloned().collect(),
         policies: snapshot.policies().keys().cloned().collect(),
         configmap: true,
+        ports: true,
         ..Work::default()
     };
     translator.update(&mut work, Vec::new());
@@ -105,6 +109,7 @@ pub struct Translator {
     slices_reported: BTreeMap<NamespacedName, BTreeSet<ObjectRef>>,
     /// What is wrong with the global settings.
     settings_problems: Vec<Problem>,
+    ports: PortState,
     fresh: bool,
 }
 
@@ -130,6 +135,8 @@ struct Work {
     header_configmaps: BTreeSet<NamespacedName>,
     /// Somebody makes something of certificates of clients, or has done so before.
     clients: bool,
+    /// A ConfigMap with ports has changed, or what they lead to.
+    ports: bool,
     outcome: Outcome,
 }
 
@@ -174,6 +181,7 @@ impl Translator {
             backends: BTreeMap::new(),
             slices_reported: BTreeMap::new(),
             settings_problems: Vec::new(),
+            ports: PortState::default(),
             fresh: true,
         };
         translator.globals.errors.backend = translator.fallback_backend();
@@ -237,14 +245,7 @@ impl Translator {
                 work.services.extend(self.snapshot.put_slice(*slice));
             }
             Object::Secret(secret) => secrets.push(SecretChange::Apply(name, secret)),
-            Object::ConfigMap(configmap) => {
-                if self.settings.configmap.as_ref() == Some(&name) {
-                    work.configmap = true;
-                    self.snapshot.set_configmap(Some(*configmap));
-                } else {
-                    self.header_configmap(name, Some(*configmap), work);
-                }
-            }
+            Object::ConfigMap(configmap) => self.put_configmap(&name, Some(*configmap), work),
             Object::RoutePolicy(policy) => {
                 self.policy_changes(&name, work);
                 self.snapshot.put_policy(name, *policy);
@@ -274,10 +275,7 @@ impl Translator {
             }
             kinds::ENDPOINT_SLICE => work.services.extend(self.snapshot.remove_slice(&name)),
             kinds::SECRET => secrets.push(SecretChange::Delete(name)),
-            kinds::CONFIG_MAP if self.settings.configmap.as_ref() == Some(&name) => {
-                work.configmap = true;
-                self.snapshot.set_configmap(None);
-            }
+            kinds::CONFIG_MAP => self.put_configmap(&name, None, work),
             kinds::ROUTE_POLICY => {
                 self.policy_changes(&name, work);
                 self.snapshot.remove_policy(&name);
@@ -286,7 +284,6 @@ impl Translator {
                 self.grant_changes(&name, work);
                 self.snapshot.remove_grant(&name);
             }
-            kinds::CONFIG_MAP => self.header_configmap(name, None, work),
             // An object of another kind has no part in a translation.
             _ => {}
         }
@@ -336,6 +333,9 @@ impl Translator {
         if work.configmap {
             self.configmap(work);
         }
+        if work.ports {
+            self.read_ports(work);
+        }
         for name in std::mem::take(&mut work.ingresses) {
             self.ingress(&name, work);
         }
@@ -347,6 +347,7 @@ impl Translator {
             self.host(&pattern, work);
         }
         self.globals(work);
+        self.ports(work);
         self.reports(work);
     }
 
@@ -443,12 +444,14 @@ impl Translator {
             work.outcome.changes.hosts.insert(pattern.clone());
         }
         note_losers(&mut self.host_losers, pattern, &losers, &mut work.reports);
+        self.pass_on(pattern, work);
     }
 
     /// What is served on a host. One that nobody has rules for may stand for another one.
     fn virtual_host(&self, pattern: &HostPattern) -> (Option<VirtualHost>, Losers) {
         let ranks = self.index.ranks(pattern);
         let has_certificate = self.index.has_certificate(pattern);
+        let tls = (has_certificate, self.tls_owner(pattern));
         let aliases = self.entries_of(self.index.alias_ranks(pattern));
         // A canary alone serves nothing.
         let mut served = self
@@ -456,26 +459,15 @@ impl Translator {
             .filter(|entry| !entry.annotations.is_canary());
         if served.next().is_some() {
             let entries = self.entries_of(ranks);
-            let (host, mut losers) = conflict::host(
-                pattern,
-                &entries,
-                has_certificate,
-                &self.globals,
-                &self.snapshot,
-            );
+            let (host, mut losers) =
+                conflict::host(pattern, &entries, tls, &self.globals, &self.snapshot);
             for entry in aliases {
                 conflict::alias_lost(pattern, entry, &mut losers);
             }
             return (Some(host), losers);
         }
         let entries = self.entries_of(ranks);
-        let (_, mut losers) = conflict::host(
-            pattern,
-            &entries,
-            has_certificate,
-            &self.globals,
-            &self.snapshot,
-        );
+        let (_, mut losers) = conflict::host(pattern, &entries, tls, &self.globals, &self.snapshot);
         let mut aliases = aliases.filter_map(|entry| Some((entry, entry.aliases.get(pattern)?)));
         let Some((owner, alias)) = aliases.next() else {
             return (None, losers);
@@ -491,7 +483,7 @@ impl Translator {
         let (host, _) = conflict::host(
             &alias.of,
             &entries,
-            has_certificate,
+            (has_certificate, self.tls_owner(&alias.of)),
             &self.globals,
             &self.snapshot,
         );

@@ -24,6 +24,40 @@ pub(crate) fn seconds(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A time as nginx writes it, in seconds from `from` on: a number with `s`, `m`, `h` or `d`, or several of them;
+/// without a unit it is seconds.
+pub(crate) fn duration(text: &str, from: u32) -> Result<u32, String> {
+    let text = text.trim();
+    let mut total = Some(0_u32);
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = rest.split_at(digits);
+        let length = unit.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, more) = unit.split_at(length);
+        let seconds = match unit {
+            "s" => Some(1),
+            "m" => Some(60),
+            "h" => Some(60 * 60),
+            "d" => Some(24 * 60 * 60),
+            // Only the last number goes without.
+            "" if more.is_empty() => Some(1),
+            _ => None,
+        };
+        let part = number.parse::<u32>().ok().zip(seconds);
+        total = total
+            .zip(part)
+            .and_then(|(total, (number, unit))| total.checked_add(number.checked_mul(unit)?));
+        rest = more.trim_start();
+        if total.is_none() {
+            break;
+        }
+    }
+    total
+        .filter(|total| !text.is_empty() && *total >= from)
+        .ok_or_else(|| "it is not a time such as `30s`, `10m` or `1h`".to_owned())
+}
+
 /// A number in these limits.
 pub(crate) fn number(text: &str, from: u32, to: u32) -> Result<u32, String> {
     text.trim()
@@ -279,6 +313,26 @@ mod tests {
         ] {
             assert_eq!(url(text).is_ok(), legal, "{text}");
         }
+        for (text, want) in [
+            ("600s", Some(600)),
+            ("10m", Some(600)),
+            (" 1h 30m ", Some(5400)),
+            ("90", Some(90)),
+            ("1d", Some(86_400)),
+            ("0", None),
+            ("", None),
+            ("s", None),
+            ("1h30", Some(3630)),
+            ("30 1h", None),
+            ("10 minutes", None),
+            ("500ms", None),
+            ("-1s", None),
+            ("9999999999s", None),
+            ("999999999h", None),
+        ] {
+            assert_eq!(duration(text, 1).ok(), want, "{text}");
+        }
+        assert_eq!(duration("0", 0), Ok(0));
         assert_eq!(list(" a, ,b,").collect::<Vec<_>>(), ["a", "b"]);
     }
 }

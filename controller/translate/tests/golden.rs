@@ -1,7 +1,8 @@
 //! Manifests in, model and problems out. One folder per behaviour; accept changes with `INSTA_UPDATE=always`.
 //!
 //! The settings are the same for every case, but that a setting which names an object is set where the case has it:
-//! ConfigMap `lockgate/settings`, Secret `lockgate/default-certificate`, Service `lockgate/default-backend`.
+//! ConfigMaps `lockgate/settings`, `lockgate/tcp` and `lockgate/udp`, Secret `lockgate/default-certificate`, Service `lockgate/default-backend`. A ConfigMap
+//! `lockgate/with-ssl-passthrough` switches that on.
 
 use std::fs;
 
@@ -87,6 +88,10 @@ fn golden() {
         };
         let settings = Settings {
             configmap: named("ConfigMap", "settings"),
+            tcp_services: named("ConfigMap", "tcp"),
+            udp_services: named("ConfigMap", "udp"),
+            ssl_passthrough: named("ConfigMap", "with-ssl-passthrough").is_some(),
+            own_ports: [8080, 8443, 10254].into(),
             default_certificate_secret: named("Secret", "default-certificate"),
             default_backend_service: named("Service", "default-backend"),
             ..Settings::default()

@@ -18,7 +18,9 @@ pub struct Changes {
     pub endpoints: BTreeSet<BackendId>,
     /// Keys of [`RoutingModel::certificates`].
     pub certificates: BTreeSet<CertificateId>,
-    /// Any of the fields that are not maps, or the listeners.
+    /// Any of [`RoutingModel::streams`].
+    pub streams: bool,
+    /// Any of the other fields that are not maps, or the listeners.
     pub globals: bool,
 }
 
@@ -31,6 +33,7 @@ impl Changes {
             backends,
             endpoints,
             certificates,
+            streams,
             globals,
         } = self;
         hosts.is_empty()
@@ -38,6 +41,7 @@ impl Changes {
             && backends.is_empty()
             && endpoints.is_empty()
             && certificates.is_empty()
+            && !streams
             && !globals
     }
 
@@ -49,6 +53,7 @@ impl Changes {
             backends,
             endpoints,
             certificates,
+            streams,
             globals,
         } = other;
         self.hosts.extend(hosts);
@@ -56,6 +61,7 @@ impl Changes {
         self.backends.extend(backends);
         self.endpoints.extend(endpoints);
         self.certificates.extend(certificates);
+        self.streams |= streams;
         self.globals |= globals;
     }
 
@@ -67,6 +73,7 @@ impl Changes {
             backends: differing(&old.backends, &new.backends),
             endpoints: differing(&old.endpoints, &new.endpoints),
             certificates: differing(&old.certificates, &new.certificates),
+            streams: old.streams != new.streams,
             globals: old.listeners != new.listeners
                 || old.default_tls != new.default_tls
                 || old.fallback != new.fallback

@@ -20,6 +20,7 @@ mod origin;
 mod path;
 mod redacted;
 mod route;
+mod stream;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ pub use route::{
     Action, HeaderMatch, QueryMatch, Redirect, Route, RouteMatch, TextMatch, Timeouts, VirtualHost,
     WeightedBackend,
 };
+pub use stream::{StreamRoute, StreamRules, Streams};
 pub use trust::ClientTrust;
 
 /// Everything that one gateway serves.
@@ -86,4 +88,7 @@ pub struct RoutingModel {
     /// Whose word about the client is believed.
     #[serde(default)]
     pub trust: ClientTrust,
+    /// What is passed on unread.
+    #[serde(default, skip_serializing_if = "Streams::is_empty")]
+    pub streams: Streams,
 }

@@ -210,7 +210,7 @@ pub(super) fn text(out: &mut Vec<u8>, facts: &Facts<'_>, clock: &mut Clock) {
     out.push(b'\n');
 }
 
-fn list<T>(out: &mut Vec<u8>, items: &[T], mut each: impl FnMut(&mut Vec<u8>, &T)) {
+pub(super) fn list<T>(out: &mut Vec<u8>, items: &[T], mut each: impl FnMut(&mut Vec<u8>, &T)) {
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             out.extend_from_slice(b", ");

@@ -110,6 +110,22 @@ impl Socket {
         Ok(())
     }
 
+    /// Appends what comes next to `bytes`: what was put back, else what the client sends. Nothing at its end.
+    pub(crate) async fn read_more(&mut self, bytes: &mut BytesMut) -> io::Result<usize> {
+        let unread = std::mem::take(&mut self.unread);
+        if !unread.is_empty() {
+            bytes.extend_from_slice(&unread);
+            return Ok(unread.len());
+        }
+        bytes.reserve(FIRST_READ);
+        self.stream.read_buf(bytes).await
+    }
+
+    /// The connection, and what was put back. Not after [`Socket::read_ahead`].
+    pub(crate) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.unread)
+    }
+
     /// Puts bytes back: the next read returns them.
     pub(crate) fn unread(&mut self, mut bytes: BytesMut) {
         bytes.extend_from_slice(&self.unread);

@@ -7,7 +7,8 @@ pub(crate) mod batch;
 mod client_hello;
 pub(crate) mod conn;
 pub(crate) mod guard;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
+mod server_name;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,12 +30,14 @@ use crate::connection::{Connection, Deadline};
 use crate::drain::{Slot, Tracker};
 use crate::engine::Engine;
 use crate::front::conn::{Socket, Transport};
+use crate::stream::{Downstream, Entrance, PassedOn, StreamWorker};
 use crate::{listen, telemetry};
 
 /// The front of one worker.
 pub(crate) struct Front {
     shared: Arc<Shared>,
     tracker: Arc<Tracker>,
+    streams: Arc<StreamWorker>,
     engine: Engine,
     /// True: responses end their connection. In the form that Pingora takes.
     shutdown: watch::Receiver<bool>,
@@ -68,6 +71,14 @@ struct Arrival {
     slot: Slot,
 }
 
+/// A connection about which everything before HTTP is settled.
+enum Prepared {
+    /// It carries requests.
+    Http(Transport, Arc<Connection>),
+    /// It is passed on unread.
+    PassedOn(Box<PassedOn>),
+}
+
 /// Why a connection ended before it could carry a request.
 #[derive(Debug)]
 struct Refusal {
@@ -99,13 +110,18 @@ impl Refusal {
 
 impl Front {
     /// A front, and the handle that ends it.
-    pub(crate) fn new(shared: Arc<Shared>, tracker: Arc<Tracker>) -> (Arc<Self>, Lifecycle) {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        tracker: Arc<Tracker>,
+        streams: Arc<StreamWorker>,
+    ) -> (Arc<Self>, Lifecycle) {
         let (shutdown_sender, shutdown) = watch::channel(false);
         let (close_idle_sender, close_idle) = watch::channel(false);
         let front = Self {
             engine: Engine::new(Arc::clone(&shared)),
             shared,
             tracker,
+            streams,
             shutdown,
             close_idle,
         };
@@ -155,7 +171,10 @@ impl Front {
         let peer = arrival.peer;
         let listener = arrival.listener.clone();
         match self.prepare(stream, arrival).await {
-            Ok((transport, connection)) => {
+            Ok(Prepared::PassedOn(passed)) => {
+                Box::pin(Arc::clone(&self.streams).serve(*passed)).await;
+            }
+            Ok(Prepared::Http(transport, connection)) => {
                 self.engine
                     .serve(transport, connection, &self.shutdown, &self.close_idle)
                     .await;
@@ -173,11 +192,7 @@ impl Front {
     }
 
     /// Everything before HTTP.
-    async fn prepare(
-        &self,
-        stream: TcpStream,
-        arrival: Arrival,
-    ) -> Result<(Transport, Arc<Connection>), Refusal> {
+    async fn prepare(&self, stream: TcpStream, arrival: Arrival) -> Result<Prepared, Refusal> {
         let limits = &self.shared.settings.limits;
         let broken = |error| Refusal::connection("socket-error", error);
         listen::tune(&stream).map_err(broken)?;
@@ -188,7 +203,10 @@ impl Front {
         let mut socket = Socket::new(stream);
         let accepted = Instant::now();
 
-        let expects_proxy = proxy_protocol::expected(self.shared.tables.pin().trust(), peer.ip());
+        let table = self.shared.tables.pin();
+        let expects_proxy = proxy_protocol::expected(table.trust(), peer.ip());
+        let looks_at_names = arrival.tls && table.streams().has_hosts();
+        drop(table);
         let (limit, reason) = if expects_proxy {
             (limits.proxy_header_timeout, "proxy-protocol-timeout")
         } else if arrival.tls {
@@ -211,6 +229,36 @@ impl Front {
                 proxied = true;
             }
             standing = Instant::now();
+        }
+
+        if looks_at_names {
+            let at = standing + limits.client_hello_timeout;
+            let name = timeout_at(at, server_name::peek(&mut socket))
+                .await
+                .map_err(|_| Refusal::handshake("client-hello-timeout", timed_out()))?
+                .map_err(|error| Refusal::handshake("client-aborted", error))?;
+            let table = self.shared.tables.pin();
+            let stream = name
+                .as_ref()
+                .and_then(|name| table.passed_on(name.as_str()));
+            if let Some(stream) = stream.cloned() {
+                let (stream_socket, first) = socket.into_parts();
+                return Ok(Prepared::PassedOn(Box::new(PassedOn {
+                    entrance: Entrance::of_host(&stream),
+                    stream,
+                    table,
+                    client: Downstream {
+                        socket: stream_socket,
+                        first,
+                        peer,
+                        client,
+                        local,
+                        proxied,
+                        server_name: name,
+                        _slot: arrival.slot,
+                    },
+                })));
+            }
         }
 
         let (transport, tls, http2) = if arrival.tls {
@@ -245,7 +293,7 @@ impl Front {
             client_text: OnceLock::new(),
             slot: arrival.slot,
         });
-        Ok((transport, connection))
+        Ok(Prepared::Http(transport, connection))
     }
 
     /// Waits until the client has sent something. A drain closes connections that never did.
@@ -269,11 +317,11 @@ impl Front {
     }
 }
 
-fn timed_out() -> io::Error {
+pub(crate) fn timed_out() -> io::Error {
     io::ErrorKind::TimedOut.into()
 }
 
 /// An IPv4 client of a dual-stack socket is an IPv4 client.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

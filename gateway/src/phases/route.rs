@@ -147,6 +147,10 @@ fn check_policy(context: &RequestContext, host: &str) -> Result<(), Reason> {
     let Some(tls) = &context.connection.tls else {
         return Ok(());
     };
+    if context.table.passed_on(host).is_some() {
+        // Its owner wants nobody to read on the way.
+        return Err(Reason::Misdirected);
+    }
     match context.table.tls(Some(host)) {
         Some(entry) if entry.policy == tls.policy || is_renewed(entry, tls, &context.table) => {
             Ok(())

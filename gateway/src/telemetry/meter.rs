@@ -25,7 +25,7 @@ use crate::error::Reason;
 use crate::phases::log::Outcome;
 
 /// Where everything beyond the budget is counted.
-const OVERFLOW: &str = "_overflow";
+pub(crate) const OVERFLOW: &str = "_overflow";
 
 /// How many label combinations may still be made. One for the whole gateway.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl SeriesBudget {
     }
 
     /// Is there a place for this combination, or does it have one already?
-    fn admit(&self, labels: &[&str]) -> bool {
+    pub(crate) fn admit(&self, labels: &[&str]) -> bool {
         let key = labels.join("\0");
         let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
         if admitted.contains(key.as_str()) {

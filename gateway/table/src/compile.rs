@@ -12,6 +12,7 @@ use crate::paths::{Paths, Rule, Specificity};
 use crate::pattern::Patterns;
 use crate::reject::{Part, Reject, Rejects};
 use crate::route::{CompiledRoute, compile_route};
+use crate::streams::CompiledStreams;
 use crate::text::Text;
 use crate::tls::Tls;
 use crate::{Compiled, Table};
@@ -65,6 +66,12 @@ pub fn recompile(previous: &Table, model: &RoutingModel, changes: &Changes) -> C
     if changes.globals {
         update_globals(&mut table, model);
     }
+    if changes.streams {
+        let streams = CompiledStreams::compile(model, &mut table.backends);
+        let before = std::mem::replace(&mut table.streams, Arc::new(streams));
+        // The new ones first, so that a backend of both keeps its slot.
+        before.release(&mut table.backends);
+    }
     // All routes know their listeners by number.
     if table.listeners == previous.listeners {
         for pattern in &changes.hosts {
@@ -94,6 +101,7 @@ fn empty() -> Table {
         patterns: Patterns::new(),
         tls: Tls::new(),
         trust: Arc::default(),
+        streams: Arc::default(),
         rejects: Rejects::default(),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{
     BackendId, BackendProtocol, CertificateId, ClientTrust, EndpointSet, Filter, HostPattern,
     KeyAlgorithm, ListenerName, ListenerSelector, Origin, Redirect, Route, RouteMatch,
-    RouteOptions, Timeouts, TlsPolicy,
+    RouteOptions, Streams, Timeouts, TlsPolicy,
 };
 use serde::Serialize;
 
@@ -37,6 +37,9 @@ pub struct Description {
     pub certificates: BTreeMap<CertificateId, CertificateDescription>,
     /// Whose word about the client is believed.
     pub trust: ClientTrust,
+    /// What is passed on unread.
+    #[serde(skip_serializing_if = "Streams::is_empty")]
+    pub streams: Streams,
 }
 
 /// One route.
@@ -171,6 +174,7 @@ impl Table {
             default_tls: self.tls.default().map(|state| describe_tls(state)),
             certificates: certificates.collect(),
             trust: ClientTrust::clone(&self.trust),
+            streams: self.streams.source.clone(),
         }
     }
 

@@ -74,6 +74,7 @@ mod reject;
 mod rewrite;
 mod route;
 mod shards;
+mod streams;
 mod swap;
 mod template;
 mod text;
@@ -85,11 +86,12 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 #[cfg(doc)]
 use model::RoutingModel;
-use model::{ClientTrust, ListenerName};
+use model::{ClientTrust, HostPattern, ListenerName};
 
 use crate::backends::Backends;
 use crate::compile::{CompiledHost, Fallback};
 use crate::hosts::HostMap;
+use crate::hosts::Patterned;
 use crate::listeners::Listeners;
 use crate::pattern::Patterns;
 use crate::reject::Rejects;
@@ -118,6 +120,7 @@ pub use rewrite::{CompiledCors, CompiledRewrite, Rewritten};
 pub use route::{
     CompiledAction, CompiledFilter, CompiledHeaderChange, CompiledRoute, INVALID_ROUTE,
 };
+pub use streams::{CompiledStream, CompiledStreams, Ports};
 pub use swap::{TableReader, TableWriter, channel};
 pub use template::{Template, Variable};
 pub use tls::TlsEntry;
@@ -141,6 +144,7 @@ pub struct Table {
     patterns: Patterns,
     tls: Tls,
     trust: Arc<ClientTrust>,
+    streams: Arc<CompiledStreams>,
     rejects: Rejects,
 }
 
@@ -208,6 +212,23 @@ impl Table {
         &self.trust
     }
 
+    /// What is passed on unread: the very same value for as long as it does not change.
+    pub fn streams(&self) -> &Arc<CompiledStreams> {
+        &self.streams
+    }
+
+    /// Where TLS connections for `server_name` (in normal form) are passed on unread, if they are. A virtual host or
+    /// TLS entry that is more specific keeps them from it.
+    pub fn passed_on(&self, server_name: &str) -> Option<&Arc<CompiledStream>> {
+        let (stream, exactness) = self.streams.find(server_name)?;
+        let host = self.hosts.find(server_name).map(|host| host.pattern());
+        let keeps = |pattern: Option<&HostPattern>| {
+            pattern.is_some_and(|pattern| streams::exactness(pattern) > exactness)
+        };
+        let kept = keeps(host) || keeps(self.tls.pattern_for(server_name));
+        (!kept).then_some(stream)
+    }
+
     /// A table that shares everything with this one.
     fn successor(&self) -> Self {
         let Self {
@@ -219,6 +240,7 @@ impl Table {
             patterns,
             tls,
             trust,
+            streams,
             rejects,
         } = self;
         Self {
@@ -230,6 +252,7 @@ impl Table {
             patterns: patterns.clone(),
             tls: tls.clone(),
             trust: Arc::clone(trust),
+            streams: Arc::clone(streams),
             rejects: rejects.clone(),
         }
     }

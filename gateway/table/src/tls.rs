@@ -117,6 +117,11 @@ impl Tls {
         state.or(self.default.as_ref())?.entry.as_ref()
     }
 
+    /// The pattern whose entry decides about a name, unless that is the default.
+    pub(crate) fn pattern_for(&self, server_name: &str) -> Option<&HostPattern> {
+        self.hosts.find(server_name).map(|state| state.pattern())
+    }
+
     pub(crate) fn default(&self) -> Option<&Arc<TlsState>> {
         self.default.as_ref()
     }

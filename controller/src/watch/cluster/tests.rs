@@ -44,7 +44,9 @@ impl Scene {
             SourceEvent::Listed => vec!["listed".to_owned()],
             SourceEvent::Synced => vec!["synced".to_owned()],
             SourceEvent::Changes(changes) => changes.iter().map(words).collect(),
-            other @ SourceEvent::FileProblems(_) => panic!("{other:?}"),
+            other @ (SourceEvent::FileProblems(_) | SourceEvent::Hindered(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 

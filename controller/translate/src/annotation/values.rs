@@ -18,6 +18,8 @@ pub(crate) struct Annotations {
     pub(crate) send_timeout: Option<u32>,
     /// Who may pass, and how often.
     pub(crate) access: Option<Box<AccessValues>>,
+    /// The TLS connections of its hosts are passed on unread.
+    pub(crate) passthrough: bool,
     /// 0 is no limit.
     pub(crate) body_limit: Option<u64>,
     /// The routes answer 503 for this reason, because something that guards them cannot be done.

@@ -5,6 +5,7 @@ pub(crate) mod auth;
 pub(crate) mod backend_tls;
 pub(crate) mod clients;
 pub(crate) mod headers;
+pub(crate) mod passthrough;
 pub(crate) mod path;
 pub(crate) mod reference;
 pub(crate) mod tls;
@@ -163,6 +164,7 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings, snapshot: &Snaps
         &mut problems,
     );
     policy::attach(&name, snapshot, &mut annotations, &mut problems);
+    passthrough::read(&mut annotations, settings, &mut problems);
     let namespace = &*name.namespace;
     let basic = auth::basic(&mut annotations, namespace, snapshot, &mut problems).map(Box::new);
     let backend_tls =

@@ -25,6 +25,8 @@ impl Translator {
         self.settings_problems = problems;
         if globals != self.globals {
             work.backends.extend(self.asked_backend());
+            // Ports have some of the settings, too.
+            work.ports = true;
             self.globals = globals;
             work.backends.extend(self.asked_backend());
             work.hosts.extend(self.index.hosts().cloned());

@@ -39,18 +39,14 @@ impl Translator {
             }
         }
         self.report_fallback(work);
-        self.report_settings(work);
+        self.report_configmaps(work);
     }
 
-    /// The settings have no Ingress to report on, either.
-    fn report_settings(&mut self, work: &mut Work) {
-        let Some(name) = &self.settings.configmap else {
-            return;
-        };
-        let mut problems = self.settings_problems.clone();
+    /// What is wrong with the server that the settings name.
+    pub(super) fn asked_backend_problem(&self) -> Option<Problem> {
         let asked = self.asked_backend();
         let state = asked.as_ref().and_then(|id| self.backends.get(id));
-        problems.extend(state.and_then(|state| match &state.remark {
+        match &state?.remark {
             Some(Remark::Fault(reason, text)) => Some(Problem::error(
                 *reason,
                 "data[global-auth-url]",
@@ -59,10 +55,6 @@ impl Translator {
                 ),
             )),
             Some(Remark::Hint(..)) | None => None,
-        }));
-        let object = name.reference(kinds::CONFIG_MAP);
-        if self.report.set_problems(&object, problems) {
-            work.outcome.touched.insert(object);
         }
     }
 

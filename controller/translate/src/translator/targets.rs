@@ -84,7 +84,8 @@ impl Translator {
             services.insert(service::service_of(&id));
             let used = self.index.uses_backend(&id)
                 || fallback.as_ref() == Some(&id)
-                || asked.as_ref() == Some(&id);
+                || asked.as_ref() == Some(&id)
+                || self.ports.uses(&id);
             let (backend, endpoints, state) = if used {
                 let resolved =
                     service::resolve(&id, &self.snapshot, self.settings.allow_loopback_endpoints);
@@ -114,6 +115,8 @@ impl Translator {
             if before.and_then(|state| state.remark) != remark {
                 work.reports
                     .extend(self.index.users_of_backend(&id).cloned());
+                // Nothing else about a port differs for that.
+                work.ports |= self.ports.uses(&id);
             }
         }
         self.report_slices(&services, work);

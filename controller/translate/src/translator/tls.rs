@@ -42,6 +42,11 @@ impl Translator {
             work.outcome.changes.tls_hosts.insert(pattern.clone());
         }
         note_losers(&mut self.tls_losers, pattern, &losers, &mut work.reports);
+        // Who has TLS settings may decide about more than those.
+        if self.wants_passthrough(pattern) {
+            work.hosts.insert(pattern.clone());
+            work.hosts.extend(self.index.aliases_of(pattern).cloned());
+        }
     }
 
     /// What the TLS entries of Ingresses say about a name.

@@ -17,6 +17,7 @@ pub(crate) fn edits() -> impl Strategy<Value = Change> {
         1 => configmaps(),
         2 => policies(),
         1 => grants(),
+        1 => ports(),
     ];
     (anything, 0..4_u8).prop_map(|(object, chance)| {
         if chance == 0 {
@@ -124,6 +125,8 @@ fn ingresses() -> impl Strategy<Value = Object> {
         "nginx.ingress.kubernetes.io/auth-tls-verify-client: 'on'",
         "nginx.ingress.kubernetes.io/custom-headers: a/headers",
         "nginx.ingress.kubernetes.io/auth-url: http://x, nginx.ingress.kubernetes.io/auth-proxy-set-headers: a/headers",
+        "nginx.ingress.kubernetes.io/ssl-passthrough: 'true'",
+        "nginx.ingress.kubernetes.io/ssl-passthrough: 'true'",
         "kubernetes.io/ingress.class: lockgate",
         "lockgate.dev/route-policy: p1",
         "nginx.ingress.kubernetes.io/auth-secret: b/t1",
@@ -225,6 +228,8 @@ fn configmaps() -> impl Strategy<Value = Object> {
         "proxy-read-timeout: '9'",
         "nonsense: x",
         "use-forwarded-headers: 'true'",
+        "proxy-stream-timeout: 5s",
+        "'53': 'a/s1:80'",
     ])
     .prop_map(|data| ("settings", data));
     prop_oneof![headers, settings].prop_map(|(name, data)| {
@@ -267,4 +272,18 @@ fn grants() -> impl Strategy<Value = Object> {
                 "{{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{from: [{{group: networking.k8s.io, kind: {kind}, namespace: {from}}}], to: [{{group: '', kind: Secret{to}}}]}}}}"
             ))
         })
+}
+
+fn ports() -> impl Strategy<Value = Object> {
+    select(vec![
+        "'1': 'a/s1:80', '2': 'b/s2:http'",
+        "'1': 'a/s1:80:PROXY'",
+        "'2': 'a/s3:80', x: nothing",
+        "",
+    ])
+    .prop_map(|data| {
+        object(&format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: tcp, namespace: a}}, data: {{{data}}}}}"
+        ))
+    })
 }

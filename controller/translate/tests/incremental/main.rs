@@ -180,6 +180,10 @@ fn incremental_equals_from_nothing() {
                 configmap: Some(NamespacedName::new("a", "settings")),
                 default_certificate_secret: Some(NamespacedName::new("b", "t1")),
                 default_backend_service: Some(NamespacedName::new("a", "s1")),
+                tcp_services: Some(NamespacedName::new("a", "tcp")),
+                // The same object for two things.
+                udp_services: Some(NamespacedName::new("a", "settings")),
+                ssl_passthrough: folder,
                 adopt_default_class: folder,
                 allow_loopback_endpoints: folder,
                 ..Settings::default()
@@ -241,11 +245,12 @@ fn an_endpoint_change_touches_its_endpoint_set_only() {
         backends,
         endpoints,
         certificates,
+        streams,
         globals,
     } = outcome.changes;
     assert_eq!(endpoints.len(), 1);
     assert!(changed_hosts.is_empty() && tls_hosts.is_empty() && backends.is_empty());
-    assert!(certificates.is_empty() && !globals && outcome.touched.is_empty());
+    assert!(certificates.is_empty() && !streams && !globals && outcome.touched.is_empty());
     for (pattern, host) in &world.translator.model().hosts {
         assert!(Arc::ptr_eq(host, &hosts[pattern]), "shared, not copied");
     }

@@ -8,7 +8,8 @@ use model::{
     Action, Backend, BackendId, BackendProtocol, Certificate, CertificateId, Changes, Endpoint,
     EndpointSet, Filter, HeaderChange, HeaderMatch, KeyAlgorithm, Listener, ListenerName,
     ListenerProtocol, ListenerSelector, QueryMatch, Redirect, Route, RouteMatch, RoutingModel,
-    TextMatch, TlsHost, TlsPolicy, TlsVersion, VirtualHost, WeightedBackend,
+    StreamRoute, StreamRules, TextMatch, TlsHost, TlsPolicy, TlsVersion, VirtualHost,
+    WeightedBackend,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -77,6 +78,8 @@ pub(crate) enum Edit {
     Listeners(Vec<&'static str>),
     Fallback(Option<Box<Route>>),
     Trust(bool),
+    Port(u16, Option<&'static str>),
+    PassedOn(&'static str, Option<&'static str>),
 }
 
 /// Carries out `edits`. `count` gives every route an origin of its own.
@@ -131,8 +134,25 @@ pub(crate) fn apply(model: &mut RoutingModel, edits: &[Edit], count: &mut u32) {
                 model.fallback = route.as_ref().map(|route| Arc::new(numbered(route)));
             }
             Edit::Trust(believed) => model.trust.append_forwarded_for = *believed,
+            Edit::Port(port, service) => {
+                set(&mut model.streams.tcp, *port, service.map(stream));
+            }
+            Edit::PassedOn(host, service) => {
+                set(&mut model.streams.hosts, pattern(host), service.map(stream));
+            }
         }
     }
+}
+
+fn stream(service: &'static str) -> Arc<StreamRoute> {
+    Arc::new(StreamRoute {
+        backend: backend(service),
+        balance: model::Balance::default(),
+        proxy_in: false,
+        proxy_out: false,
+        rules: StreamRules::default(),
+        origin: origin(service),
+    })
 }
 
 fn set<K: Ord, V>(map: &mut std::collections::BTreeMap<K, V>, key: K, value: Option<V>) {
@@ -160,6 +180,10 @@ pub(crate) fn edits(number: Range<usize>) -> impl Strategy<Value = Vec<Edit>> {
             .prop_map(|listeners| Edit::Listeners(listeners.into_iter().collect())),
         1 => option::weighted(0.7, route().prop_map(Box::new)).prop_map(Edit::Fallback),
         1 => any::<bool>().prop_map(Edit::Trust),
+        1 => (1..3_u16, option::of(select(&SERVICES[..])))
+            .prop_map(|(port, service)| Edit::Port(port, service)),
+        2 => (select(&PATTERNS[..]), option::weighted(0.7, select(&SERVICES[..])))
+            .prop_map(|(host, service)| Edit::PassedOn(host, service)),
     ];
     vec(edit, number)
 }
@@ -182,6 +206,8 @@ pub(crate) fn noise() -> impl Strategy<Value = Changes> {
                 endpoints: backends.clone(),
                 backends,
                 certificates: certificates.into_iter().map(CertificateId::new).collect(),
+                // Always: an edit may have changed them.
+                streams: true,
                 globals,
             }
         })

@@ -22,7 +22,7 @@ use proptest::test_runner::{Config, TestCaseError};
 use table::{CompiledAction, INVALID_ROUTE, Lookup, Table, compile, recompile};
 
 use crate::generate::{Request, apply, edits, noise, requests, shuffles};
-use crate::reference::{certificates, is_sound, rank, route_for, tls_for};
+use crate::reference::{best, certificates, is_sound, rank, route_for, tls_for};
 
 fn config() -> Config {
     let mut config = Config::default(); // reads PROPTEST_CASES
@@ -210,6 +210,15 @@ fn check_tls(table: &Table, model: &RoutingModel) -> Result<(), TestCaseError> {
             let h2 = found.config.alpn_protocols.contains(&b"h2".to_vec());
             prop_assert_eq!(h2, want.policy.http2);
         }
+    }
+    for name in &generate::HOSTS {
+        let passed = &model.streams.hosts;
+        let all = model.hosts.keys().chain(model.tls_hosts.keys());
+        let want = best(all.chain(passed.keys()), name).filter(|best| passed.contains_key(*best));
+        let found = table.passed_on(name);
+        prop_assert_eq!(found.and_then(|stream| stream.host.as_ref()), want);
+        let backend = want.map(|pattern| &passed[pattern].backend);
+        prop_assert_eq!(found.map(|stream| &stream.backend), backend);
     }
     let description = table.describe();
     for (pattern, host) in &model.tls_hosts {

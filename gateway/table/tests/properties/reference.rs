@@ -13,7 +13,7 @@ use regex::Regex;
 use crate::generate::{self, Request};
 
 /// The most specific pattern that matches `host`.
-fn best<'a>(
+pub(crate) fn best<'a>(
     patterns: impl Iterator<Item = &'a HostPattern>,
     host: &str,
 ) -> Option<&'a HostPattern> {

@@ -73,9 +73,14 @@ pub(super) static RESPONSES: &[Annotation] = &[
 
 /// TLS towards clients.
 pub(super) static TLS: &[Annotation] = &[
-    Annotation::refused("ssl-passthrough", Value::Boolean, "connections are not passed on unread: give the host a certificate in `spec.tls`, and speak TLS to the pod with `backend-protocol: HTTPS`")
+    Annotation::different("ssl-passthrough", Value::Boolean, |annotations, text| {
+        annotations.passthrough = value::boolean(text)?;
+        Ok(())
+    }, "without `--enable-ssl-passthrough`, on a host that an older Ingress has, and together with annotations that guard requests, the routes answer 503 rather than being decrypted or unguarded; plain HTTP goes to https unless `ssl-redirect` says otherwise; pods are connected to, not the address of the Service")
         .by_default("false")
         .scope(Scope::Host)
+        .risk(Risk::High)
+        .guarding()
         .about(
             Group::Tls,
             "Passes TLS connections on as they are, by server name.",
