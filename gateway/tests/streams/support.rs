@@ -103,9 +103,14 @@ impl io::Write for Log {
 }
 
 impl Log {
+    /// Everything, as it was written.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
     fn lines(&self) -> Vec<Value> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines()
+        self.text()
+            .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use gateway::LogFormat;
 use model::StreamRules;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,6 +54,31 @@ async fn a_server_may_speak_first_and_both_sides_are_counted() {
     let done = [&labels[..], &["reason=\"done\""]].concat();
     assert!((counted("lockgate_streams_total", &done) - 1.0).abs() < 0.1);
     assert!(counted("lockgate_streams_open", &labels).abs() < 0.1);
+}
+
+#[tokio::test]
+async fn the_text_format_is_that_of_ingress_nginx() {
+    let (model, port) = with_port(&[parrot("hello ").await]).await;
+    let site = Site::with(model, |settings| {
+        settings.access_log = Some(LogFormat::Text);
+    })
+    .await;
+    let mut stream = connect(port).await;
+    exchange(&mut stream, "world", "hello world").await;
+    drop(stream);
+    eventually("a line is written", || site.log.text().ends_with('\n')).await;
+    // `[$remote_addr] [$time_local] $protocol $status $bytes_sent $bytes_received $session_time`
+    let line = site.log.text();
+    let (client, rest) = line.split_once("] [").unwrap();
+    let (time, rest) = rest.split_once("] ").unwrap();
+    assert_eq!(client, "[127.0.0.1");
+    assert!(
+        time.ends_with(" +0000") && time.matches(':').count() == 3,
+        "{time}"
+    );
+    let (counts, seconds) = rest.trim_end().rsplit_once(' ').unwrap();
+    assert_eq!(counts, "TCP 200 11 5");
+    assert!(seconds.parse::<f64>().unwrap() < 20.0, "{seconds}");
 }
 
 #[tokio::test]
