@@ -15,6 +15,7 @@ use crate::error::Reason;
 use crate::external::Reply;
 use crate::filters::pace::Progress;
 use crate::limits::Permit;
+use crate::mirror::Duplicate;
 use crate::phases::stand_in::StandIn;
 use crate::telemetry::BackendSeries;
 use crate::upstream::{InFlight, Session};
@@ -63,6 +64,8 @@ pub(crate) struct RequestContext {
     pub(crate) certificate: Option<Arc<Judgement>>,
     /// What another server said when it let the request pass, or sent the client elsewhere.
     pub(crate) reply: Option<Arc<Reply>>,
+    /// What goes to another server, too.
+    pub(crate) copy: Option<Box<Duplicate>>,
     /// Holds the place of the request among those that its client may have at the same time.
     pub(crate) permit: Option<Permit>,
     /// How fast the response may go.
@@ -151,6 +154,7 @@ impl RequestContext {
             session: None,
             certificate: None,
             reply: None,
+            copy: None,
             permit: None,
             pace: None,
             reason: None,

@@ -16,6 +16,7 @@ mod filters;
 mod front;
 mod limits;
 mod listen;
+mod mirror;
 mod passwords;
 mod phases;
 mod settings;

@@ -28,6 +28,8 @@ pub(crate) const UPSTREAM_CONNECT_ERRORS: &str = "lockgate_upstream_connect_erro
 pub(crate) const UPSTREAM_RETRIES: &str = "lockgate_upstream_retries_total";
 /// Requests that were not sent to another endpoint because too many had been.
 pub(crate) const UPSTREAM_RETRIES_REFUSED: &str = "lockgate_upstream_retries_refused_total";
+/// Copies of requests for other servers, by what became of them.
+pub(crate) const MIRRORED: &str = "lockgate_mirrored_requests_total";
 /// Access-log lines that were lost.
 pub(crate) const LOG_DROPPED: &str = "lockgate_access_log_dropped_lines_total";
 /// Label combinations that did not get a series.
@@ -64,6 +66,10 @@ pub fn describe_metrics() {
     describe_upstream();
     describe_connections();
     describe_streams();
+    describe_counter!(
+        MIRRORED,
+        "Copies of requests, by what became of them: `sent`, `failed`, or lost because there were too many (`busy`), their body was `too-large` or `incomplete`, or they were `unsendable`."
+    );
     describe_counter!(
         LOG_DROPPED,
         "Access-log lines dropped because their reader was too slow."

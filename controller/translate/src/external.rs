@@ -92,7 +92,7 @@ fn with_way_back(signin: &str, param: &str) -> String {
 /// The backend of a URL whose host is the name of a Service (`NAME.NAMESPACE.svc`, with or without `cluster.local`),
 /// so that its endpoints are known and need not be looked up. Over TLS the name is looked up, since it is the one to
 /// connect for.
-fn in_cluster(url: &str, settings: &Settings) -> Option<BackendId> {
+pub(crate) fn in_cluster(url: &str, settings: &Settings) -> Option<BackendId> {
     let rest = url.strip_prefix("http://")?;
     let end = rest.find(['/', '?', '#', '$']).unwrap_or(rest.len());
     let authority = rest.get(..end)?;
@@ -129,6 +129,21 @@ pub(crate) fn url(text: &str) -> Result<String, String> {
     let url = value::url(text)?;
     if url.starts_with('/') {
         return Err("it is not a URL with http or https".to_owned());
+    }
+    Ok(url)
+}
+
+/// A URL that copies of requests go to: variables may stand behind its host.
+pub(crate) fn mirror(text: &str) -> Result<String, String> {
+    let url = url(text)?;
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let host = rest.get(..end).unwrap_or_default();
+    let host = host
+        .split_once("$request_uri")
+        .map_or(host, |(host, _)| host);
+    if host.is_empty() || host.contains(['$', '@']) {
+        return Err("its host is none, or has variables in it".to_owned());
     }
     Ok(url)
 }

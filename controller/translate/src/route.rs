@@ -349,6 +349,7 @@ fn options(entry: &Entry, path: &PathPart, place: &Place<'_>) -> RouteOptions {
             Some(HashBy { key, subset })
         }),
         errors: errors(entry, place.globals),
+        mirror: entry.mirror.as_deref().cloned(),
         ..RouteOptions::default()
     };
     let Some(traffic) = &entry.annotations.traffic else {

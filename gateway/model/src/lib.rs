@@ -43,7 +43,9 @@ pub use filter::{
 };
 pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
 pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};
-pub use options::{Balance, Canary, CanaryHeader, CanaryValue, ErrorPages, Retry, RouteOptions};
+pub use options::{
+    Balance, Canary, CanaryHeader, CanaryValue, ErrorPages, Mirror, Retry, RouteOptions,
+};
 pub use origin::{ObjectRef, Origin};
 pub use path::{InvalidPath, NormalPath, PathMatch, normalise_path};
 pub use redacted::Redacted;

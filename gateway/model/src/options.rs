@@ -29,6 +29,9 @@ pub struct RouteOptions {
     /// What makes error pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<ErrorPages>,
+    /// Copies of requests go elsewhere, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// Requests are not written to the access log.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unlogged: bool,
@@ -43,6 +46,23 @@ impl RouteOptions {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// Sends copies of requests elsewhere. Nobody waits for what is answered there, and a copy that cannot be sent is lost.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// Where: `http` or `https`. Variables may stand in path and query.
+    pub url: String,
+    /// Whose endpoints get them instead of looking the host up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendId>,
+    /// Their `Host`; `None` is that of the URL. May have variables in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// They have no body.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_body: bool,
 }
 
 /// A backend that answers in the place of others that fail.

@@ -23,6 +23,7 @@ use crate::connection::Connection;
 use crate::external;
 use crate::front::conn::Transport;
 use crate::limits::KnownZones;
+use crate::mirror;
 use crate::settings;
 use crate::telemetry::Meter;
 use crate::upstream::Picker;
@@ -89,7 +90,9 @@ pub(crate) struct Worker {
     /// Which clients are limited.
     pub(crate) zones: KnownZones,
     /// Asks other servers about requests.
-    pub(crate) external: external::Client,
+    pub(crate) external: Arc<external::Client>,
+    /// Places for copies of requests.
+    pub(crate) mirrors: mirror::Places,
     /// Numbers that nobody needs to trust.
     pub(crate) random: Random,
     requests: AtomicU64,
@@ -103,7 +106,8 @@ impl Worker {
             meter: Meter::new(),
             log: shared.access_log.writer(),
             zones: KnownZones::default(),
-            external: external::Client::new(Arc::clone(&shared)),
+            external: Arc::new(external::Client::new(Arc::clone(&shared))),
+            mirrors: mirror::Places::default(),
             random: Random::new(),
             requests: AtomicU64::new(0),
             shared,

@@ -34,6 +34,7 @@ use crate::connection::Connection;
 use crate::context::RequestContext;
 use crate::error::{self, Fault, Reason, Source};
 use crate::front::conn::{self, Transport};
+use crate::mirror;
 use crate::phases::answer::Answer;
 use crate::phases::log::Outcome;
 use crate::phases::route::{Head, Verdict};
@@ -190,6 +191,7 @@ impl ProxyHttp for Proxy {
                 .await
                 .map_err(|reason| failed(context, reason))?;
         }
+        mirror::again(context);
         let upstream = upstream::upstream(context).map_err(|reason| failed(context, reason))?;
         Ok(Box::new(peer::peer(upstream, &self.tls)))
     }
@@ -246,10 +248,11 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         part: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<()> {
         let context = context(ctx)?;
+        mirror::received(context, part.as_ref(), end_of_stream);
         let Some(part) = part else {
             return Ok(());
         };
@@ -407,7 +410,13 @@ impl Proxy {
         let limits = &self.worker.shared.settings.limits;
         match decide::find(context, head, limits) {
             Verdict::Answer(answer) => Some(answer),
-            Verdict::Forward => decide::admit(context, &self.worker, request).await.err(),
+            Verdict::Forward => {
+                let refused = decide::admit(context, &self.worker, request).await.err();
+                if refused.is_none() {
+                    mirror::begin(context, &self.worker, request);
+                }
+                refused
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -41,13 +41,13 @@ const SMALL_BODY: u64 = 64 * 1024;
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// What is asked.
-pub(crate) type Question = Request<Empty<Bytes>>;
+pub(crate) type Question = Request<Full<Bytes>>;
 
 /// Asks; one per worker.
 pub(crate) struct Client {
     shared: Arc<Shared>,
     /// Most gateways have nobody to ask.
-    inner: OnceLock<legacy::Client<Connector, Empty<Bytes>>>,
+    inner: OnceLock<legacy::Client<Connector, Full<Bytes>>>,
 }
 
 impl fmt::Debug for Client {
@@ -370,7 +370,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_is_asked_over_tls_whatever_its_certificate_says() {
         let client = Client::new(shared());
-        let mut question = Question::new(Empty::new());
+        let mut question = Question::new(Full::default());
         *question.uri_mut() = format!("https://{}/x", server().await).parse().unwrap();
         let response = client.ask(question, Duration::from_secs(30)).await.unwrap();
         assert_eq!(response.status(), 204);
@@ -383,7 +383,7 @@ mod tests {
         let closed = listener.local_addr().unwrap();
         drop(listener);
         let client = Client::new(shared());
-        let mut question = Question::new(Empty::new());
+        let mut question = Question::new(Full::default());
         *question.uri_mut() = format!("http://{closed}/").parse().unwrap();
         let failed = client.ask(question, Duration::from_secs(30)).await;
         assert!(failed.is_err_and(|failed| failed.unsent));

@@ -5,7 +5,8 @@
 mod client;
 mod replies;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub(crate) use self::client::{Client, Question};
 pub(crate) use self::replies::{Key, Replies};
@@ -32,4 +33,15 @@ impl Reply {
         let challenge = self.challenge.as_ref().map_or(0, HeaderValue::len);
         headers.sum::<usize>() + challenge + 128
     }
+}
+
+/// The header fields that belong to the client's connection by its own word.
+pub(crate) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect()
 }

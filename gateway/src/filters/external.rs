@@ -12,7 +12,7 @@ use http::header::{
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::Empty;
+use http_body_util::Full;
 use model::{EndpointSet, PathMatch, Timeouts};
 use smallvec::SmallVec;
 use table::{BackendSlot, CompiledExternal};
@@ -21,7 +21,7 @@ use super::{client_certificate, variables};
 use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::error::Reason;
-use crate::external::{Key, Question, Reply};
+use crate::external::{Key, Question, Reply, named_by_connection};
 use crate::phases::answer::Answer;
 use crate::phases::fields::Fields;
 use crate::phases::headers;
@@ -293,7 +293,7 @@ async fn ask(
         parts.scheme = Some(scheme.clone());
         parts.authority = Some(authority);
         parts.path_and_query = Some(target.clone());
-        let mut question = Request::new(Empty::new());
+        let mut question = Request::new(Full::default());
         *question.method_mut() = method.clone();
         *question.uri_mut() = Uri::from_parts(parts).map_err(|error| error.to_string())?;
         *question.headers_mut() = headers.clone();
@@ -449,14 +449,4 @@ fn questions(headers: &HeaderMap) -> u8 {
     };
     let number = value.to_str().ok().and_then(|text| text.parse().ok());
     number.unwrap_or(MOST_QUESTIONS).min(MOST_QUESTIONS)
-}
-
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect()
 }

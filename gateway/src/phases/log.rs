@@ -10,6 +10,7 @@ use crate::connection::Connection;
 use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::error::Reason;
+use crate::mirror;
 use crate::phases::retry;
 
 /// What an engine knows at the end of a request.
@@ -57,6 +58,9 @@ pub(crate) fn finish(
         && !unlogged
     {
         writer.write(context, outcome, status, elapsed);
+    }
+    if let Some(copy) = context.copy.take() {
+        mirror::send(*copy, worker);
     }
     worker.tidy(&context.table);
     now

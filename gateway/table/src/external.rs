@@ -137,7 +137,7 @@ impl CompiledExternal {
 }
 
 /// TLS or not, host with port, path with query.
-fn split(url: &str) -> Result<(bool, &str, String), String> {
+pub(crate) fn split(url: &str) -> Result<(bool, &str, String), String> {
     let (https, rest) = if let Some(rest) = url.strip_prefix("https://") {
         (true, rest)
     } else if let Some(rest) = url.strip_prefix("http://") {

@@ -64,6 +64,7 @@ mod external;
 mod hosts;
 mod intern;
 mod listeners;
+mod mirror;
 mod networks;
 mod options;
 mod path_rule;
@@ -111,6 +112,7 @@ pub use describe::{
 };
 pub use external::{CompiledAuthCache, CompiledExternal};
 pub use listeners::ListenerId;
+pub use mirror::CompiledMirror;
 pub use networks::Networks;
 pub use options::{CompiledCanary, CompiledErrorPages, CompiledOptions, cookie};
 pub use path_rule::CompiledPathRule;

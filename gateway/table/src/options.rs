@@ -7,6 +7,7 @@ use model::{Balance, Canary, CanaryHeader, CanaryValue, Retry, RouteOptions};
 
 use crate::affinity::{CompiledAffinity, CompiledHash};
 use crate::backends::{BackendSlot, Backends};
+use crate::mirror::CompiledMirror;
 use crate::pattern::{Anchor, Pattern, Patterns};
 
 /// What a route asks for beyond the usual.
@@ -26,6 +27,8 @@ pub struct CompiledOptions {
     pub hash_by: Option<CompiledHash>,
     /// What makes error pages.
     pub errors: Option<CompiledErrorPages>,
+    /// Copies of requests go elsewhere, too.
+    pub mirror: Option<Box<CompiledMirror>>,
     /// Requests are not written to the access log.
     pub unlogged: bool,
 }
@@ -79,8 +82,16 @@ impl CompiledOptions {
             affinity,
             hash_by,
             errors,
+            mirror,
             unlogged,
         } = options;
+        let mirror = mirror
+            .as_ref()
+            .map(|mirror| CompiledMirror::compile(mirror, backends, acquired));
+        let mirror = mirror.transpose().unwrap_or_else(|fault| {
+            faults.push(format!("{fault}; requests are not copied"));
+            None
+        });
         let mut acquire = |id| {
             let slot = backends.acquire(id);
             acquired.push(slot);
@@ -132,6 +143,7 @@ impl CompiledOptions {
                 backend: acquire(&errors.backend),
                 keeps_answers: errors.keeps_answers,
             }),
+            mirror: mirror.map(Box::new),
             unlogged: *unlogged,
         }))
     }

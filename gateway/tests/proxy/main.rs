@@ -21,6 +21,8 @@ mod http2;
 #[cfg(test)]
 mod logging;
 #[cfg(test)]
+mod mirror;
+#[cfg(test)]
 mod protocols;
 #[cfg(test)]
 mod raw;

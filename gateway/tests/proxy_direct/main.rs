@@ -39,6 +39,9 @@ mod http2;
 #[path = "../proxy/logging.rs"]
 mod logging;
 #[cfg(test)]
+#[path = "../proxy/mirror.rs"]
+mod mirror;
+#[cfg(test)]
 #[path = "../proxy/protocols.rs"]
 mod protocols;
 #[cfg(test)]

@@ -59,6 +59,10 @@ pub(crate) struct Traffic {
     pub(crate) service_upstream: bool,
     pub(crate) balance: Option<Balance>,
     pub(crate) default_backend: Option<String>,
+    /// Where copies of requests go.
+    pub(crate) mirror: Option<String>,
+    pub(crate) mirror_host: Option<String>,
+    pub(crate) mirror_without_body: bool,
     /// The ConfigMap with headers for responses, and its namespace if that is given.
     pub(crate) headers: Option<(Option<Box<str>>, Box<str>)>,
     pub(crate) error_statuses: Option<Vec<u16>>,

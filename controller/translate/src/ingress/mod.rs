@@ -18,7 +18,7 @@ use k8s_openapi::api::networking::v1::{
     ServiceBackendPort,
 };
 use k8s_openapi::jiff::Timestamp;
-use model::{BackendId, ExternalAuth, HostPattern, PathMatch};
+use model::{BackendId, ExternalAuth, HostPattern, Mirror, PathMatch};
 
 use self::auth::BasicPart;
 use self::backend_tls::BackendTlsPart;
@@ -79,6 +79,8 @@ pub(crate) struct Entry {
     pub(crate) clients: Option<Box<ClientPart>>,
     /// ConfigMaps with headers.
     pub(crate) header_configmaps: HeaderConfigMaps,
+    /// Copies of requests go elsewhere, too.
+    pub(crate) mirror: Option<Box<Mirror>>,
     /// Asks another server.
     pub(crate) external: Option<Arc<ExternalAuth>>,
     /// Backends and the fields that name them.
@@ -232,9 +234,14 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings, snapshot: &Snaps
             entry.aliases = aliases.map(|(name, _)| name.clone()).collect();
         }
     }
-    let asked = external.as_ref().and_then(|asked| asked.backend.clone());
+    let mirror = mirror(&annotations, settings);
     let default = default_backend(&annotations, namespace);
-    name_backends(&mut backends, default.into_iter().chain(asked));
+    name_backends(
+        &mut backends,
+        default,
+        external.as_deref(),
+        mirror.as_deref(),
+    );
     if annotations.closed.is_some() {
         backends.clear();
     }
@@ -252,6 +259,7 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings, snapshot: &Snaps
         backend_tls,
         clients,
         header_configmaps,
+        mirror,
         external,
         backends: backends.into(),
         problems,
@@ -266,12 +274,28 @@ fn shrunk(mut hosts: BTreeMap<HostPattern, HostPart>) -> BTreeMap<HostPattern, H
     hosts
 }
 
+/// Where copies of requests go.
+fn mirror(annotations: &Annotations, settings: &Settings) -> Option<Box<Mirror>> {
+    let traffic = annotations.traffic.as_deref()?;
+    let url = traffic.mirror.clone()?;
+    Some(Box::new(Mirror {
+        backend: crate::external::in_cluster(&url, settings),
+        url,
+        host: traffic.mirror_host.clone(),
+        without_body: traffic.mirror_without_body,
+    }))
+}
+
 /// Adds backends that annotations name.
 fn name_backends(
     backends: &mut BTreeMap<BackendId, Vec<Box<str>>>,
-    named: impl Iterator<Item = BackendId>,
+    default: Option<BackendId>,
+    external: Option<&ExternalAuth>,
+    mirror: Option<&Mirror>,
 ) {
-    for id in named {
+    let asked = external.and_then(|asked| asked.backend.clone());
+    let copied = mirror.and_then(|mirror| mirror.backend.clone());
+    for id in [default, asked, copied].into_iter().flatten() {
         let fields = backends.entry(id).or_default();
         fields.push("metadata.annotations".into());
     }

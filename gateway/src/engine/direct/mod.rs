@@ -136,11 +136,12 @@ fn qualifies(context: &RequestContext) -> bool {
             affinity,
             hash_by,
             errors,
+            mirror,
             unlogged: _,
         } = &**options;
         let mut others = canaries.iter().map(|canary| canary.backend).chain(*backup);
         let stays = affinity.is_some() || hash_by.is_some();
-        retry.is_none() && errors.is_none() && !stays && others.all(speaks)
+        retry.is_none() && errors.is_none() && mirror.is_none() && !stays && others.all(speaks)
     });
     known && cleartext && usual
 }

@@ -2,13 +2,11 @@
 
 use super::super::{Annotation, Annotations, Group, Risk, Scope, Value};
 use crate::policy::{self, Snippet};
+use crate::{external, value};
 
 /// Why nothing of `ModSecurity` can be honoured.
 const NO_FIREWALL: &str =
     "there is no ModSecurity in here; put a firewall before or behind Lockgate";
-/// Why there is no second backend for a request.
-const NOT_COPIED: &str =
-    "requests are not copied: each goes to one backend; a canary shows a new version real traffic";
 /// Why no snippet can be.
 const NOT_EXECUTED: &str = "raw configuration is never executed";
 /// What is other with those that can be said in another way.
@@ -29,18 +27,34 @@ fn snippet(read: &mut Annotations, text: &str, place: Snippet) -> Result<(), Str
 
 /// Mirrors, firewalls, raw configuration.
 pub(super) static RAW: &[Annotation] = &[
-    Annotation::ignored("mirror-target", Value::Url, NOT_COPIED)
-        .scope(Scope::Ingress)
-        .risk(Risk::High)
-        .about(Group::Raw, "Sends a copy of each request here."),
-    Annotation::ignored("mirror-host", Value::Host, NOT_COPIED)
-        .scope(Scope::Ingress)
-        .risk(Risk::High)
-        .about(Group::Raw, "The `Host` of the copy."),
-    Annotation::ignored("mirror-request-body", Value::Switch, NOT_COPIED)
-        .by_default("on")
-        .scope(Scope::Ingress)
-        .about(Group::Raw, "Whether the copy has the body."),
+    Annotation::different(
+        "mirror-target",
+        Value::Url,
+        |read, text| external::mirror(text).map(|url| read.traffic().mirror = Some(url)),
+        "copies go out when the request is over, from the Pingora engine; a worker sends 64 at a time, with bodies up to 256 KiB, and the rest is lost and counted; no variables in the host; loopback and link-local addresses get none",
+    )
+    .scope(Scope::Ingress)
+    .risk(Risk::High)
+    .otherwise("requests are not copied")
+    .about(Group::Raw, "Sends a copy of each request here, whose answer nobody looks at."),
+    Annotation::honoured("mirror-host", Value::Host, |read, text| {
+        value::printable(text).map(|host| read.traffic().mirror_host = Some(host))
+    })
+    .scope(Scope::Ingress)
+    .risk(Risk::High)
+    .about(Group::Raw, "The `Host` of the copy; without it that of the URL."),
+    Annotation::honoured("mirror-request-body", Value::Switch, |read, text| {
+        let without = match text.trim() {
+            "on" => false,
+            "off" => true,
+            _ => return Err("it is neither `on` nor `off`".to_owned()),
+        };
+        read.traffic().mirror_without_body = without;
+        Ok(())
+    })
+    .by_default("on")
+    .scope(Scope::Ingress)
+    .about(Group::Raw, "Whether the copy has the body."),
     Annotation::refused("enable-modsecurity", Value::Boolean, NO_FIREWALL)
         .by_default("false")
         .guarding()

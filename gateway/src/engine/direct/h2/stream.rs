@@ -183,10 +183,11 @@ fn qualifies(context: &RequestContext) -> bool {
             affinity: _,
             hash_by: _,
             errors,
+            mirror,
             unlogged: _,
         } = &**options;
         let mut others = canaries.iter().map(|canary| canary.backend).chain(*backup);
-        errors.is_none() && others.all(cleartext)
+        errors.is_none() && mirror.is_none() && others.all(cleartext)
     });
     known && targets && further
 }
