@@ -205,14 +205,8 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings, snapshot: &Snaps
             Some(_) | None => {}
         }
         for (index, entry) in spec.tls.iter().flatten().enumerate() {
-            let entry = tls::read(
-                entry,
-                index,
-                &name.namespace,
-                &rule_hosts,
-                &mut reader.problems,
-            );
-            tls.push(entry);
+            let problems = &mut reader.problems;
+            tls.push(tls::read(entry, index, namespace, &rule_hosts, problems));
         }
     }
     let Reader {
