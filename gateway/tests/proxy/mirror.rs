@@ -144,9 +144,9 @@ async fn requests_over_http2_are_copied_as_well() {
         let response = soon(sender.send_request(request)).await.unwrap();
         assert_eq!(response.status(), 200);
         soon(response.into_body().collect()).await.unwrap();
-        let (parts, copied) = soon(copies.recv()).await.unwrap();
+        let (parts, content) = soon(copies.recv()).await.unwrap();
         assert_eq!(
-            (parts.method.as_str(), &copied[..]),
+            (parts.method.as_str(), &content[..]),
             (method, body.as_bytes())
         );
     }
