@@ -170,7 +170,8 @@ fn why_body_refused(body: &[u8]) -> Option<&'static str> {
     let no_field = |line: &[u8]| {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
         let name = name.strip_suffix(b"\r").unwrap_or(name);
-        !name.iter().all(u8::is_ascii_graphic)
+        let nameless = name.is_empty() && line.contains(&b':');
+        nameless || !name.iter().all(u8::is_ascii_graphic)
     };
     if trailers.split(|byte| *byte == b'\n').any(no_field) {
         return Some("a trailer that is no field");
