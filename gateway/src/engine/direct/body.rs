@@ -163,13 +163,13 @@ impl Chunks {
             (State::ContentLf, b'\n') => Ok(State::Size),
             (State::TrailerStart, b'\r') => Ok(State::LastLf),
             // A field name begins here, neither a continued line nor an empty name.
-            (State::TrailerStart, b'!'..=b'9' | b';'..=b'~') => {
+            (State::TrailerStart, byte) if is_of_token(byte) => {
                 self.colon = false;
                 self.ignore(State::Trailer)
             }
             (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
                 // Space before the colon is refused here as in a header section.
-                if !(self.colon || byte.is_ascii_graphic()) {
+                if !(self.colon || byte == b':' || is_of_token(byte)) {
                     return Err(Invalid);
                 }
                 self.colon |= byte == b':';
@@ -215,6 +215,11 @@ pub(super) fn write_chunk(out: &mut Vec<u8>, content: &[u8]) {
 
 /// What ends a body in chunks.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// May a name have it (RFC 9110, 5.6.2)?
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
 
 #[cfg(test)]
 mod tests {
@@ -277,6 +282,9 @@ mod tests {
             ("3\r\nabcd\r\n0\r\n\r\n", None, "longer than it says"),
             ("ffffffffffffffff1\r\n", None, "beyond 64 bits"),
             ("0\r\nA: b\n\r\n", None, "a bare line feed in a trailer"),
+            ("0\r\n;A: b\r\n\r\n", None, "no name of a trailer"),
+            ("0\r\nA\": b\r\n\r\n", None, "no name either"),
+            ("0\r\n: b\r\n\r\n", None, "a trailer without a name"),
             ("0\r\nno colon\r\n\r\n", None, "not a field"),
             ("0\r\nnocolon\r\n\r\n", None, "not a field either"),
             ("0\r\nA : b\r\n\r\n", None, "space before the colon"),

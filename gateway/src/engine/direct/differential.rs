@@ -159,21 +159,42 @@ fn why_response_refused(text: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// What follows the last chunk.
+fn trailers(mut body: &[u8]) -> Option<&[u8]> {
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n")?;
+        let (line, rest) = (&body[..end], &body[end + 2..]);
+        let size = line.split(|byte| *byte == b';').next()?;
+        let size = usize::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
+        if size == 0 {
+            return Some(rest);
+        }
+        body = rest.get(size + 2..)?;
+    }
+}
+
 /// Why a body is refused here that others take.
 fn why_body_refused(body: &[u8]) -> Option<&'static str> {
     if reference_chunks(body).is_none() {
         return Some("chunks that are not as in RFC 9112, 7.1");
     }
     // Others do not look at them.
-    let trailers = body.windows(3).rposition(|three| three == b"0\r\n");
-    let trailers = trailers.map_or(&b""[..], |at| &body[at + 3..]);
+    let trailers = trailers(body).unwrap_or_default();
     let no_field = |line: &[u8]| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        let name = name.strip_suffix(b"\r").unwrap_or(name);
-        let nameless = name.is_empty() && line.contains(&b':');
-        nameless || !name.iter().all(u8::is_ascii_graphic)
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (name, value) = match line.iter().position(|byte| *byte == b':') {
+            Some(at) => line.split_at(at),
+            None => (line, &b""[..]),
+        };
+        let nameless = name.is_empty() && !value.is_empty();
+        let control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+        let foreign = |byte: &u8| !byte.is_ascii_graphic() || b"\"(),/;<=>?@[\\]{}".contains(byte);
+        nameless || name.iter().any(foreign) || value.iter().any(control)
     };
-    if trailers.split(|byte| *byte == b'\n').any(no_field) {
+    let mut lines = trailers
+        .split(|byte| *byte == b'\n')
+        .take_while(|line| !matches!(*line, b"" | b"\r"));
+    if lines.any(no_field) {
         return Some("a trailer that is no field");
     }
     let long = body.split(|byte| *byte == b'\n').any(|line| {
