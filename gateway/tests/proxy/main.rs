@@ -19,6 +19,9 @@ mod forwarding;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]
+#[path = "../shared/log.rs"]
+mod log;
+#[cfg(test)]
 mod logging;
 #[cfg(test)]
 mod mirror;

@@ -36,6 +36,9 @@ mod hostile_http2;
 #[path = "../proxy/http2.rs"]
 mod http2;
 #[cfg(test)]
+#[path = "../shared/log.rs"]
+mod log;
+#[cfg(test)]
 #[path = "../proxy/logging.rs"]
 mod logging;
 #[cfg(test)]

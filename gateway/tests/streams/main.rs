@@ -9,6 +9,9 @@
 )]
 mod front;
 #[cfg(test)]
+#[path = "../shared/log.rs"]
+mod log;
+#[cfg(test)]
 mod ports;
 #[cfg(test)]
 #[path = "../shared/mod.rs"]

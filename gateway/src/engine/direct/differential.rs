@@ -10,7 +10,7 @@ use super::body::Body;
 use super::opinions::{
     Answered, Asked, hyper_request, hyper_response, pingora_request, pingora_response,
 };
-use super::properties::{cases, changes, mutate, reference_chunks, request};
+use super::properties::{cases, changes, mutate, reference_chunks, reference_content, request};
 use super::request::{Found, Head};
 use super::response;
 
@@ -159,27 +159,13 @@ fn why_response_refused(text: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What follows the last chunk.
-fn trailers(mut body: &[u8]) -> Option<&[u8]> {
-    loop {
-        let end = body.windows(2).position(|two| two == b"\r\n")?;
-        let (line, rest) = (&body[..end], &body[end + 2..]);
-        let size = line.split(|byte| *byte == b';').next()?;
-        let size = usize::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
-        if size == 0 {
-            return Some(rest);
-        }
-        body = rest.get(size + 2..)?;
-    }
-}
-
 /// Why a body is refused here that others take.
 fn why_body_refused(body: &[u8]) -> Option<&'static str> {
     if reference_chunks(body).is_none() {
         return Some("chunks that are not as in RFC 9112, 7.1");
     }
     // Others do not look at them.
-    let trailers = trailers(body).unwrap_or_default();
+    let trailers = reference_content(body).map_or(&b""[..], |(_, trailers)| trailers);
     let no_field = |line: &[u8]| {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let (name, value) = match line.iter().position(|byte| *byte == b':') {

@@ -139,7 +139,20 @@ fn reference_request(mut text: &[u8]) -> Option<(String, Vec<u8>, &[u8])> {
     }
 }
 
-pub(super) fn reference_chunks(mut text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+pub(super) fn reference_chunks(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let (content, mut rest) = reference_content(text)?;
+    loop {
+        let (trailer, after) = line(rest)?;
+        rest = after;
+        if trailer.is_empty() {
+            return Some((content, rest));
+        }
+        trailer.contains(&b':').then_some(())?;
+    }
+}
+
+/// The content, and what follows the last chunk.
+pub(super) fn reference_content(mut text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut content = Vec::new();
     loop {
         let (size, rest) = line(text)?;
@@ -158,15 +171,7 @@ pub(super) fn reference_chunks(mut text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         }
         let size = usize::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
         if size == 0 {
-            let mut rest = rest;
-            loop {
-                let (trailer, after) = line(rest)?;
-                rest = after;
-                if trailer.is_empty() {
-                    return Some((content, rest));
-                }
-                trailer.contains(&b':').then_some(())?;
-            }
+            return Some((content, rest));
         }
         content.extend_from_slice(rest.get(..size)?);
         text = rest.get(size..)?.strip_prefix(b"\r\n")?;

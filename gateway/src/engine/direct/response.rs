@@ -12,6 +12,9 @@ const MOST_FIELDS: usize = 128;
 /// As many fields as there may be; more than the usual ones are read in a second go.
 const MOST_FIELDS_EVER: usize = 1024;
 
+/// How many informational responses there may be before the final one.
+pub(super) const MOST_INTERIM: u8 = 100;
+
 /// What the bytes so far are.
 #[derive(Debug)]
 pub(super) enum Found {

@@ -9,14 +9,12 @@ use super::super::client::{MOST_COPIED, Scratch};
 use super::super::date;
 use super::super::edits::Edits;
 use super::super::patience::Failure;
-use super::super::response::{self, Found, Outline};
+use super::super::response::{self, Found, MOST_INTERIM, Outline};
 use super::super::section::{self, Field};
 use super::Exchange;
 use crate::error::{Fault, Source};
 use crate::phases::{headers, retry};
 
-/// How many informational responses there may be before the final one.
-const MOST_INTERIM: u8 = 100;
 /// How much is usually added to a header section.
 const MOST_ADDED: usize = 256;
 

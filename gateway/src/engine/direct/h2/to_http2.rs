@@ -15,6 +15,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::super::links::{Ending, Lease};
 use super::super::patience::{Awaited, Clock, Failure, Patience};
+use super::super::response::MOST_INTERIM;
 use super::outlet::Outlet;
 use super::stream::{Exchange, Halt};
 use crate::error::{self, Fault, Reason, Source};
@@ -23,8 +24,6 @@ use crate::phases::{body, headers, retry};
 
 /// How much of a request is kept to be sent again.
 const MOST_REPLAYED: usize = 64 * 1024;
-/// How many informational responses there may be before the final one.
-const MOST_INTERIM: u8 = 100;
 
 /// What of a request has come over all tries.
 #[derive(Default)]

@@ -8,16 +8,13 @@ use http::header::CONTENT_LENGTH;
 
 use super::super::super::body::{Body, Invalid};
 use super::super::super::client::Scratch;
-use super::super::super::response::{self, Found, Outline};
+use super::super::super::response::{self, Found, MOST_INTERIM, Outline};
 use super::super::super::section::{self, Field};
 use super::super::fields;
 use super::super::stream::Halt;
 use super::Attempt;
 use crate::error::{self, Fault, Source};
 use crate::phases::{headers, retry};
-
-/// How many informational responses there may be before the final one.
-const MOST_INTERIM: u8 = 100;
 
 impl Attempt<'_, '_> {
     /// Moves the response on. Says whether anything moved.
