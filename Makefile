@@ -22,6 +22,7 @@ demo: release ## run Lockgate on a folder of manifests and show what it does (KE
 
 test: ## unit, table, property, golden and feature tests, and a short soak
 	@.ci/setup build
+	@.ci/setup nginx
 	cargo test
 	cargo build --bins --tests
 	$(TARGET)/debug/soak --lockgate $(TARGET)/debug/lockgate --short
@@ -49,8 +50,10 @@ golden: ## rewrite golden outputs; review the difference
 
 docs: ## write the generated pages of docs/, and the rustdoc pages
 	@.ci/setup build
-	LOCKGATE_WRITE_DOCS=1 cargo test -p crds --test definitions
+	@.ci/setup nginx
 	LOCKGATE_WRITE_DOCS=1 cargo test -p controller --test documents
+	LOCKGATE_WRITE_DOCS=1 cargo test -p crds --test definitions
+	LOCKGATE_WRITE_DOCS=1 cargo test -p controller --test features nginx_and_lockgate
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 bench: release ## micro benchmarks: lookup, compile, memory

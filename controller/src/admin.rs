@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use crate::expiry::ExpiryBook;
 use crate::lifecycle::Phase;
+use crate::nginx_metrics::{Counted, NginxMetrics};
 use crate::overview::{Endpoint, Overview};
 use crate::problems::ProblemBook;
 
@@ -50,6 +51,8 @@ pub(crate) struct Admin {
     pub(crate) expiry: Arc<ExpiryBook>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) max_series: usize,
+    /// The state of the process under the names of ingress-nginx, where somebody asks for it.
+    pub(crate) nginx: Option<Arc<NginxMetrics>>,
     /// The live state of endpoints.
     pub(crate) endpoints: Box<dyn Fn() -> Vec<Endpoint> + Send + Sync>,
 }
@@ -174,6 +177,14 @@ fn told(phase: Phase, yes: bool, text: &'static str) -> Answer {
 
 fn metrics(admin: &Admin) -> Answer {
     let mut text = admin.metrics.render();
+    if let Some(nginx) = &admin.nginx {
+        let own = text.clone();
+        let counted = Counted {
+            own: &own,
+            in_flight: (admin.endpoints)().iter().map(|end| end.in_flight).sum(),
+        };
+        nginx.render(&counted, &admin.tables.pin(), &mut text);
+    }
     admin.expiry.render(admin.max_series, &mut text);
     page(StatusCode::OK, PROMETHEUS, &text)
 }

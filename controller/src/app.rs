@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use gateway::{Gateway, Running};
+use gateway::{Gateway, NginxLabels, Running};
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::RoutingModel;
 use table::{Reject, TableReader};
@@ -32,6 +32,7 @@ use translate::Translator;
 use crate::admin::{self, Admin};
 use crate::certificate::default_certificate;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::nginx_metrics::{Labels, NginxMetrics};
 use crate::overview::Endpoint;
 use crate::publish::Publisher;
 use crate::reconcile::{PassObserver, Progress, Reconciler, Shared};
@@ -40,7 +41,7 @@ use crate::watch as source;
 use crate::watch::directory::{self, Directory, Folder};
 use signals::Signals;
 
-pub use settings::{ClusterSettings, Engine, Listen, Serve, Settings, Source};
+pub use settings::{ClusterSettings, Engine, Listen, MetricsNames, Serve, Settings, Source};
 
 /// Threads of the control plane. The gateway has its own.
 const CONTROL_THREADS: usize = 2;
@@ -119,7 +120,7 @@ pub struct App {
 impl App {
     /// Binds all sockets and starts to read the source. Connections are accepted after the first full sync.
     pub async fn start(mut settings: Settings) -> anyhow::Result<Self> {
-        let metrics = telemetry::metrics()?;
+        let metrics = telemetry::metrics(&gateway::NGINX_BUCKETS)?;
         gateway::describe_metrics();
         if settings.translation.fake_certificate.is_none() {
             let made = default_certificate(&jiff::Zoned::now())?;
@@ -129,11 +130,18 @@ impl App {
         let (events, received) = source::channel();
         let shared = Shared::default();
         let lifecycle = Arc::new(Lifecycle::new());
+        let names = nginx_labels(&settings);
+        let nginx = names.as_ref().map(|(labels, election)| {
+            gateway::describe_nginx_metrics();
+            Arc::new(NginxMetrics::new(labels.clone(), election))
+        });
         // A folder that cannot be read is told before sockets are bound.
         let opened = Opened::open(settings.source, &settings.translation)?;
+        let labels = names.map(|(labels, _)| gateway_labels(labels));
         let farewell = settings.drain_timeout;
-        let sockets =
-            Sockets::bind(settings.listen, &settings.serve, farewell, tables.clone()).await?;
+        let gateway =
+            |http, https| gateway_settings(http, https, &settings.serve, farewell, labels);
+        let sockets = Sockets::bind(settings.listen, gateway, tables.clone()).await?;
         let weak = events.downgrade();
         let mut parts = Parts::default();
         match opened {
@@ -189,10 +197,15 @@ impl App {
             expiry: Arc::clone(&shared.expiry),
             metrics: metrics.clone(),
             max_series: settings.serve.max_series,
+            nginx: nginx.clone(),
             endpoints: live_endpoints(&running),
         };
         tasks.spawn(admin::serve(sockets.listener, Arc::new(admin)));
         tasks.spawn(keep_up(metrics));
+        if let Some(nginx) = nginx {
+            let progress = shared.progress.subscribe();
+            tasks.spawn(async move { nginx.follow(progress).await });
+        }
         Ok(Self {
             lifecycle,
             progress: shared.progress.subscribe(),
@@ -342,13 +355,11 @@ struct Sockets {
 impl Sockets {
     async fn bind(
         listen: Listen,
-        serve: &Serve,
-        stream_farewell: Duration,
+        settings: impl FnOnce(Vec<SocketAddr>, Vec<SocketAddr>) -> gateway::Settings,
         tables: TableReader,
     ) -> anyhow::Result<Self> {
         let Listen { http, https, admin } = listen;
-        let settings = gateway_settings(http, https, serve, stream_farewell);
-        let gateway = Gateway::bind(settings, tables)?;
+        let gateway = Gateway::bind(settings(http, https), tables)?;
         let listener = TcpListener::bind(admin)
             .await
             .with_context(|| format!("cannot listen on {admin} (--admin-listen)"))?;
@@ -427,6 +438,7 @@ fn gateway_settings(
     https: Vec<SocketAddr>,
     serve: &Serve,
     stream_farewell: Duration,
+    nginx_metrics: Option<NginxLabels>,
 ) -> gateway::Settings {
     let defaults = gateway::Settings::default();
     let mut port_addresses: Vec<IpAddr> = http.iter().map(SocketAddr::ip).collect();
@@ -445,7 +457,35 @@ fn gateway_settings(
         },
         access_log: serve.access_log.map(gateway_format),
         max_series: serve.max_series,
+        nginx_metrics,
         ..defaults
+    }
+}
+
+/// What metrics under the names of ingress-nginx say about this process, and the Lease of its election.
+fn nginx_labels(settings: &Settings) -> Option<(Labels, String)> {
+    match settings.serve.metrics_names {
+        MetricsNames::Lockgate => return None,
+        MetricsNames::Nginx => {}
+    }
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let labels = Labels {
+        class: settings.translation.controller_name.clone(),
+        namespace: variable("POD_NAMESPACE"),
+        pod: variable("POD_NAME"),
+    };
+    let election = match &settings.source {
+        Source::Cluster(cluster) => cluster.election_id.clone(),
+        Source::Manifests(_) => String::new(),
+    };
+    Some((labels, election))
+}
+
+fn gateway_labels(labels: Labels) -> NginxLabels {
+    NginxLabels {
+        class: labels.class,
+        namespace: labels.namespace,
+        pod: labels.pod,
     }
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use translate::NamespacedName;
 
-use crate::app::{self, Engine};
+use crate::app::{self, Engine, MetricsNames};
 use crate::telemetry::LogFormat;
 
 const HTTP_PORT: &str = "0.0.0.0:8080";
@@ -162,6 +162,18 @@ pub struct ScopeArgs {
     /// Send what no route matches to the first port of this Service [default: a small 404 page]
     #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_DEFAULT_BACKEND_SERVICE")]
     pub default_backend_service: Option<NamespacedName>,
+    /// Follow ingress-nginx or the specification of Ingress where the two disagree [default: ingress-nginx, but for paths that end with a slash and for Server]
+    #[arg(long, value_enum, value_name = "PROFILE", env = "LOCKGATE_COMPAT")]
+    pub compat: Option<Compat>,
+}
+
+/// Whom to follow where ingress-nginx and the specification of Ingress disagree.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Compat {
+    /// ingress-nginx.
+    Nginx,
+    /// The specification.
+    Strict,
 }
 
 /// Where connections arrive.
@@ -250,9 +262,29 @@ pub struct ObserveArgs {
     /// Write a line to standard output for each request
     #[arg(long, value_enum, value_name = "SWITCH", env = "LOCKGATE_ACCESS_LOG", default_value_t = Switch::On)]
     pub access_log: Switch,
+    /// How the lines of the access log are written [default: as --log-format says, and nginx for text]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        env = "LOCKGATE_ACCESS_LOG_FORMAT"
+    )]
+    pub access_log_format: Option<AccessLogFormat>,
+    /// Under which names metrics are kept; those of ingress-nginx come beside our own
+    #[arg(long, value_enum, value_name = "NAMES", env = "LOCKGATE_METRICS_NAMES", default_value_t = MetricsNames::Lockgate)]
+    pub metrics_names: MetricsNames,
     /// Combinations of label values that one metric may have; what goes beyond is counted as `other`
     #[arg(long, value_name = "N", env = "LOCKGATE_MAX_METRIC_SERIES", value_parser = count, default_value = "10000")]
     pub max_metric_series: usize,
+}
+
+/// How the lines of the access log are written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum AccessLogFormat {
+    /// One JSON object per line.
+    Json,
+    /// The default format of ingress-nginx.
+    Nginx,
 }
 
 /// `on` or `off`.
@@ -431,7 +463,14 @@ impl RunArgs {
                 max_connections: listen.max_connections,
                 engine: listen.engine,
                 max_series: observe.max_metric_series,
-                access_log: (observe.access_log == Switch::On).then_some(log_format),
+                access_log: (observe.access_log == Switch::On).then_some(
+                    match observe.access_log_format {
+                        None => log_format,
+                        Some(AccessLogFormat::Json) => LogFormat::Json,
+                        Some(AccessLogFormat::Nginx) => LogFormat::Text,
+                    },
+                ),
+                metrics_names: observe.metrics_names,
             },
             shutdown_delay: shutdown.shutdown_delay.unwrap_or(if local {
                 Duration::ZERO
@@ -463,6 +502,10 @@ impl ScopeArgs {
             udp_services: self.udp_services_configmap,
             default_certificate_secret: self.default_ssl_certificate,
             default_backend_service: self.default_backend_service,
+            compat: self.compat.map(|compat| match compat {
+                Compat::Nginx => translate::Compat::Nginx,
+                Compat::Strict => translate::Compat::Strict,
+            }),
             ..translate::Settings::default()
         }
     }
@@ -535,6 +578,20 @@ mod tests {
         assert_eq!(folder.shutdown_delay, Duration::ZERO);
         assert_eq!(folder.serve.access_log, Some(LogFormat::Text));
         assert!(folder.translation.allow_loopback_endpoints);
+    }
+
+    #[test]
+    fn the_access_log_has_a_format_of_its_own_where_that_is_asked_for() {
+        for (arguments, want) in [
+            (&["--log-format", "text"][..], LogFormat::Text),
+            (&["--access-log-format", "nginx"], LogFormat::Text),
+            (
+                &["--log-format", "text", "--access-log-format", "json"],
+                LogFormat::Json,
+            ),
+        ] {
+            assert_eq!(run(arguments).unwrap().serve.access_log, Some(want));
+        }
     }
 
     #[test]

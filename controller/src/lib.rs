@@ -18,6 +18,7 @@ mod files;
 mod leader;
 mod lifecycle;
 pub mod migrate;
+pub mod nginx_metrics;
 mod overview;
 mod permissions;
 mod problems;

@@ -30,7 +30,7 @@ pub(crate) struct Pass<'a> {
     pub(crate) report: &'a Report,
     /// The entries that the table could not take.
     pub(crate) rejects: &'a [Reject],
-    /// Objects for which report or rejects may differ from the pass before, and every Ingress and `RoutePolicy` that has
+    /// Objects for which report or rejects may differ from the pass before, and every Ingress and policy that has
     /// changed in any way.
     pub(crate) touched: &'a BTreeSet<ObjectRef>,
 }
@@ -219,8 +219,12 @@ impl Reconciler {
         let objects = std::mem::take(&mut self.state.objects);
         // Whoever reports back compares what an object says of itself, its status for one, with what it should say.
         let with_status = objects.iter().map(reference_of);
-        let with_status = with_status
-            .filter(|object| matches!(&*object.kind, kinds::INGRESS | kinds::ROUTE_POLICY));
+        let with_status = with_status.filter(|object| {
+            matches!(
+                &*object.kind,
+                kinds::INGRESS | kinds::ROUTE_POLICY | kinds::GATEWAY_POLICY
+            )
+        });
         self.state.touched.extend(with_status);
         let wanted = self.apply(objects);
         if let Some(shelf) = &self.shelf {

@@ -135,7 +135,9 @@ fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
 }
 
 /// Starts to keep metrics, once per process, and hands out where they are read.
-pub(crate) fn metrics() -> Result<PrometheusHandle, TelemetryError> {
+///
+/// `buckets` are the upper bounds of the histograms of these names; the others have those of their unit.
+pub(crate) fn metrics(buckets: &[(&str, &[f64])]) -> Result<PrometheusHandle, TelemetryError> {
     static HANDLE: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
     let mut installed = HANDLE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = &*installed {
@@ -143,7 +145,12 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, TelemetryError> {
     }
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
-        .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES)?
+        .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES)?;
+    let handle = buckets
+        .iter()
+        .try_fold(handle, |builder, (name, bounds)| {
+            builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), bounds)
+        })?
         .install_recorder()?;
     describe_metrics();
     *installed = Some(handle.clone());

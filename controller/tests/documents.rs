@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use clap::Parser;
 use controller::args::{Cli, Command};
 use controller::migrate::migrate;
+use controller::nginx_metrics;
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
@@ -94,7 +95,37 @@ fn metrics_page() -> String {
         let unit = unit.map_or_else(String::new, |unit| unit.as_str().to_owned());
         writeln!(page, "| `{name}` | {kind} | {unit} | {text} |").unwrap();
     }
+    page.push_str(&nginx_metrics());
     page
+}
+
+/// What `--metrics-names nginx` adds.
+fn nginx_metrics() -> String {
+    let prefix = nginx_metrics::PREFIX;
+    let mut part = format!(
+        "\n## Names of ingress-nginx\n\n\
+         With `--metrics-names nginx`, these come beside the others, for dashboards and alerts that know them. Every name begins with\n\
+         `{prefix}`, and every series has `controller_class`, `controller_namespace` (`POD_NAMESPACE`) and `controller_pod`\n\
+         (`POD_NAME`). Requests have `status`, `method`, `path` (that of the Ingress), `namespace`, `ingress`, `service`, `canary` and `host` as well.\n\
+         The host is that of the rule, also where it is a wildcard, and `_` where a rule has none; requests that no route matches are not counted, as with\n\
+         ingress-nginx. The limit on series (`--max-metric-series`) holds for these, too.\n\n\
+         | name | type | what it says |\n| --- | --- | --- |\n"
+    );
+    let descriptions = Descriptions::default();
+    with_local_recorder(&descriptions, gateway::describe_nginx_metrics);
+    for (name, described) in descriptions.0.into_inner().unwrap() {
+        let name = name.strip_prefix(prefix).unwrap();
+        let Described { kind, text, .. } = described;
+        writeln!(part, "| `{name}` | {kind} | {text} |").unwrap();
+    }
+    for (name, kind, text) in nginx_metrics::STATES {
+        writeln!(part, "| `{name}` | {kind} | {text} |").unwrap();
+    }
+    part.push_str("\nThese are not there:\n\n| name | why |\n| --- | --- |\n");
+    for (name, why) in nginx_metrics::MEANINGLESS {
+        writeln!(part, "| `{name}` | {why} |").unwrap();
+    }
+    part
 }
 
 fn annotations_page() -> String {

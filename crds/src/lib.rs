@@ -3,6 +3,7 @@
 //! Types and constants only, no client and no behaviour.
 
 mod condition;
+mod gateway_policy;
 mod reference_grant;
 #[expect(
     unreachable_pub,
@@ -12,6 +13,9 @@ mod reference_grant;
 mod route_policy;
 
 pub use condition::Condition;
+pub use gateway_policy::{
+    GatewayPolicy, GatewayPolicySpec, GatewayPolicyStatus, LimitPolicy, RiskLevel,
+};
 pub use reference_grant::{ReferenceFrom, ReferenceGrant, ReferenceGrantSpec, ReferenceTo};
 pub use route_policy::{
     BasicAuthentication, CrossOrigin, DenyRule, HeaderCondition, HeaderEdits, HeaderField,

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crds::RoutePolicy;
+use crds::{GatewayPolicy, RoutePolicy};
 use serde::Serialize;
 
 fn up_to_date(file: &str, definition: &impl Serialize) {
@@ -25,4 +25,5 @@ fn up_to_date(file: &str, definition: &impl Serialize) {
 #[test]
 fn the_definitions_are_up_to_date() {
     up_to_date("routepolicies.yaml", &RoutePolicy::definition());
+    up_to_date("gatewaypolicies.yaml", &GatewayPolicy::definition());
 }

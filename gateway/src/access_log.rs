@@ -5,6 +5,7 @@
 
 mod clock;
 mod line;
+mod nginx;
 mod stream_line;
 mod write;
 
@@ -202,6 +203,14 @@ pub(crate) struct LineWriter {
 }
 
 impl LineWriter {
+    /// Does a line have the identity of its request also where no backend was asked?
+    pub(crate) fn names_every_request(&self) -> bool {
+        match self.format {
+            LogFormat::Text => true,
+            LogFormat::Json => false,
+        }
+    }
+
     /// Writes the line of a request.
     pub(crate) fn write(
         &self,
@@ -218,7 +227,7 @@ impl LineWriter {
         };
         self.append(|lines, clock| match self.format {
             LogFormat::Json => line::json(lines, &facts, clock),
-            LogFormat::Text => line::text(lines, &facts, clock),
+            LogFormat::Text => nginx::line(lines, &facts, clock),
         });
     }
 

@@ -117,6 +117,8 @@ pub(crate) struct Try {
     pub(crate) ended: Option<Duration>,
     /// The status that the endpoint sent.
     pub(crate) status: Option<StatusCode>,
+    /// What its failure would have been answered with, where another try followed.
+    pub(crate) failed: Option<StatusCode>,
 }
 
 impl Try {

@@ -5,6 +5,7 @@
 //! and a request its routes from the table that is current when it begins. Nothing in here knows Kubernetes.
 
 mod access_log;
+mod asked;
 mod clients;
 mod connection;
 mod context;
@@ -32,8 +33,8 @@ use table::{CompiledBackend, TableReader};
 pub use access_log::LogOutput;
 pub use drain::Running;
 pub use listen::{BindError, Gateway};
-pub use settings::{Engine, Limits, LogFormat, Settings};
-pub use telemetry::describe_metrics;
+pub use settings::{Engine, Limits, LogFormat, NginxLabels, Settings};
+pub use telemetry::{NGINX_BUCKETS, describe_metrics, describe_nginx_metrics};
 pub use upstream::EndpointState;
 
 /// What all workers share.

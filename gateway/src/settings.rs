@@ -49,6 +49,19 @@ pub struct Settings {
     /// How many label combinations there may be in all metrics of requests and backends together; what comes after
     /// that is counted for the host `_overflow`.
     pub max_series: usize,
+    /// Keeps the metrics of requests under the names of ingress-nginx as well, with these labels.
+    pub nginx_metrics: Option<NginxLabels>,
+}
+
+/// What ingress-nginx says about itself on each of its metrics.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NginxLabels {
+    /// `controller_class`: the controller of the IngressClass.
+    pub class: String,
+    /// `controller_namespace`: that of the pod.
+    pub namespace: String,
+    /// `controller_pod`: its name.
+    pub pod: String,
 }
 
 impl Default for Settings {
@@ -64,6 +77,7 @@ impl Default for Settings {
             access_log: Some(LogFormat::Json),
             access_log_output: LogOutput::stdout(),
             max_series: 10_000,
+            nginx_metrics: None,
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Names of the data plane's metrics, and the counting of requests.
 
 mod meter;
+mod nginx;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 pub(crate) use meter::{BackendSeries, Meter, OVERFLOW, SeriesBudget};
+pub(crate) use nginx::NginxMeter;
+pub use nginx::{NGINX_BUCKETS, describe_nginx_metrics};
 
 /// Requests answered.
 pub(crate) const REQUESTS: &str = "lockgate_requests_total";

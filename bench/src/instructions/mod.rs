@@ -16,6 +16,9 @@ pub use work::{Work, perform};
 /// A count may grow to this part of what it was, in hundredths.
 const LIMIT: u64 = 110;
 
+/// What is to cost nothing may grow to this part, in thousandths: where things lie in memory differs from run to run.
+const FREE: u64 = 1015;
+
 /// Counts by name.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counts(BTreeMap<String, u64>);
@@ -28,22 +31,35 @@ impl Counts {
         serde_json::from_str(&text).with_context(|| format!("{} is not right", file.display()))
     }
 
-    /// Keeps them.
+    /// Keeps them, but for those that are compared with others of the same run.
     pub fn write(&self, file: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)? + "\n";
+        let mut kept = self.clone();
+        for (with, _) in requests::Kind::FREE {
+            kept.0.remove(with);
+        }
+        let text = serde_json::to_string_pretty(&kept)? + "\n";
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// How these are beside those that were kept.
     pub fn compare(&self, kept: &Self) -> Comparison {
+        let free = requests::Kind::FREE;
         let names = self.0.keys().chain(kept.0.keys()).cloned();
+        let names = names.filter(|name| free.iter().all(|(with, _)| with != name));
         let rows: BTreeMap<String, _> = names
             .map(|name| {
                 let row = (kept.0.get(&name).copied(), self.0.get(&name).copied());
                 (name, row)
             })
             .collect();
-        Comparison { rows }
+        let now = |name: &str| self.0.get(name).copied();
+        let pairs = free
+            .iter()
+            .map(|(with, without)| (*with, now(with), now(without)));
+        Comparison {
+            rows,
+            pairs: pairs.collect(),
+        }
     }
 }
 
@@ -51,15 +67,30 @@ impl Counts {
 #[derive(Debug)]
 pub struct Comparison {
     rows: BTreeMap<String, (Option<u64>, Option<u64>)>,
+    /// What should cost nothing: its name, and the counts with and without it.
+    pairs: Vec<(&'static str, Option<u64>, Option<u64>)>,
 }
 
 impl Comparison {
     /// Whether nothing has grown too much, and nothing is without a kept count or was not counted.
     pub fn is_good(&self) -> bool {
-        self.rows
-            .values()
-            .all(|(kept, now)| verdict(*kept, *now).is_ok())
+        let mut kept = self.rows.values();
+        let mut pairs = self.pairs.iter();
+        kept.all(|(kept, now)| verdict(*kept, *now).is_ok())
+            && pairs.all(|(_, with, without)| free(*with, *without).is_ok())
     }
+}
+
+/// How much more, as a part, the first is; an error where that is too much for what should cost nothing.
+fn free(with: Option<u64>, without: Option<u64>) -> Result<f64, &'static str> {
+    let (Some(with), Some(without)) = (with, without) else {
+        return Err("not counted");
+    };
+    if with.saturating_mul(1000) > without.saturating_mul(FREE) {
+        return Err("it should cost nothing");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    Ok(with as f64 / without.max(1) as f64 - 1.0)
 }
 
 fn verdict(kept: Option<u64>, now: Option<u64>) -> Result<f64, &'static str> {
@@ -86,6 +117,21 @@ impl fmt::Display for Comparison {
             };
             write!(f, "{name:<48} {:>12} {:>12}  ", show(kept), show(now))?;
             match verdict(*kept, *now) {
+                Ok(growth) => writeln!(f, "{:+.1} %", growth * 100.0)?,
+                Err(problem) => writeln!(f, "{problem}")?,
+            }
+        }
+        writeln!(
+            f,
+            "\n{:<48} {:>12} {:>12}",
+            "what should cost nothing", "without", "with"
+        )?;
+        for (name, with, without) in &self.pairs {
+            let show = |count: &Option<u64>| {
+                count.map_or_else(|| "-".to_owned(), |count| count.to_string())
+            };
+            write!(f, "{name:<48} {:>12} {:>12}  ", show(without), show(with))?;
+            match free(*with, *without) {
                 Ok(growth) => writeln!(f, "{:+.1} %", growth * 100.0)?,
                 Err(problem) => writeln!(f, "{problem}")?,
             }
@@ -157,30 +203,67 @@ mod tests {
         )
     }
 
+    /// The same with what every comparison has.
+    fn with_pairs(list: &[(&str, u64)]) -> Counts {
+        let mut counts = counts(list);
+        for name in requests::Kind::FREE
+            .iter()
+            .flat_map(|pair| [pair.0, pair.1])
+        {
+            counts.0.insert(name.to_owned(), 1);
+        }
+        counts
+    }
+
     #[test]
     fn growth_over_a_tenth_and_missing_counts_are_bad() {
-        let kept = counts(&[("a", 1000), ("b", 50)]);
+        let kept = with_pairs(&[("a", 1000), ("b", 50)]);
         for (now, good, why) in [
-            (counts(&[("a", 1000), ("b", 50)]), true, "the same"),
+            (with_pairs(&[("a", 1000), ("b", 50)]), true, "the same"),
             (
-                counts(&[("a", 1100), ("b", 20)]),
+                with_pairs(&[("a", 1100), ("b", 20)]),
                 true,
                 "a tenth more, and much less",
             ),
             (
-                counts(&[("a", 1101), ("b", 50)]),
+                with_pairs(&[("a", 1101), ("b", 50)]),
                 false,
                 "a little more than a tenth",
             ),
-            (counts(&[("a", 1000)]), false, "one was not counted"),
+            (with_pairs(&[("a", 1000)]), false, "one was not counted"),
             (
-                counts(&[("a", 1000), ("b", 50), ("c", 1)]),
+                with_pairs(&[("a", 1000), ("b", 50), ("c", 1)]),
                 false,
                 "one was not kept",
             ),
         ] {
             assert_eq!(now.compare(&kept).is_good(), good, "{why}");
         }
+    }
+
+    #[test]
+    fn what_others_use_has_to_be_free() {
+        let [first, second] = requests::Kind::FREE;
+        for (more, good) in [(1000, true), (1015, true), (1016, false), (900, true)] {
+            let all = counts(&[
+                (first.0, more),
+                (first.1, 1000),
+                (second.0, 1000),
+                (second.1, 1000),
+            ]);
+            let comparison = all.compare(&all);
+            assert_eq!(comparison.is_good(), good, "{more}");
+            let text = comparison.to_string();
+            assert_eq!(text.contains("it should cost nothing"), !good, "{text}");
+        }
+        let without = counts(&[(first.1, 1000), (second.1, 1000)]);
+        assert!(!without.compare(&without).is_good(), "it was not counted");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        counts(&[(first.0, 1), (first.1, 2)])
+            .write(file.path())
+            .unwrap();
+        let kept = Counts::read(file.path()).unwrap();
+        assert_eq!(kept, counts(&[(first.1, 2)]), "it moves with the other one");
     }
 
     #[test]

@@ -33,11 +33,13 @@ pub(super) struct Kind {
     protocol: Protocol,
     /// As `--engine` has it.
     engine: &'static str,
+    /// Other hosts have annotations of every group.
+    beside: bool,
     pub(super) title: &'static str,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::new(Protocol::Http1, "auto", "request by HTTP/1.1"),
         Self::new(Protocol::Https1, "auto", "request by HTTP/1.1 with TLS"),
         Self::new(Protocol::Http2, "auto", "request by HTTP/2 with TLS"),
@@ -51,12 +53,41 @@ impl Kind {
             "pingora",
             "request by HTTP/1.1 with TLS, Pingora's engine",
         ),
+        Self {
+            beside: true,
+            ..Self::new(
+                Protocol::Http1,
+                "auto",
+                "request by HTTP/1.1, annotations on other hosts",
+            )
+        },
+        Self {
+            beside: true,
+            ..Self::new(
+                Protocol::Http1,
+                "pingora",
+                "request by HTTP/1.1, Pingora's engine, annotations on other hosts",
+            )
+        },
+    ];
+
+    /// What others use costs nothing: the first of each pair may not take more than the second, but for noise.
+    pub(super) const FREE: [(&'static str, &'static str); 2] = [
+        (
+            "request by HTTP/1.1, annotations on other hosts",
+            "request by HTTP/1.1",
+        ),
+        (
+            "request by HTTP/1.1, Pingora's engine, annotations on other hosts",
+            "request by HTTP/1.1, Pingora's engine",
+        ),
     ];
 
     const fn new(protocol: Protocol, engine: &'static str, title: &'static str) -> Self {
         Self {
             protocol,
             engine,
+            beside: false,
             title,
         }
     }
@@ -75,7 +106,10 @@ pub(super) async fn per_request(lockgate: &Path, kind: Kind, home: &Path) -> Res
 
 async fn run(lockgate: &Path, kind: Kind, home: &Path, requests: u64) -> Result<u64> {
     let Kind {
-        protocol, engine, ..
+        protocol,
+        engine,
+        beside,
+        title: _,
     } = kind;
     let home = tempfile::tempdir_in(home)?;
     let backend = origin::start(Site::new("bench", Some(1024))).await?;
@@ -85,6 +119,9 @@ async fn run(lockgate: &Path, kind: Kind, home: &Path, requests: u64) -> Result<
     let leaf = authority.issue(&[HOST.to_owned()], None)?;
     certs::write(&manifests.join("tls.yaml"), &leaf.secret("bench", "tls"))?;
     certs::write(&manifests.join("bench.yaml"), &objects(backend))?;
+    if beside {
+        certs::write(&manifests.join("beside.yaml"), &annotated())?;
+    }
 
     let report = home.path().join("report");
     let program = home.path().join("lockgate");
@@ -176,5 +213,71 @@ fn objects(backend: std::net::SocketAddr) -> String {
         }),
     ];
     let texts = objects.map(|object| object.to_string());
+    texts.join("\n---\n")
+}
+
+/// Ingresses on other hosts, one for each annotation or group of them.
+fn annotated() -> String {
+    let groups = [
+        json!({"rewrite-target": "/$2"}),
+        json!({"use-regex": "true"}),
+        json!({"app-root": "/home"}),
+        json!({"permanent-redirect": "https://other.test/"}),
+        json!({"from-to-www-redirect": "true"}),
+        json!({"server-alias": "alias.beside.test"}),
+        json!({"upstream-vhost": "inside.test"}),
+        json!({"backend-protocol": "GRPC"}),
+        json!({"proxy-body-size": "8m", "proxy-read-timeout": "7", "proxy-next-upstream": "error http_503"}),
+        json!({"proxy-redirect-from": "http://a/", "proxy-redirect-to": "/", "proxy-cookie-path": "/ /b"}),
+        json!({"auth-type": "basic", "auth-secret": "users"}),
+        json!({"auth-url": "http://bench.bench.svc/auth", "auth-cache-key": "$cookie_a"}),
+        json!({"allowlist-source-range": "192.0.2.0/24", "denylist-source-range": "192.0.2.7"}),
+        json!({"limit-rps": "5", "limit-connections": "3", "limit-rate": "100"}),
+        json!({"enable-cors": "true", "cors-allow-origin": "https://a.test"}),
+        json!({"canary": "true", "canary-weight": "50"}),
+        json!({"affinity": "cookie", "session-cookie-name": "stay"}),
+        json!({"upstream-hash-by": "$request_uri"}),
+        json!({"custom-http-errors": "404,503", "default-backend": "bench"}),
+        json!({"configuration-snippet": "more_set_headers \"A: b\";"}),
+    ];
+    let service = json!({"service": {"name": "bench", "port": {"number": 80}}});
+    let mut texts: Vec<String> = (0..)
+        .zip(&groups)
+        .map(|(number, group): (u32, _)| {
+            let named = group.as_object().into_iter().flatten();
+            let annotations: serde_json::Map<_, _> = named
+                .map(|(name, value)| {
+                    (
+                        format!("nginx.ingress.kubernetes.io/{name}"),
+                        value.clone(),
+                    )
+                })
+                .collect();
+            let host = format!("beside-{number}.test");
+            let object = json!({
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "Ingress",
+                "metadata": {
+                    "namespace": "bench",
+                    "name": format!("beside-{number}"),
+                    "annotations": annotations,
+                },
+                "spec": {
+                    "ingressClassName": "lockgate",
+                    "rules": [{"host": host, "http": {"paths": [
+                        {"path": "/a(/|$)(.*)", "pathType": "ImplementationSpecific", "backend": service},
+                    ]}}],
+                },
+            });
+            object.to_string()
+        })
+        .collect();
+    let users = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"namespace": "bench", "name": "users"},
+        "stringData": {"auth": "a:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="},
+    });
+    texts.push(users.to_string());
     texts.join("\n---\n")
 }

@@ -49,6 +49,18 @@ pub struct Serve {
     pub max_series: usize,
     /// How the access log is written; `None` writes none.
     pub access_log: Option<LogFormat>,
+    /// Under which names metrics are kept.
+    pub metrics_names: MetricsNames,
+}
+
+/// Under which names metrics are kept.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum MetricsNames {
+    /// Our own.
+    #[default]
+    Lockgate,
+    /// Our own, and those of ingress-nginx beside them for dashboards and alerts that know these.
+    Nginx,
 }
 
 /// What moves the bytes of requests.

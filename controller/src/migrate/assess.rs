@@ -297,6 +297,7 @@ fn is_finding(problem: &Problem) -> bool {
         | Reason::TlsConflict
         | Reason::InvalidSecret
         | Reason::InvalidSetting
+        | Reason::PolicyViolation
         | Reason::UnsupportedSetting => true,
     }
 }

@@ -431,6 +431,7 @@ fn uid_of(object: &ObjectRef, pass: &Pass<'_>) -> Option<String> {
             &with_ports.or_else(|| snapshot.configmap())?.metadata
         }
         "RoutePolicy" => &snapshot.policies().get(&name)?.metadata,
+        "GatewayPolicy" => &snapshot.gateway_policies().get(&object.name)?.metadata,
         _ => return None,
     };
     metadata.uid.clone()

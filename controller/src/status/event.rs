@@ -103,7 +103,7 @@ fn api_version(kind: &str) -> Option<&'static str> {
         "Ingress" | "IngressClass" => Some("networking.k8s.io/v1"),
         "EndpointSlice" => Some("discovery.k8s.io/v1"),
         "Service" | "Secret" | "ConfigMap" => Some("v1"),
-        "RoutePolicy" => Some("lockgate.dev/v1alpha1"),
+        "GatewayPolicy" | "RoutePolicy" => Some("lockgate.dev/v1alpha1"),
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
 //! What is reported back to the cluster: addresses in the status of Ingresses, and Events for their owners.
 //!
-//! [`plan`] decides, [`board`] keeps what is due, [`apply`] writes it.
+//! [`plan`] decides, [`board`] keeps what is due, [`apply`] writes it. [`policies`] does so for the status of policies.
 
 pub(crate) mod apply;
 pub(crate) mod board;
@@ -13,7 +13,13 @@ use crate::permissions::{Permission, Reach};
 /// What this module asks the API server for.
 pub(crate) const PERMISSIONS: &[Permission] = &[
     Permission {
-        group: "lockgate.dev",
+        group: crds::GROUP,
+        resource: "gatewaypolicies/status",
+        verbs: &["patch"],
+        reach: Reach::Watched,
+    },
+    Permission {
+        group: crds::GROUP,
         resource: "routepolicies/status",
         verbs: &["patch"],
         reach: Reach::Watched,

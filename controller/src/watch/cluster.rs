@@ -8,7 +8,7 @@ use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
-use crds::{ReferenceGrant, RoutePolicy};
+use crds::{GatewayPolicy, ReferenceGrant, RoutePolicy};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -127,7 +127,8 @@ impl Source {
         self.watch_namespaced::<EndpointSlice>(scope, &watcher::Config::default());
         self.watch_namespaced::<RoutePolicy>(scope, &watcher::Config::default());
         self.watch_namespaced::<ReferenceGrant>(scope, &watcher::Config::default());
-        self.watch_classes(scope);
+        self.watch_of_cluster::<IngressClass>(scope);
+        self.watch_of_cluster::<GatewayPolicy>(scope);
         for service in &scope.services {
             if !scope.covers(&service.namespace) {
                 let by_name = format!("metadata.name={}", service.name);
@@ -176,13 +177,14 @@ impl Source {
         self.spawn::<K>(namespace, config, api, false);
     }
 
-    /// Classes belong to the whole cluster: an installation for a few namespaces may not be allowed to see them.
-    fn watch_classes(&mut self, scope: &Scope)
+    /// Classes and policies belong to the whole cluster: an installation for a few namespaces may not be allowed to see
+    /// them.
+    fn watch_of_cluster<K>(&mut self, scope: &Scope)
     where
-        IngressClass: kube::Resource<Scope = ClusterResourceScope>,
+        K: Kind + kube::Resource<Scope = ClusterResourceScope>,
     {
         let optional = !scope.namespaces.is_empty();
-        self.spawn::<IngressClass>("", watcher::Config::default(), Api::all, optional);
+        self.spawn::<K>("", watcher::Config::default(), Api::all, optional);
     }
 
     fn spawn<K: Kind>(
@@ -363,7 +365,8 @@ impl<K: Kind> Watch<K> {
             if self.journal.tolerated(Instant::now()) {
                 warn!(
                     kind = K::NAME,
-                    "Not allowed to watch this kind. Ingresses are chosen by the annotation kubernetes.io/ingress.class alone; grant list and watch on ingressclasses to use spec.ingressClassName"
+                    "Not allowed to watch this kind. {}",
+                    K::WITHOUT
                 );
             }
             sink.forbidden();
@@ -377,6 +380,7 @@ impl<K: Kind> Watch<K> {
                     "The API server does not know this kind; it is done without until it does"
                 );
             }
+            // What was known of it stays: its objects are deleted one by one before the kind goes.
             sink.forbidden();
             sleep(self.pace.forbidden).await;
             return false;

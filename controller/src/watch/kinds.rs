@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crds::{ReferenceGrant, RoutePolicy};
+use crds::{GatewayPolicy, ReferenceGrant, RoutePolicy};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceSpec, ServiceStatus};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
@@ -37,6 +37,9 @@ pub(crate) trait Kind:
     /// May the API server not know it at all?
     const OPTIONAL: bool = false;
 
+    /// What follows where it may not be watched, and can be done without.
+    const WITHOUT: &'static str = "";
+
     /// Drops what translation never reads.
     fn strip(&mut self);
 
@@ -59,6 +62,8 @@ impl Kind for Ingress {
 
 impl Kind for IngressClass {
     const NAME: &'static str = "IngressClass";
+
+    const WITHOUT: &'static str = "Ingresses are chosen by the annotation kubernetes.io/ingress.class alone; grant list and watch on ingressclasses to use spec.ingressClassName";
 
     fn strip(&mut self) {
         strip_metadata(&mut self.metadata);
@@ -181,6 +186,25 @@ impl Kind for ConfigMap {
     }
 }
 
+impl Kind for GatewayPolicy {
+    const NAME: &'static str = "GatewayPolicy";
+
+    // Its definition is installed by itself.
+    const OPTIONAL: bool = true;
+
+    const WITHOUT: &'static str = "No policy holds for the namespaces that are watched; grant list and watch on gatewaypolicies.lockgate.dev to let them hold";
+
+    fn strip(&mut self) {
+        strip_metadata(&mut self.metadata);
+        self.metadata.labels = None;
+        self.metadata.annotations = None;
+    }
+
+    fn object(self) -> Object {
+        Object::GatewayPolicy(Box::new(self))
+    }
+}
+
 impl Kind for RoutePolicy {
     const NAME: &'static str = "RoutePolicy";
 
@@ -253,6 +277,12 @@ pub(crate) fn permissions() -> Vec<Permission> {
         // A Secret that becomes wanted is read by name.
         watched::<Secret>(WATCH_AND_GET, Reach::Watched),
         watched::<ConfigMap>(WATCH, Reach::OwnNamespace),
+        Permission {
+            group: crds::GROUP,
+            resource: "gatewaypolicies",
+            verbs: WATCH,
+            reach: Reach::Watched,
+        },
         Permission {
             group: crds::GROUP,
             resource: "routepolicies",

@@ -1,12 +1,13 @@
 //! What operators see.
 
+use controller::app::MetricsNames;
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::{self, PATIENCE};
-use crate::manifest::{Authority, ingress_tls, secret, service};
+use crate::manifest::{Authority, ingress, ingress_tls, secret, service};
 use crate::origin::Origin;
 use crate::world::World;
 
@@ -209,4 +210,94 @@ async fn only_reading_is_allowed_and_large_headers_are_refused() {
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&head), want);
     }
+}
+
+#[tokio::test]
+async fn metrics_have_names_of_ingress_nginx_where_that_is_asked_for() {
+    let origin = Origin::start("web").await;
+    let authority = Authority::new();
+    let pair = authority.sign("names.test");
+    let files = [
+        (
+            "names.yaml",
+            ingress_tls("names", "names.test", "web", "names-tls"),
+        ),
+        (
+            "orphan.yaml",
+            ingress("orphan", "orphan.test", &[("/", "missing")]),
+        ),
+        ("web.yaml", service("web", &[origin.port])),
+        ("secret.yaml", secret("names-tls", &pair)),
+    ];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let world = World::start_with(authority, &files, |settings| {
+        settings.serve.metrics_names = MetricsNames::Nginx;
+        settings.translation.controller_name = "k8s.io/ingress-nginx".to_owned();
+    })
+    .await;
+    world.get_tls("names.test", "/").await.unwrap();
+    let class = "controller_class=\"k8s.io/ingress-nginx\"";
+    let series = |text: &str, name: &str, labels: &[&str]| {
+        let name = format!("nginx_ingress_controller_{name}{{");
+        let of = |line: &&str| {
+            line.starts_with(&name) && labels.iter().all(|label| line.contains(label))
+        };
+        let line = text.lines().find(of).map(str::to_owned);
+        line.and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+    };
+    let request = [
+        class,
+        "host=\"names.test\"",
+        "path=\"/\"",
+        "method=\"GET\"",
+        "status=\"200\"",
+        "namespace=\"test\"",
+        "ingress=\"names\"",
+        "service=\"web\"",
+        "canary=\"\"",
+    ];
+    let page = world
+        .admin_until("/metrics", "the request", |text| {
+            series(text, "requests", &request).is_some()
+        })
+        .await;
+    let text = &page.body;
+    let within = [&request[..], &["le=\"10\""]].concat();
+    assert_eq!(
+        series(text, "request_duration_seconds_bucket", &within),
+        Some(1.0)
+    );
+    let of_host = [
+        "host=\"names.test\"",
+        "secret_name=\"names-tls\"",
+        "class=\"k8s",
+    ];
+    let end = series(text, "ssl_expire_time_seconds", &of_host).unwrap();
+    assert!(end > 1_700_000_000.0, "{end}");
+    let orphan = [class, "ingress=\"orphan\"", "type=\"no-service\""];
+    assert_eq!(series(text, "orphan_ingress", &orphan), Some(1.0));
+    for (name, least) in [
+        ("config_last_reload_successful", 1.0),
+        ("success", 1.0),
+        ("nginx_process_requests_total", 1.0),
+        ("nginx_process_resident_memory_bytes", 1_000_000.0),
+        ("nginx_process_cpu_seconds_total", 0.0),
+        (
+            "config_last_reload_successful_timestamp_seconds",
+            1_700_000_000.0,
+        ),
+    ] {
+        let value = series(text, name, &[class]);
+        assert!(
+            value.is_some_and(|value| value >= least),
+            "{name}: {value:?}"
+        );
+    }
+
+    let other = World::start(&[]).await;
+    let page = other.admin("/metrics").await.body;
+    assert!(
+        !page.contains("config_last_reload_successful"),
+        "nobody asked for it"
+    );
 }

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::header::SERVER;
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -24,7 +25,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Answers every request with `name` and the path that it got, and `/held` only when it is released.
+    /// Answers every request with `name` and the path that it got, says `Server: origin/1`, and `/held` only when it is released.
     pub(crate) async fn start(name: &'static str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -43,7 +44,10 @@ impl Origin {
                             release.acquire().await.unwrap().forget();
                         }
                         let text = format!("{name} {}", request.uri().path());
-                        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
+                        let mut response = Response::new(Full::new(Bytes::from(text)));
+                        let server = HeaderValue::from_static("origin/1");
+                        response.headers_mut().insert(SERVER, server);
+                        Ok::<_, Infallible>(response)
                     }
                 });
                 connections.spawn(async move {

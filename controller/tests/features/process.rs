@@ -19,13 +19,13 @@ use crate::world::put;
 const BINARY: &str = env!("CARGO_BIN_EXE_lockgate");
 
 /// `lockgate run` on free ports of this machine. It is killed when this is dropped.
-struct Process {
+pub(crate) struct Process {
     child: Option<Child>,
     /// Lines of its log.
     log: mpsc::UnboundedReceiver<String>,
     /// What it writes to standard output, once it has ended.
     output: JoinHandle<String>,
-    http: SocketAddr,
+    pub(crate) http: SocketAddr,
     admin: SocketAddr,
 }
 
@@ -40,7 +40,7 @@ impl Drop for Process {
 }
 
 impl Process {
-    async fn start(folder: &Path, further: &[&str]) -> Self {
+    pub(crate) async fn start(folder: &Path, further: &[&str]) -> Self {
         let mut child = command(folder)
             .args([
                 "--http-listen",
@@ -89,7 +89,7 @@ impl Process {
         process
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id();
         let status = Command::new("sh")
             .args(["-c", &format!("kill -{name} {id}")])
@@ -110,7 +110,7 @@ impl Process {
     }
 
     /// Waits for the end and returns what was written to standard output.
-    async fn ended(&mut self) -> (ExitStatus, String) {
+    pub(crate) async fn ended(&mut self) -> (ExitStatus, String) {
         let text = timeout(PATIENCE, &mut self.output).await.unwrap().unwrap();
         // Standard output is closed by the end of the process.
         let mut child = self.child.take().unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use controller::app::{App, Engine, Listen, Serve, Settings, Source};
+use controller::app::{App, Engine, Listen, MetricsNames, Serve, Settings, Source};
 use controller::{Phase, Progress};
 use rustls::ClientConfig;
 use tempfile::TempDir;
@@ -183,6 +183,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
             engine: Engine::Auto,
             max_series: 1000,
             access_log: None,
+            metrics_names: MetricsNames::Lockgate,
         },
         shutdown_delay: Duration::ZERO,
         drain_timeout: Duration::from_secs(10),

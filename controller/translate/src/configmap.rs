@@ -18,7 +18,7 @@ use crate::annotation::Verdict;
 use crate::headers::Fields;
 use crate::report::{Reason, quoted};
 use crate::setting;
-use crate::settings::Settings;
+use crate::settings::{Compat, Settings};
 use crate::value;
 use crate::{NamespacedName, Problem};
 
@@ -30,8 +30,10 @@ pub(crate) struct Globals {
     pub(crate) redirect_status: u16,
     pub(crate) redirect_except: Vec<String>,
     pub(crate) hsts: Option<Hsts>,
-    /// Every answer of a backend says `Server: lockgate`.
-    pub(crate) server_tokens: bool,
+    /// What clients see as `Server`.
+    pub(crate) server: ServerField,
+    /// Whom to follow where ingress-nginx and the specification disagree.
+    pub(crate) compat: Option<Compat>,
     pub(crate) timeouts: Timeouts,
     /// `None` is no limit.
     pub(crate) body_limit: Option<u64>,
@@ -64,6 +66,17 @@ pub(crate) struct GlobalHeaders {
     pub(crate) response: Fields,
 }
 
+/// What clients see as `Server`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ServerField {
+    /// What the backend says.
+    Backend,
+    /// Nothing.
+    Nobody,
+    /// `lockgate`.
+    Own,
+}
+
 /// Which answers are replaced where an Ingress says nothing.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct GlobalErrors {
@@ -82,11 +95,18 @@ impl Default for Globals {
 }
 
 /// The values as they stand in the ConfigMap.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "every key is a switch of its own"
+)]
 struct Draft {
     globals: Globals,
     hsts: bool,
     hsts_values: Hsts,
     next_stream_upstream: bool,
+    /// `server-tokens` and `allow-backend-server-header`.
+    server_tokens: Option<bool>,
+    backend_server: bool,
     forwarded_headers: bool,
     real_ip_from: Vec<IpNet>,
     asked: access::Asked,
@@ -101,7 +121,8 @@ impl Default for Draft {
                 redirect_status: 308,
                 redirect_except: vec!["/.well-known/acme-challenge".to_owned()],
                 hsts: None,
-                server_tokens: false,
+                server: ServerField::Backend,
+                compat: None,
                 timeouts: Timeouts::default(),
                 body_limit: Some(1 << 20),
                 tls: TlsPolicy::default(),
@@ -119,6 +140,8 @@ impl Default for Draft {
                 include_subdomains: true,
                 preload: false,
             },
+            server_tokens: None,
+            backend_server: false,
             asked: access::Asked::default(),
             next_stream_upstream: true,
             forwarded_headers: false,
@@ -137,10 +160,20 @@ impl Draft {
             hsts,
             hsts_values,
             next_stream_upstream,
+            server_tokens,
+            backend_server,
             forwarded_headers,
             real_ip_from,
             asked,
         } = self;
+        let strict = globals.compat == Some(Compat::Strict);
+        globals.server = if server_tokens.unwrap_or(strict) {
+            ServerField::Own
+        } else if globals.compat == Some(Compat::Nginx) && !backend_server {
+            ServerField::Nobody
+        } else {
+            ServerField::Backend
+        };
         globals.access.external = asked.together(settings);
         globals.hsts = hsts.then_some(hsts_values);
         globals.streams.connect = globals.timeouts.connect;
@@ -164,6 +197,9 @@ pub(crate) fn globals(
     settings: &Settings,
 ) -> (Globals, Vec<Problem>) {
     let mut draft = Draft::default();
+    draft.globals.compat = settings.compat;
+    // Nowhere does the specification say that plain HTTP is not to be answered.
+    draft.globals.ssl_redirect = settings.compat != Some(Compat::Strict);
     let mut problems = Vec::new();
     for (key, text) in configmap
         .and_then(|object| object.data.as_ref())
@@ -249,7 +285,8 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "hsts-include-subdomains" => {
             draft.hsts_values.include_subdomains = value::boolean(text)?;
         }
-        "server-tokens" => globals.server_tokens = value::boolean(text)?,
+        "server-tokens" => draft.server_tokens = Some(value::boolean(text)?),
+        "allow-backend-server-header" => draft.backend_server = value::boolean(text)?,
         "hsts-preload" => draft.hsts_values.preload = value::boolean(text)?,
         "ssl-protocols" => return protocols(text, &mut globals.tls.min_version),
         "ssl-ciphers" => return ciphers(text, &mut globals.tls.cipher_suites),

@@ -31,6 +31,7 @@ use crate::ingress::{Entry, HostPart, PathPart, Rank};
 use crate::object::kinds;
 use crate::report::Reason;
 use crate::route::{self, Place};
+use crate::settings::Compat;
 
 /// What those are told who did not get what they asked for.
 pub(crate) type Losers = BTreeMap<NamespacedName, Vec<Problem>>;
@@ -66,7 +67,9 @@ pub(crate) fn host<'a>(
         filters.splice(0..0, certificate);
         Ok(filters)
     };
-    let regex = parts().find_map(|(entry, _)| entry.annotations.wants_regex().then_some(entry));
+    let regex = parts()
+        .filter(|_| globals.compat != Some(Compat::Strict))
+        .find_map(|(entry, _)| entry.annotations.wants_regex().then_some(entry));
     let place = Place {
         has_certificate: has_certificate || passthrough::is_passed_on(owner, pattern),
         regex: regex.is_some(),
@@ -78,20 +81,9 @@ pub(crate) fn host<'a>(
         passthrough::tell(entry, owner, pattern, &mut losers);
         for path in &part.paths {
             if let Some((winner, other, _)) = taken.get(&path.path) {
-                lose(
-                    &mut losers,
-                    entry,
-                    Problem::error(
-                        Reason::Conflict,
-                        &path.field,
-                        &format!(
-                            "Ingress {}, which {}, has the same host `{pattern}`, path and type in {}; this path is not served",
-                            winner.rank.name,
-                            winner.rank.precedence_over(&entry.rank),
-                            other.field
-                        ),
-                    ),
-                );
+                let (winner, field) = (&winner.rank, &*other.field);
+                let problem = path_taken(pattern, path, &entry.rank, winner, field);
+                lose(&mut losers, entry, problem);
                 continue;
             }
             taken.insert(&path.path, (entry, path, merged.routes.len()));
@@ -139,6 +131,13 @@ pub(crate) fn host<'a>(
             lose(&mut losers, entry, regex_host(pattern, owner));
         }
     }
+    if regex.is_none() && globals.compat == Some(Compat::Nginx) {
+        let paths = parts().flat_map(|(entry, part)| {
+            let share = Share::of(entry, owner, pattern);
+            part.paths.iter().map(move |path| (entry, path, share))
+        });
+        complete_slashes(paths, clients.as_ref(), &mut merged);
+    }
     let root = parts().find_map(|(entry, _)| {
         let share = Share::of(entry, owner, pattern);
         app_root(entry, clients.as_ref()).and_then(|root| share.admit(root))
@@ -167,6 +166,22 @@ fn clients_of<'a>(
     clients
 }
 
+/// What an Ingress is told whose path belongs to another one.
+fn path_taken(
+    pattern: &HostPattern,
+    path: &PathPart,
+    rank: &Rank,
+    winner: &Rank,
+    field: &str,
+) -> Problem {
+    let text = format!(
+        "Ingress {}, which {}, has the same host `{pattern}`, path and type in {field}; this path is not served",
+        winner.name,
+        winner.precedence_over(rank),
+    );
+    Problem::error(Reason::Conflict, &path.field, &text)
+}
+
 fn app_root(entry: &Entry, clients: Option<&Clients<'_>>) -> Option<Route> {
     let certificate = clients::filter(entry, clients).ok()?;
     route::app_root(entry, certificate)
@@ -179,6 +194,30 @@ fn regex_host(pattern: &HostPattern, owner: &Entry) -> Problem {
         owner.rank.name
     );
     Problem::warning(Reason::RegexHost, "spec.rules", &text)
+}
+
+/// Sends paths to the same with a slash where only that is there, as nginx does.
+fn complete_slashes<'a>(
+    paths: impl Iterator<Item = (&'a Entry, &'a PathPart, Share)>,
+    clients: Option<&Clients<'_>>,
+    host: &mut VirtualHost,
+) {
+    for (entry, path, share) in paths.filter(|(entry, ..)| entry.annotations.closed.is_none()) {
+        let certificate = clients::filter(entry, clients).ok();
+        let slash = certificate.and_then(|wanted| route::with_slash(entry, path, wanted));
+        let Some(slash) = slash.and_then(|slash| share.admit(slash)) else {
+            continue;
+        };
+        // The same text as `= /p` and as `/p`.
+        let text = slash.matches.path.to_string();
+        let same = |route: &Route| {
+            let other = route.matches.path.to_string();
+            other.trim_start_matches("= ") == text.trim_start_matches("= ")
+        };
+        if !host.routes.iter().any(same) {
+            host.routes.push(slash);
+        }
+    }
 }
 
 /// Of two texts that are equally long the one that comes later in the alphabet is tried first.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crds::{ReferenceGrant, RoutePolicy};
+use crds::{GatewayPolicy, ReferenceGrant, RoutePolicy};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -29,6 +29,8 @@ pub mod kinds {
     pub const ROUTE_POLICY: &str = "RoutePolicy";
     /// `gateway.networking.k8s.io/v1beta1`
     pub const REFERENCE_GRANT: &str = "ReferenceGrant";
+    /// `lockgate.dev/v1alpha1`
+    pub const GATEWAY_POLICY: &str = "GatewayPolicy";
 }
 
 /// An object of one of the kinds that translation understands.
@@ -52,6 +54,8 @@ pub enum Object {
     RoutePolicy(Box<RoutePolicy>),
     /// Who may name objects of another namespace.
     ReferenceGrant(Box<ReferenceGrant>),
+    /// What namespaces may ask for.
+    GatewayPolicy(Box<GatewayPolicy>),
 }
 
 impl Object {
@@ -66,6 +70,7 @@ impl Object {
             Self::ConfigMap(object) => &object.metadata,
             Self::RoutePolicy(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
+            Self::GatewayPolicy(object) => &object.metadata,
         }
     }
 
@@ -80,6 +85,7 @@ impl Object {
             Self::ConfigMap(_) => kinds::CONFIG_MAP,
             Self::RoutePolicy(_) => kinds::ROUTE_POLICY,
             Self::ReferenceGrant(_) => kinds::REFERENCE_GRANT,
+            Self::GatewayPolicy(_) => kinds::GATEWAY_POLICY,
         }
     }
 
@@ -117,7 +123,8 @@ from_kind!(
     Secret,
     ConfigMap,
     RoutePolicy,
-    ReferenceGrant
+    ReferenceGrant,
+    GatewayPolicy
 );
 
 /// Something happened to an object.

@@ -66,7 +66,7 @@ pub enum Reason {
     CertificateMismatch,
     /// The `RoutePolicy` that an Ingress names does not exist.
     PolicyNotFound,
-    /// A `RoutePolicy` cannot be used.
+    /// A policy cannot be used.
     InvalidPolicy,
     /// An annotation's value cannot be read.
     InvalidAnnotation,
@@ -78,6 +78,8 @@ pub enum Reason {
     InvalidSetting,
     /// A setting that has no effect here.
     UnsupportedSetting,
+    /// A `GatewayPolicy` does not permit it.
+    PolicyViolation,
     /// Too many problems to list.
     MoreProblems,
 }
@@ -111,6 +113,7 @@ impl Reason {
             Self::UnsupportedAnnotation => "UnsupportedAnnotation",
             Self::InvalidSetting => "InvalidSetting",
             Self::UnsupportedSetting => "UnsupportedSetting",
+            Self::PolicyViolation => "PolicyViolation",
             Self::MoreProblems => "MoreProblems",
         }
     }

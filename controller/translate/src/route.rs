@@ -12,11 +12,12 @@ use model::{
 use crate::NamespacedName;
 use crate::access;
 use crate::annotation::{self, Annotations, Sessions};
-use crate::configmap::Globals;
+use crate::configmap::{Globals, ServerField};
 use crate::headers::Fields;
 use crate::ingress::{Entry, PathPart, Target};
 use crate::object::kinds;
 use crate::service;
+use crate::settings::Compat;
 
 /// Where a route stands.
 pub(crate) struct Place<'a> {
@@ -25,6 +26,16 @@ pub(crate) struct Place<'a> {
     /// The paths of the host are regular expressions.
     pub(crate) regex: bool,
     pub(crate) globals: &'a Globals,
+}
+
+impl Place<'_> {
+    /// Is this path a regular expression? By the specification only one of type `ImplementationSpecific` can be.
+    fn is_regex(&self, entry: &Entry, path: &PathPart) -> bool {
+        match self.globals.compat {
+            Some(Compat::Strict) => path.free && entry.annotations.wants_regex(),
+            Some(Compat::Nginx) | None => self.regex,
+        }
+    }
 }
 
 /// What ingress-nginx sends where `cors-allow-methods` is absent.
@@ -63,7 +74,8 @@ pub(crate) fn route(
         // It comes before the one to https.
         filters.retain(|filter| !matches!(filter, Filter::HttpsRedirect(_)));
     }
-    let open = is_open(path, place);
+    let regex = place.is_regex(entry, path);
+    let open = is_open(path, regex, globals);
     match access {
         Ok(access) if open => filters.extend(access::without_authentication(access)),
         Ok(access) => filters.extend(access.iter().cloned()),
@@ -95,7 +107,7 @@ pub(crate) fn route(
     order(&mut filters);
     filters.shrink_to_fit();
     Route {
-        matches: RouteMatch::path(if place.regex {
+        matches: RouteMatch::path(if regex {
             PathMatch::Regex(expression(path))
         } else {
             path.path.clone()
@@ -115,7 +127,7 @@ pub(crate) fn route(
             Some(limit) => Some(limit),
             None => globals.body_limit,
         },
-        options: options(entry, path, place),
+        options: options(entry, path, regex, globals),
         origin: Origin::new(entry.rank.name.reference(kinds::INGRESS), &path.field),
     }
 }
@@ -148,13 +160,13 @@ fn open_without_tls(filters: &mut [Filter]) {
 }
 
 /// Does nobody have to say who it is on this path?
-fn is_open(path: &PathPart, place: &Place<'_>) -> bool {
+fn is_open(path: &PathPart, regex: bool, globals: &Globals) -> bool {
     let text = match &path.path {
-        PathMatch::Exact(text) | PathMatch::Prefix(text) if !place.regex => text.as_str(),
+        PathMatch::Exact(text) | PathMatch::Prefix(text) if !regex => text.as_str(),
         PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Regex(_) => written(path),
     };
-    let regex = place.regex || matches!(path.path, PathMatch::Regex(_));
-    place.globals.access.is_open(text, regex)
+    let regex = regex || matches!(path.path, PathMatch::Regex(_));
+    globals.access.is_open(text, regex)
 }
 
 fn unavailable(reason: &str) -> Action {
@@ -195,11 +207,17 @@ pub(crate) fn filters(
     if !globals.headers.response.is_empty() {
         filters.push(Filter::ResponseHeaders(change(&globals.headers.response)));
     }
-    if globals.server_tokens {
-        filters.push(Filter::ResponseHeaders(HeaderChange {
-            set: vec![("Server".to_owned(), "lockgate".to_owned())],
+    let name = || "Server".to_owned();
+    match globals.server {
+        ServerField::Backend => {}
+        ServerField::Nobody => filters.push(Filter::ResponseHeaders(HeaderChange {
+            remove: vec![name()],
             ..HeaderChange::default()
-        }));
+        })),
+        ServerField::Own => filters.push(Filter::ResponseHeaders(HeaderChange {
+            set: vec![(name(), "lockgate".to_owned())],
+            ..HeaderChange::default()
+        })),
     }
     filters
 }
@@ -273,6 +291,35 @@ pub(crate) fn to_host(of: &HostPattern, owner: &Entry, globals: &Globals) -> Rou
     redirecting(PathMatch::everything(), redirect, owner)
 }
 
+/// The route that sends a path to the same with a slash at its end, as nginx does for locations that end with one.
+pub(crate) fn with_slash(
+    entry: &Entry,
+    path: &PathPart,
+    certificate: Option<Filter>,
+) -> Option<Route> {
+    let (PathMatch::Exact(full) | PathMatch::Prefix(full)) = &path.path else {
+        return None;
+    };
+    let bare = full
+        .as_str()
+        .strip_suffix('/')
+        .filter(|bare| !bare.is_empty())?;
+    let redirect = Redirect {
+        status: 301,
+        path: Some(full.as_str().to_owned()),
+        keeps_query: true,
+        ..Redirect::default()
+    };
+    let bare = PathMatch::Exact(NormalPath::parse(bare).ok()?);
+    let mut route = redirecting(bare, redirect, entry);
+    route.filters.extend(certificate);
+    open_without_tls(&mut route.filters);
+    Some(Route {
+        origin: Origin::new(entry.rank.name.reference(kinds::INGRESS), &path.field),
+        ..route
+    })
+}
+
 fn redirecting(path: PathMatch, redirect: Redirect, owner: &Entry) -> Route {
     Route {
         matches: RouteMatch::path(path),
@@ -338,17 +385,17 @@ fn cors(annotations: &Annotations) -> Option<Filter> {
     }))
 }
 
-fn options(entry: &Entry, path: &PathPart, place: &Place<'_>) -> RouteOptions {
+fn options(entry: &Entry, path: &PathPart, regex: bool, globals: &Globals) -> RouteOptions {
     let sessions = entry.annotations.sessions.as_deref();
     let mut options = RouteOptions {
-        balance: place.globals.balance,
-        affinity: sessions.and_then(|sessions| affinity(sessions, path, place)),
+        balance: globals.balance,
+        affinity: sessions.and_then(|sessions| affinity(sessions, path, regex)),
         hash_by: sessions.and_then(|sessions| {
             let key = sessions.hash_by.clone()?;
             let subset = sessions.subset.then(|| sessions.subset_size.unwrap_or(3));
             Some(HashBy { key, subset })
         }),
-        errors: errors(entry, place.globals),
+        errors: errors(entry, globals),
         mirror: entry.mirror.as_deref().cloned(),
         ..RouteOptions::default()
     };
@@ -400,13 +447,13 @@ fn errors(entry: &Entry, globals: &Globals) -> Option<ErrorPages> {
 }
 
 /// Users who stay at one endpoint. The path of the cookie is that of the rule; a regular expression is none.
-fn affinity(sessions: &Sessions, path: &PathPart, place: &Place<'_>) -> Option<Affinity> {
+fn affinity(sessions: &Sessions, path: &PathPart, regex: bool) -> Option<Affinity> {
     if !sessions.cookie {
         return None;
     }
     let of_rule = match &path.path {
         PathMatch::Exact(path) | PathMatch::Prefix(path)
-            if !place.regex && !path.as_str().contains(';') =>
+            if !regex && !path.as_str().contains(';') =>
         {
             path.as_str()
         }

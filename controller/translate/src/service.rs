@@ -22,6 +22,7 @@ use model::{
 use crate::NamespacedName;
 use crate::object::{kinds, name_of};
 use crate::report::{Problem, Reason, quoted};
+use crate::settings::{Compat, Settings};
 use crate::snapshot::Snapshot;
 use crate::stream::Transport;
 
@@ -153,7 +154,8 @@ pub(crate) fn is_port_name(text: &str) -> bool {
 }
 
 /// Looks up what a backend stands for.
-pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool) -> Resolved {
+pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, settings: &Settings) -> Resolved {
+    let allow_loopback = settings.allow_loopback_endpoints;
     let name = service_of(id);
     let (port, by_address) = match id.port.strip_suffix(BY_ADDRESS) {
         Some(port) => (port, true),
@@ -185,7 +187,10 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, allow_loopback: bool)
     // Nobody outside the cluster sees it, and who does may see the endpoints as well.
     let uid = service.metadata.uid.as_deref();
     resolved.backend.seed = uid.map(|uid| Redacted::new(uid.into()));
-    let found = find_port(service, port, transport);
+    // A port that only a pod has is none that a rule can name.
+    let strict = settings.compat == Some(Compat::Strict);
+    let found =
+        find_port(service, port, transport).filter(|(_, by_target)| !(strict && *by_target));
     if is_external_name(service) {
         return external_name(resolved, service, port, found, asked, allow_loopback);
     }

@@ -82,8 +82,7 @@ const NO_LUA: &str = "there is no Lua in here";
 const NO_FIREWALL: &str =
     "there is no ModSecurity in here; put a firewall before or behind Lockgate";
 const NOT_EXECUTED: &str = "raw configuration is never executed";
-const LOG_FLAGS: &str =
-    "the access log has a fixed set of fields; see `--access-log` and `--log-format`";
+const LOG_FLAGS: &str = "the access log has a fixed set of fields, or those of ingress-nginx's default; see `--access-log` and `--access-log-format`";
 const SESSIONS: &str = "sessions are resumed with tickets whose keys the gateway makes";
 const POOLS: &str = "the gateway sizes its pools of connections itself";
 const NAMED: &str = "`--header-configmaps` has to name it; headers whose values have variables, and `Host`, are left out";
@@ -109,11 +108,11 @@ static SETTINGS: &[Setting] = &[
         "A ConfigMap with headers of every response.",
         NAMED,
     ),
-    ignored(
+    different(
         "allow-backend-server-header",
         "false",
         "Passes on the `Server` of backends.",
-        "without `server-tokens` it is passed on",
+        "without `server-tokens` it is passed on, unless `--compat nginx` is given",
     ),
     ignored(
         "allow-cross-namespace-resources",

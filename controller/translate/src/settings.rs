@@ -56,6 +56,18 @@ pub struct Settings {
     /// `false` with an API server: nobody who can write an EndpointSlice shall reach the gateway's own loopback
     /// interface. A folder of manifests on a laptop has its backends there, so its source sets `true`.
     pub allow_loopback_endpoints: bool,
+    /// Whom to follow where ingress-nginx and the specification of Ingress disagree; `docs/compat.md` has the table. `None`
+    /// follows ingress-nginx, but where following the specification costs its users nothing.
+    pub compat: Option<Compat>,
+}
+
+/// Whom to follow where ingress-nginx and the specification of Ingress disagree.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Compat {
+    /// ingress-nginx.
+    Nginx,
+    /// The specification.
+    Strict,
 }
 
 impl Default for Settings {
@@ -79,6 +91,7 @@ impl Default for Settings {
             fake_certificate: None,
             adopt_default_class: false,
             allow_loopback_endpoints: false,
+            compat: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::{ReferenceGrant, RoutePolicy};
+use crds::{GatewayPolicy, ReferenceGrant, RoutePolicy};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -33,6 +33,7 @@ pub struct Snapshot {
     grants: BTreeMap<NamespacedName, Arc<ReferenceGrant>>,
     /// Those with ports of TCP and UDP, by name.
     port_configmaps: BTreeMap<NamespacedName, Arc<ConfigMap>>,
+    gateway_policies: BTreeMap<Box<str>, Arc<GatewayPolicy>>,
 }
 
 /// What is known of a Secret.
@@ -229,6 +230,23 @@ impl Snapshot {
 
     pub(crate) fn remove_policy(&mut self, name: &NamespacedName) {
         self.policies.remove(name);
+    }
+
+    /// The policies of kind `GatewayPolicy`.
+    pub fn gateway_policies(&self) -> &BTreeMap<Box<str>, Arc<GatewayPolicy>> {
+        &self.gateway_policies
+    }
+
+    /// True if what it asks for differs.
+    pub(crate) fn put_gateway_policy(&mut self, name: Box<str>, policy: GatewayPolicy) -> bool {
+        let spec = policy.spec.clone();
+        let before = self.gateway_policies.insert(name, Arc::new(policy));
+        before.is_none_or(|before| before.spec != spec)
+    }
+
+    /// True if there was one.
+    pub(crate) fn remove_gateway_policy(&mut self, name: &str) -> bool {
+        self.gateway_policies.remove(name).is_some()
     }
 
     pub(crate) fn put_ingress(&mut self, name: NamespacedName, ingress: Ingress) {

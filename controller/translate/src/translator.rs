@@ -14,6 +14,7 @@
 //! | `RoutePolicy` | the Ingresses of its namespace |
 //! | `ReferenceGrant` | the Ingresses of the namespaces that it lets refer |
 //! | ConfigMap of TCP or UDP services | its ports |
+//! | `GatewayPolicy` | every Ingress, if it asks for something else |
 
 mod globals;
 mod index;
@@ -34,11 +35,12 @@ use model::{
 use self::index::Index;
 use self::streams::PortState;
 use crate::class::{self, NamedClass};
-use crate::configmap::Globals;
+use crate::configmap::{self, Globals};
 use crate::conflict::{self, Losers};
 use crate::few::Few;
 use crate::ingress::{self, Entry};
 use crate::object::name_of;
+use crate::permit::Permits;
 use crate::report::Problem;
 use crate::service::Remark;
 use crate::{Change, NamespacedName, Object, Report, Settings, Snapshot, kinds};
@@ -64,6 +66,8 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings) -> Translation {
         policies: snapshot.policies().keys().cloned().collect(),
         configmap: true,
         ports: true,
+        permits: true,
+        gateway_policies: snapshot.gateway_policies().keys().cloned().collect(),
         ..Work::default()
     };
     translator.update(&mut work, Vec::new());
@@ -96,6 +100,8 @@ pub struct Translator {
     report: Report,
     wanted: BTreeSet<NamespacedName>,
     globals: Globals,
+    /// What policies of kind `GatewayPolicy` say.
+    permits: Permits,
     /// Ingresses that are ours.
     entries: BTreeMap<NamespacedName, Entry>,
     /// The classes that Ingresses name, ours or not.
@@ -121,6 +127,10 @@ struct BackendState {
 
 /// What has to be done again.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says of one part that it has changed"
+)]
 struct Work {
     ingresses: BTreeSet<NamespacedName>,
     services: BTreeSet<NamespacedName>,
@@ -137,6 +147,9 @@ struct Work {
     clients: bool,
     /// A ConfigMap with ports has changed, or what they lead to.
     ports: bool,
+    permits: bool,
+    /// Policies of kind `GatewayPolicy` whose reports have to be written anew.
+    gateway_policies: BTreeSet<Box<str>>,
     outcome: Outcome,
 }
 
@@ -161,6 +174,7 @@ impl Translator {
                 .certificates
                 .insert(CertificateId::new(SELF_SIGNED), Arc::clone(certificate));
         }
+        let (globals, _) = configmap::globals(None, &settings);
         let mut translator = Self {
             wanted: settings
                 .default_certificate_secret
@@ -171,7 +185,8 @@ impl Translator {
             snapshot: Snapshot::default(),
             model,
             report: Report::default(),
-            globals: Globals::default(),
+            globals,
+            permits: Permits::default(),
             entries: BTreeMap::new(),
             classes: BTreeMap::new(),
             of_class: BTreeMap::new(),
@@ -255,6 +270,10 @@ impl Translator {
                 self.snapshot.put_grant(name.clone(), *grant);
                 self.grant_changes(&name, work);
             }
+            Object::GatewayPolicy(policy) => {
+                work.gateway_policies.insert(name.name.clone());
+                work.permits |= self.snapshot.put_gateway_policy(name.name, *policy);
+            }
         }
     }
 
@@ -283,6 +302,10 @@ impl Translator {
             kinds::REFERENCE_GRANT => {
                 self.grant_changes(&name, work);
                 self.snapshot.remove_grant(&name);
+            }
+            kinds::GATEWAY_POLICY => {
+                work.permits |= self.snapshot.remove_gateway_policy(&name.name);
+                work.gateway_policies.insert(name.name);
             }
             // An object of another kind has no part in a translation.
             _ => {}
@@ -336,6 +359,11 @@ impl Translator {
         if work.ports {
             self.read_ports(work);
         }
+        if work.permits {
+            self.permits = Permits::new(self.snapshot.gateway_policies());
+            let all = self.snapshot.ingresses().keys();
+            work.ingresses.extend(all.cloned());
+        }
         for name in std::mem::take(&mut work.ingresses) {
             self.ingress(&name, work);
         }
@@ -362,9 +390,12 @@ impl Translator {
             .as_ref()
             .map(|class| class::claim(class, self.snapshot.classes(), &self.settings));
         let entry = match (ingress, claim) {
-            (Some(ingress), Some(Ok(()))) => {
-                Some(ingress::translate(ingress, &self.settings, &self.snapshot))
-            }
+            (Some(ingress), Some(Ok(()))) => Some(ingress::translate(
+                ingress,
+                &self.settings,
+                &self.snapshot,
+                &self.permits,
+            )),
             _ => None,
         };
         let object = name.reference(kinds::INGRESS);
@@ -398,6 +429,7 @@ impl Translator {
                 .extend(entry.tls_hosts().into_iter().cloned());
             work.backends.extend(entry.backends.keys().cloned());
             work.secrets.extend(entry.secrets().into_iter().cloned());
+            work.gateway_policies.extend(entry.violates.iter().cloned());
         }
         if had_clients || self.index.has_clients() {
             // Whoever comes or goes may decide who decides.

@@ -178,7 +178,17 @@ fn controller(namespace: &str) -> String {
 fn classes_only(role: &Value, name: &str) -> Result<Value> {
     let mut role = role.clone();
     let rules = role.pointer("/rules").and_then(Value::as_array);
-    let about_classes = |rule: &&Value| rule.get("resources") == Some(&json!(["ingressclasses"]));
+    let of_cluster = [
+        "ingressclasses",
+        "gatewaypolicies",
+        "gatewaypolicies/status",
+    ];
+    let about_classes = |rule: &&Value| {
+        let resources = rule.get("resources");
+        of_cluster
+            .iter()
+            .any(|name| resources == Some(&json!([name])))
+    };
     let kept: Vec<Value> = rules
         .into_iter()
         .flatten()

@@ -54,6 +54,7 @@ async fn every_case_is_answered_as_it_says() -> Result<()> {
         .await?;
     for kind in [
         "referencegrants.gateway.networking.k8s.io",
+        "gatewaypolicies.lockgate.dev",
         "routepolicies.lockgate.dev",
     ] {
         let established = [
@@ -107,6 +108,9 @@ async fn every_case_is_answered_as_it_says() -> Result<()> {
             let all = ["delete", kind, "--all", "--all-namespaces", "--wait=false"];
             kubectl.run_within(APPLYING, &all, "").await?;
         }
+        // Those belong to no namespace, and bind the hosts of the files that follow until they are gone.
+        let all = ["delete", "gatewaypolicies", "--all"];
+        kubectl.run_within(APPLYING, &all, "").await?;
         if file
             .cases
             .iter()

@@ -147,9 +147,12 @@ pub struct Redirect {
     /// Port; left out where it is the scheme's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Path, which also drops the query.
+    /// Path, which also drops the query, unless that is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// The query is kept where there is another path.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_query: bool,
     /// The whole URL, in place of everything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,

@@ -1,4 +1,4 @@
-//! One request as one line.
+//! One request as one line of JSON, and what lines are made from.
 
 use std::time::Duration;
 
@@ -6,9 +6,7 @@ use http::header::{HOST, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, StatusCode, Version};
 
 use super::clock::Clock;
-use super::write::{
-    Object, escape_text, name, show, write_address, write_ip, write_number, write_seconds,
-};
+use super::write::{Object, name, write_address};
 use crate::context::{RequestContext, Try};
 use crate::phases::forwarding::X_FORWARDED_FOR;
 use crate::phases::log::Outcome;
@@ -26,7 +24,7 @@ impl Facts<'_> {
         &self.outcome.request.headers
     }
 
-    fn header(&self, name: &HeaderName) -> Option<&[u8]> {
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&[u8]> {
         self.headers().get(name).map(http::HeaderValue::as_bytes)
     }
 
@@ -146,70 +144,6 @@ fn upstream_fields(line: &mut Object<'_>, facts: &Facts<'_>) {
     }
 }
 
-/// Appends the default line of ingress-nginx, which many pipelines have a pattern for:
-///
-/// `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"
-/// $request_length $request_time [$proxy_upstream_name] [$proxy_alternative_upstream_name] $upstream_addr
-/// $upstream_response_length $upstream_response_time $upstream_status $req_id`
-pub(super) fn text(out: &mut Vec<u8>, facts: &Facts<'_>, clock: &mut Clock) {
-    let context = facts.context;
-    let request = facts.outcome.request;
-    write_ip(out, context.client.address);
-    out.extend_from_slice(b" - - [");
-    clock.local(out, context.started_at);
-    out.extend_from_slice(b"] \"");
-    escape_text(out, request.method.as_str().as_bytes());
-    out.push(b' ');
-    escape_text(out, facts.outcome.target);
-    out.push(b' ');
-    out.extend_from_slice(protocol(request.version).as_bytes());
-    out.extend_from_slice(b"\" ");
-    write_number(out, facts.status.as_u16().into());
-    out.push(b' ');
-    write_number(out, facts.outcome.sent);
-    out.extend_from_slice(b" \"");
-    escape_text(out, facts.header(&REFERER).unwrap_or(b"-"));
-    out.extend_from_slice(b"\" \"");
-    escape_text(out, facts.header(&USER_AGENT).unwrap_or(b"-"));
-    out.extend_from_slice(b"\" ");
-    write_number(out, context.header_bytes + facts.outcome.received);
-    out.push(b' ');
-    write_seconds(out, facts.elapsed);
-    out.extend_from_slice(b" [");
-    if let Some(target) = &context.target {
-        let id = &target.backend.id;
-        show(
-            out,
-            format_args!("{}-{}-{}", id.namespace, id.service, id.port),
-        );
-    }
-    out.extend_from_slice(b"] [] ");
-    if context.tries.is_empty() {
-        out.extend_from_slice(b"- - - -");
-    } else {
-        list(out, &context.tries, |out, attempt| {
-            write_address(out, attempt.address());
-        });
-        out.push(b' ');
-        write_number(out, facts.outcome.upstream_received);
-        out.push(b' ');
-        list(out, &context.tries, |out, attempt| {
-            write_seconds(out, attempt.ended.unwrap_or_default());
-        });
-        out.push(b' ');
-        list(out, &context.tries, |out, attempt| match attempt.status {
-            Some(status) => write_number(out, status.as_u16().into()),
-            None => out.push(b'-'),
-        });
-    }
-    out.push(b' ');
-    match &context.request_id {
-        Some(id) => escape_text(out, id.as_bytes()),
-        None => out.push(b'-'),
-    }
-    out.push(b'\n');
-}
-
 pub(super) fn list<T>(out: &mut Vec<u8>, items: &[T], mut each: impl FnMut(&mut Vec<u8>, &T)) {
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
@@ -219,7 +153,7 @@ pub(super) fn list<T>(out: &mut Vec<u8>, items: &[T], mut each: impl FnMut(&mut 
     }
 }
 
-fn protocol(version: Version) -> &'static str {
+pub(super) fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_2 => "HTTP/2.0",
         Version::HTTP_10 => "HTTP/1.0",

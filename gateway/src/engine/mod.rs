@@ -25,7 +25,7 @@ use crate::front::conn::Transport;
 use crate::limits::KnownZones;
 use crate::mirror;
 use crate::settings;
-use crate::telemetry::Meter;
+use crate::telemetry::{Meter, NginxMeter};
 use crate::upstream::Picker;
 
 /// The engines of one worker.
@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     pub(crate) picker: Picker,
     /// Counters.
     pub(crate) meter: Meter,
+    /// The same under the names of ingress-nginx, where somebody asks for them.
+    pub(crate) nginx_meter: Option<NginxMeter>,
     /// The access log, if there is one.
     pub(crate) log: Option<LineWriter>,
     /// Which clients are limited.
@@ -104,6 +106,7 @@ impl Worker {
         Self {
             picker: Picker::new(),
             meter: Meter::new(),
+            nginx_meter: shared.settings.nginx_metrics.as_ref().map(NginxMeter::new),
             log: shared.access_log.writer(),
             zones: KnownZones::default(),
             external: Arc::new(external::Client::new(Arc::clone(&shared))),
@@ -127,6 +130,9 @@ impl Worker {
                     .is_some_and(|current| Arc::ptr_eq(current, backend))
             });
             self.meter.forget_gone();
+            if let Some(meter) = &self.nginx_meter {
+                meter.forget_gone();
+            }
             self.zones.clear();
         }
     }

@@ -218,6 +218,9 @@ impl ProxyHttp for Proxy {
         let context = context(ctx)?;
         if let Some(target) = headers::target(context, &request.uri) {
             request.set_uri(target);
+        } else if !request.raw_path().starts_with(b"/") {
+            // The form that is for proxies is not for an origin (RFC 9112, 3.2.1).
+            request.set_uri(request.uri.clone());
         }
         headers::to_backend(context, session.req_header(), &mut RequestFields(request));
         Ok(())

@@ -36,7 +36,10 @@ pub(crate) fn answer(
     let default_port = if scheme == "https" { 443 } else { 80 };
     let port = redirect.port.filter(|port| *port != default_port);
     let location = match &redirect.path {
-        Some(path) => location(scheme, host, port, path, None),
+        Some(path) => {
+            let query = query.filter(|_| redirect.keeps_query);
+            location(scheme, host, port, path, query)
+        }
         None => location(scheme, host, port, path, query),
     };
     match (StatusCode::from_u16(redirect.status), location) {
@@ -79,8 +82,13 @@ mod tests {
                 host: host.map(str::to_owned),
                 port,
                 path: path.map(str::to_owned),
+                keeps_query: false,
                 location: None,
             };
+        let with_query = Redirect {
+            keeps_query: true,
+            ..redirect(None, None, None, Some("/p/"))
+        };
         for (redirect, https, want) in [
             (redirect(None, None, None, None), false, "http://a.test/p?q"),
             (redirect(None, None, None, None), true, "https://a.test/p?q"),
@@ -99,6 +107,7 @@ mod tests {
                 false,
                 "http://a.test/other",
             ),
+            (with_query, false, "http://a.test/p/?q"),
         ] {
             let answer = answer(&redirect, https, "a.test", "/p", Some("q"));
             assert_eq!(answer.location.unwrap(), want);

@@ -11,7 +11,7 @@ use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::error::Reason;
 use crate::mirror;
-use crate::phases::retry;
+use crate::phases::{headers, retry};
 
 /// What an engine knows at the end of a request.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,9 @@ pub(crate) fn finish(
     worker
         .meter
         .count(context, outcome, status, elapsed, &worker.shared.series);
+    if let Some(meter) = &worker.nginx_meter {
+        meter.count(context, outcome, status, elapsed, &worker.shared.series);
+    }
     let unlogged = context
         .route
         .as_ref()
@@ -57,6 +60,10 @@ pub(crate) fn finish(
     if let Some(writer) = &worker.log
         && !unlogged
     {
+        if writer.names_every_request() {
+            let id = || headers::request_id(&outcome.request.headers, || worker.random.wide());
+            context.request_id.get_or_insert_with(id);
+        }
         writer.write(context, outcome, status, elapsed);
     }
     if let Some(copy) = context.copy.take() {

@@ -96,8 +96,9 @@ pub(crate) fn not_connected(
     reason: &Reason,
 ) -> bool {
     end_try(context);
-    if let Some(attempt) = context.tries.last() {
+    if let Some(attempt) = context.tries.last_mut() {
         attempt.in_flight.endpoint().refused();
+        attempt.failed = Some(reason.status());
     }
     let Some(target) = &context.target else {
         return false;
@@ -115,6 +116,9 @@ pub(crate) fn not_connected(
 /// sure that the request may be sent twice.
 pub(crate) fn went_stale(context: &mut RequestContext) -> bool {
     end_try(context);
+    if let Some(attempt) = context.current() {
+        attempt.failed = Some(Reason::UpstreamReset.status());
+    }
     let again = may_try_again(context, |_| true);
     if again {
         count_retry(context);
@@ -136,6 +140,9 @@ pub(crate) fn broke(
         && has_another(context, worker);
     if wanted {
         end_try(context);
+        if let Some(attempt) = context.current() {
+            attempt.failed = Some(reason.status());
+        }
         count_retry(context);
     }
     wanted

@@ -24,6 +24,8 @@ pub(crate) struct StandIn {
     of: Option<BackendSlot>,
     /// It makes an error page: it is asked for `/`.
     pub(crate) for_page: bool,
+    /// How many tries there had been.
+    pub(crate) after: usize,
 }
 
 impl StandIn {
@@ -33,6 +35,7 @@ impl StandIn {
             status: StatusCode::SERVICE_UNAVAILABLE,
             of: context.target.as_ref().map(|target| target.slot),
             for_page: false,
+            after: context.tries.len(),
         }
     }
 }
@@ -76,6 +79,7 @@ fn take_over(
         status,
         of: context.target.as_ref().map(|target| target.slot),
         for_page: true,
+        after: context.tries.len(),
     };
     let backend = errors.backend;
     retry::end_try(context);

@@ -188,6 +188,7 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
         header: None,
         ended: None,
         status: None,
+        failed: None,
     });
     Ok(())
 }

@@ -341,7 +341,7 @@ impl BackendSeries {
     clippy::cast_precision_loss,
     reason = "sizes beyond 2^53 bytes need not be exact"
 )]
-fn size(bytes: usize) -> f64 {
+pub(super) fn size(bytes: usize) -> f64 {
     bytes as f64
 }
 

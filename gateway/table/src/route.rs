@@ -200,6 +200,7 @@ fn check_redirect(redirect: &Redirect) -> Result<(), String> {
         host,
         port,
         path,
+        keeps_query: _,
         location,
     } = redirect;
     redirect_status(*status)?;

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 
-use crate::support::{Answer, Site, echo, soon, to};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{Answer, Site, echo, raw_backend, read_head, soon, to};
 
 #[tokio::test]
 async fn the_backend_learns_who_asked() {
@@ -200,4 +202,30 @@ async fn cookies_of_http2_arrive_as_one() {
     assert_eq!(answer.seen_header("host"), ["a.test"]);
     assert_eq!(answer.seen_header("x-forwarded-host"), ["a.test"]);
     assert!(answer.seen_header("x_forwarded_for").is_empty());
+}
+
+/// RFC 9112, 3.2.1 and 3.2.2: the absolute form is for proxies.
+#[tokio::test]
+async fn an_absolute_target_goes_on_as_a_path() {
+    let address = raw_backend(|mut stream| async move {
+        while let Some(head) = read_head(&mut stream).await {
+            let line = head.lines().next().unwrap_or_default();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}",
+                line.len()
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let site = Site::start(to(address));
+    for (target, want) in [
+        ("http://a.test/p?q=1", "GET /p?q=1 HTTP/1.1"),
+        ("http://a.test/a/../p", "GET /p HTTP/1.1"),
+        ("http://a.test", "GET / HTTP/1.1"),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+        let answer = site.raw(request).await;
+        assert!(answer.ends_with(want), "{target}: {answer}");
+    }
 }

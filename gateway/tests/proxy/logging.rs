@@ -2,9 +2,13 @@
 
 use std::fmt::Write as _;
 
-use gateway::LogFormat;
+use gateway::{LogFormat, NginxLabels};
+use model::{Canary, Filter, HttpsRedirect, RoutingModel};
 
-use crate::support::{Site, echo, model, to};
+use crate::support::{
+    Site, add_backend, add_route, add_route_with, backend_id, counted, echo, eventually, forward,
+    model, nobody, to,
+};
 
 #[tokio::test]
 async fn a_line_has_everything_about_a_request() {
@@ -74,7 +78,7 @@ async fn the_text_format_is_the_one_of_ingress_nginx() {
     let answer = site.get_with("a.test", "/p?q", &fields).await;
     let length = answer.body.len();
     let log = site.log.clone();
-    crate::support::eventually("it is logged", || log.text().ends_with('\n')).await;
+    eventually("it is logged", || log.text().ends_with('\n')).await;
     let line = log.text();
     let (before, rest) = line.split_once('[').unwrap();
     assert_eq!(before, "127.0.0.1 - - ");
@@ -93,6 +97,170 @@ async fn the_text_format_is_the_one_of_ingress_nginx() {
     assert_eq!(words[5], length.to_string());
     assert!(words[6].parse::<f64>().is_ok(), "{line}");
     assert_eq!(words[7..], ["200", "id-1"]);
+}
+
+/// The first line of the text format that comes of a request for `/p`, without its time and its durations.
+async fn text_line(model: RoutingModel, fields: &[(&str, &str)]) -> String {
+    let site = Site::with(model, |settings| {
+        settings.access_log = Some(LogFormat::Text);
+    });
+    site.get_with("a.test", "/p", fields).await;
+    let log = site.log.clone();
+    eventually("it is logged", || log.text().ends_with('\n')).await;
+    let line = log.text();
+    let (before, rest) = line.trim_end().split_once('[').unwrap();
+    let (_, after) = rest.split_once(']').unwrap();
+    let is_time = |word: &str| {
+        let word = word.trim_end_matches(',');
+        word.split_once('.')
+            .is_some_and(|(seconds, rest)| seconds.parse::<u32>().is_ok() && rest.len() == 3)
+    };
+    let words = after.split(' ').map(|word| {
+        if is_time(word) {
+            word.replace(|c: char| c.is_ascii_digit(), "0")
+        } else {
+            word.to_owned()
+        }
+    });
+    format!("{before}[]{}", words.collect::<Vec<_>>().join(" "))
+}
+
+#[tokio::test]
+async fn a_line_of_text_has_one_value_for_each_try() {
+    let (dead, alive) = (nobody().await, echo("web").await);
+    let mut model = model();
+    add_backend(&mut model, "web", &[dead, alive]);
+    add_route(&mut model, "*", "/", forward("web"));
+    let site = Site::with(model, |settings| {
+        settings.access_log = Some(LogFormat::Text);
+    });
+    let log = site.log.clone();
+    // Which endpoint comes first is a matter of chance.
+    let mut requests = 0;
+    while !log.text().contains(&format!("{dead}, {alive}")) {
+        requests += 1;
+        assert!(requests < 200, "{}", log.text());
+        site.get_with("a.test", "/p", &[("x-request-id", "id-1")])
+            .await;
+        eventually("it is logged", || log.text().lines().count() == requests).await;
+    }
+    let text = log.text();
+    let line = text.lines().last().unwrap();
+    let (_, tail) = line.split_once(&format!("{dead}, {alive} ")).unwrap();
+    let words: Vec<&str> = tail.split(' ').collect();
+    assert_eq!(words.len(), 7, "{line}");
+    assert_eq!(words[0], "0,", "nothing came of the first: {line}");
+    assert!(words[1].parse::<u32>().unwrap() > 0, "{line}");
+    assert!(words[2].ends_with(',') && words[3].contains('.'), "{line}");
+    assert_eq!(words[4..], ["502,", "200", "id-1"], "{line}");
+}
+
+#[tokio::test]
+async fn a_line_of_text_names_user_canary_and_request() {
+    let alice = ("authorization", "Basic YWxpY2U6c2VjcmV0");
+    let (web, new) = (echo("web").await, echo("new").await);
+    let mut with_canary = to(web);
+    add_backend(&mut with_canary, "new", &[new]);
+    add_route_with(&mut with_canary, "a.test", "/", forward("web"), |route| {
+        route.options.canaries.push(Canary {
+            backend: backend_id("new"),
+            weight: 100,
+            total: 100,
+            header: None,
+            cookie: None,
+        });
+    });
+    let line = text_line(with_canary, &[alice, ("x-request-id", "id-2")]).await;
+    assert!(line.starts_with("127.0.0.1 - alice [] "), "{line}");
+    assert!(
+        line.contains(&format!("[shop-web-80] [shop-new-80] {new} ")),
+        "{line}"
+    );
+
+    let line = text_line(model(), &[("x-request-id", "id-3")]).await;
+    assert!(line.contains("\"GET /p HTTP/1.1\" 404 "), "{line}");
+    assert!(
+        line.ends_with("[upstream-default-backend] [] - - - - id-3"),
+        "{line}"
+    );
+
+    let mut redirected = to(web);
+    add_route_with(&mut redirected, "a.test", "/", forward("web"), |route| {
+        route.filters.push(Filter::HttpsRedirect(HttpsRedirect {
+            status: 308,
+            except: Vec::new(),
+        }));
+    });
+    let line = text_line(redirected, &[]).await;
+    let (line, id) = line.rsplit_once(' ').unwrap();
+    assert!(line.ends_with("[shop-web-80] [] - - - -"), "{line}");
+    assert!(
+        id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{id}"
+    );
+}
+
+#[tokio::test]
+async fn names_of_ingress_nginx_are_counted_where_somebody_asks_for_them() {
+    let address = echo("web").await;
+    let site_of = |host: &str, names: Option<NginxLabels>| {
+        let mut model = model();
+        add_backend(&mut model, "web", &[address]);
+        add_route(&mut model, host, "/shop", forward("web"));
+        Site::with(model, move |settings| settings.nginx_metrics = names)
+    };
+    let off = site_of("off.nginx.test", None);
+    let on = site_of(
+        "on.nginx.test",
+        Some(NginxLabels {
+            class: "k8s.io/ingress-nginx".to_owned(),
+            namespace: "lockgate".to_owned(),
+            pod: "lockgate-0".to_owned(),
+        }),
+    );
+    for _ in 0..3 {
+        on.get("on.nginx.test", "/shop/1").await;
+        off.get("off.nginx.test", "/shop/1").await;
+    }
+    on.get("nobody.nginx.test", "/").await;
+    off.log.of("/shop/1").await;
+    on.log.of("/").await;
+    let labels = [
+        "controller_class=\"k8s.io/ingress-nginx\"",
+        "controller_namespace=\"lockgate\"",
+        "controller_pod=\"lockgate-0\"",
+        "status=\"200\"",
+        "method=\"GET\"",
+        "path=\"/shop\"",
+        "namespace=\"shop\"",
+        "ingress=\"web\"",
+        "service=\"web\"",
+        "canary=\"\"",
+        "host=\"on.nginx.test\"",
+    ];
+    let name = |rest: &str| format!("nginx_ingress_controller_{rest}");
+    for (metric, want) in [
+        ("requests", 3.0),
+        ("request_duration_seconds_count", 3.0),
+        ("connect_duration_seconds_count", 3.0),
+        ("header_duration_seconds_count", 3.0),
+        ("response_duration_seconds_count", 3.0),
+        ("request_size_count", 3.0),
+        ("response_size_count", 3.0),
+        ("bytes_sent_count", 3.0),
+    ] {
+        assert!(
+            (counted(&name(metric), &labels) - want).abs() < 0.1,
+            "{metric}"
+        );
+    }
+    for (host, why) in [
+        ("off.nginx.test", "nobody asked"),
+        ("nobody.nginx.test", "it has no route"),
+    ] {
+        let host = format!("host=\"{host}\"");
+        assert!(counted(&name("requests"), &[&host]) < 0.1, "{why}");
+    }
 }
 
 #[tokio::test]

@@ -391,6 +391,7 @@ async fn namespaces_are_watched_one_by_one() {
     store.put("secrets", "system", "default-tls", secret(ONE));
     for _ in 0..100 {
         store.fault("list", "ingressclasses", Reply::Refuse(403));
+        store.fault("list", "gatewaypolicies", Reply::Refuse(403));
     }
     let scope = Scope {
         namespaces: ["a".to_owned(), "b".to_owned()].into(),
@@ -415,7 +416,10 @@ async fn namespaces_are_watched_one_by_one() {
         .log
         .all()
         .iter()
-        .filter(|seen| seen.verb == "list" && seen.resource != "ingressclasses")
+        .filter(|seen| {
+            let of_cluster = ["gatewaypolicies", "ingressclasses"];
+            seen.verb == "list" && !of_cluster.contains(&seen.resource.as_str())
+        })
         .map(|seen| format!("{} {}", seen.namespace, seen.resource))
         .collect();
     asked.sort();
@@ -454,6 +458,60 @@ async fn without_classes_an_installation_for_the_cluster_does_not_become_ready()
         store.fault("list", "ingressclasses", Reply::Refuse(403));
     }
     let mut scene = Scene::start(store, Scope::default());
+    scene.silence().await;
+}
+
+fn policy() -> Value {
+    json!({"spec": {"namespaces": ["shop"], "hosts": ["shop.test"]}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_of_the_cluster_that_the_server_does_not_know_are_done_without_until_it_does() {
+    let store = Store::default();
+    store.put("gatewaypolicies", "", "shop", policy());
+    for _ in 0..2 {
+        store.fault("list", "gatewaypolicies", Reply::Refuse(404));
+    }
+    let mut scene = Scene::synced(store, &[]).await;
+    assert_eq!(scene.next().await, ["+ GatewayPolicy shop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_are_known_before_anything_is_served() {
+    let store = Store::default();
+    store.put("gatewaypolicies", "", "shop", policy());
+    let mut scene = Scene::start(store, Scope::default());
+    let before = scene.until("listed").await;
+    assert_eq!(before, ["+ GatewayPolicy shop", "listed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_that_may_not_be_read_keep_an_installation_for_the_cluster_from_becoming_ready() {
+    let store = Store::default();
+    for _ in 0..1000 {
+        store.fault("list", "gatewaypolicies", Reply::Refuse(403));
+    }
+    let mut scene = Scene::start(store, Scope::default());
+    scene.silence().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_outlive_a_server_that_has_forgotten_their_kind() {
+    let store = Store::default();
+    store.put("gatewaypolicies", "", "shop", policy());
+    let mut scene = Scene::start(store, Scope::default());
+    scene.until("listed").await;
+    scene.want(&[]);
+    scene.until("synced").await;
+    for _ in 0..1000 {
+        scene
+            .store
+            .fault("list", "gatewaypolicies", Reply::Refuse(404));
+        scene
+            .store
+            .fault("watch", "gatewaypolicies", Reply::Refuse(404));
+    }
+    scene.store.close_watches("gatewaypolicies");
     scene.silence().await;
 }
 

@@ -22,7 +22,7 @@ mod values;
 use std::fmt;
 use std::sync::LazyLock;
 
-pub(crate) use self::near::distance;
+pub(crate) use self::near::{current, distance};
 pub(crate) use self::read::read;
 pub(crate) use self::values::{AccessValues, Annotations, Canary, Routing, Sessions, Verify};
 

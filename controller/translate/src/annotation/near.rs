@@ -58,7 +58,7 @@ const FORMER: [(&str, &str); 15] = [
 ];
 
 /// The name of today for one that ingress-nginx still reads.
-pub(super) fn current(name: &str) -> &str {
+pub(crate) fn current(name: &str) -> &str {
     match name {
         "limit-whitelist" => "limit-allowlist",
         name => name,

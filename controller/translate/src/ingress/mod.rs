@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{
-    HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
+    HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
     ServiceBackendPort,
 };
 use k8s_openapi::jiff::Timestamp;
@@ -30,10 +30,11 @@ use crate::Problem;
 use crate::annotation::{self, Annotations, Routing};
 use crate::few::Fixed;
 use crate::object::name_of;
+use crate::permit::{Permit, Permits, Refusal};
 use crate::policy;
 use crate::report::{Reason, quoted};
 use crate::service;
-use crate::settings::Settings;
+use crate::settings::{Compat, Settings};
 use crate::snapshot::Snapshot;
 
 /// Who comes first where two Ingresses want the same.
@@ -89,6 +90,8 @@ pub(crate) struct Entry {
     pub(crate) aliases: Fixed<HostPattern, Alias>,
     /// What is wrong with the Ingress whatever the other objects are.
     pub(crate) problems: Vec<Problem>,
+    /// The policies of kind `GatewayPolicy` that do not permit something of it.
+    pub(crate) violates: BTreeSet<Box<str>>,
 }
 
 /// What one Ingress asks for on one host.
@@ -115,6 +118,8 @@ pub(crate) struct PathPart {
     pub(crate) path: PathMatch,
     /// As it is written, where that differs.
     pub(crate) written: Option<Box<str>>,
+    /// Its type leaves to the implementation what it means.
+    pub(crate) free: bool,
     pub(crate) target: Target,
     pub(crate) field: Box<str>,
 }
@@ -157,7 +162,12 @@ impl Entry {
 }
 
 /// Translates one Ingress.
-pub(crate) fn translate(ingress: &Ingress, settings: &Settings, snapshot: &Snapshot) -> Entry {
+pub(crate) fn translate(
+    ingress: &Ingress,
+    settings: &Settings,
+    snapshot: &Snapshot,
+    permits: &Permits,
+) -> Entry {
     let name = name_of(&ingress.metadata);
     let mut problems = Vec::new();
     let mut annotations = annotation::read(
@@ -168,6 +178,9 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings, snapshot: &Snaps
     policy::attach(&name, snapshot, &mut annotations, &mut problems);
     passthrough::read(&mut annotations, settings, &mut problems);
     let namespace = &*name.namespace;
+    let permit = permits.of(namespace);
+    let used = used(ingress, &settings.annotation_prefixes, &annotations);
+    let violates = permit.annotations(&used, &mut annotations, &mut problems);
     let basic = auth::basic(&mut annotations, namespace, snapshot, &mut problems).map(Box::new);
     let backend_tls =
         backend_tls::read(&mut annotations, namespace, snapshot, &mut problems).map(Box::new);
@@ -176,51 +189,29 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings, snapshot: &Snaps
     let external = auth::external(&mut annotations, settings, &mut problems);
     let mut reader = Reader {
         namespace,
+        permit: &permit,
+        strict: settings.compat == Some(Compat::Strict),
         annotations: &annotations,
         hosts: BTreeMap::new(),
         taken: BTreeMap::new(),
         backends: BTreeMap::new(),
         problems,
+        violates,
     };
-    let mut rule_hosts = BTreeSet::new();
-    let mut tls = Vec::new();
-    if let Some(spec) = &ingress.spec {
-        let rules = spec.rules.as_deref().unwrap_or_default();
-        let default = spec
-            .default_backend
-            .as_ref()
-            .map(|backend| reader.default_backend(backend));
-        for (index, rule) in rules.iter().enumerate() {
-            rule_hosts.extend(reader.rule(rule, index, default.as_ref()));
-        }
-        match default {
-            Some(default) if rules.is_empty() => {
-                reader.hosts.entry(HostPattern::Any).or_default().default = Some(default);
-            }
-            None if rules.is_empty() => reader.problems.push(Problem::warning(
-                Reason::NothingToServe,
-                "spec",
-                "it has neither rules nor a defaultBackend; nothing is served",
-            )),
-            Some(_) | None => {}
-        }
-        for (index, entry) in spec.tls.iter().flatten().enumerate() {
-            let problems = &mut reader.problems;
-            tls.push(tls::read(entry, index, namespace, &rule_hosts, problems));
-        }
-    }
-    let Reader {
-        hosts,
-        mut backends,
-        problems,
-        ..
-    } = reader;
+    let mut tls = ingress
+        .spec
+        .as_ref()
+        .map(|spec| reader.spec(spec))
+        .unwrap_or_default();
     let mut aliases = BTreeMap::new();
     if annotations.is_canary() {
         // It takes part in what another Ingress serves.
         tls.clear();
     } else if let (Some(routing), Some(spec)) = (&annotations.routing, &ingress.spec) {
-        aliases = aliases_of(routing, spec.rules.as_deref().unwrap_or_default(), &hosts);
+        let rules = spec.rules.as_deref().unwrap_or_default();
+        aliases = aliases_of(routing, rules, &reader.hosts);
+        let field = "metadata.annotations";
+        aliases.retain(|host, _| reader.may_claim(host, field, "it stands for no other"));
         for entry in &mut tls {
             let aliases = aliases
                 .iter()
@@ -228,6 +219,13 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings, snapshot: &Snaps
             entry.aliases = aliases.map(|(name, _)| name.clone()).collect();
         }
     }
+    let Reader {
+        hosts,
+        mut backends,
+        problems,
+        violates,
+        ..
+    } = reader;
     let mirror = mirror(&annotations, settings);
     let default = default_backend(&annotations, namespace);
     name_backends(
@@ -257,6 +255,7 @@ pub(crate) fn translate(ingress: &Ingress, settings: &Settings, snapshot: &Snaps
         external,
         backends: backends.into(),
         problems,
+        violates,
     }
 }
 
@@ -293,6 +292,37 @@ fn name_backends(
         let fields = backends.entry(id).or_default();
         fields.push("metadata.annotations".into());
     }
+}
+
+/// What it asks for by annotations under our prefixes, and by policies of kind `RoutePolicy`: names without prefix, and
+/// where they stand.
+fn used(
+    ingress: &Ingress,
+    prefixes: &[String],
+    annotations: &Annotations,
+) -> BTreeMap<Box<str>, String> {
+    let mut used = BTreeMap::new();
+    for full in ingress
+        .metadata
+        .annotations
+        .iter()
+        .flatten()
+        .map(|(full, _)| full)
+    {
+        let mut shorts = prefixes
+            .iter()
+            .filter_map(|prefix| full.strip_prefix(prefix.as_str())?.strip_prefix('/'));
+        if let Some(short) = shorts.next() {
+            let field = format!("metadata.annotations[{full}]");
+            used.entry(annotation::current(short).into())
+                .or_insert(field);
+        }
+    }
+    for name in annotations.policy.iter().flat_map(|policy| &policy.uses) {
+        used.entry(name.clone())
+            .or_insert_with(|| "metadata.annotations".to_owned());
+    }
+    used
 }
 
 /// The backend that answers when another one has no endpoints.
@@ -370,15 +400,73 @@ pub(crate) fn read_host(
 
 struct Reader<'a> {
     namespace: &'a str,
+    permit: &'a Permit<'a>,
+    /// What the specification says comes first.
+    strict: bool,
     annotations: &'a Annotations,
     hosts: BTreeMap<HostPattern, HostPart>,
     /// Fields of the paths read so far.
     taken: BTreeMap<(HostPattern, PathMatch), Box<str>>,
     backends: BTreeMap<BackendId, Vec<Box<str>>>,
     problems: Vec<Problem>,
+    violates: BTreeSet<Box<str>>,
 }
 
 impl Reader<'_> {
+    /// Do the policies for its namespace let it have this host? If not, its owner learns what follows.
+    fn may_claim(&mut self, host: &HostPattern, field: &str, consequence: &str) -> bool {
+        let Err(Refusal { policy, text }) = self.permit.host(host) else {
+            return true;
+        };
+        let text = format!("{text}; {consequence}");
+        self.problems
+            .push(Problem::error(Reason::PolicyViolation, field, &text));
+        self.violates.insert(policy);
+        false
+    }
+
+    /// Reads rules and default backend, and returns the TLS entries.
+    fn spec(&mut self, spec: &IngressSpec) -> Vec<TlsEntry> {
+        let rules = spec.rules.as_deref().unwrap_or_default();
+        let default = spec.default_backend.as_ref();
+        let default = default.map(|backend| self.default_backend(backend));
+        let mut rule_hosts = BTreeSet::new();
+        for (index, rule) in rules.iter().enumerate() {
+            rule_hosts.extend(self.rule(rule, index, default.as_ref()));
+        }
+        match default {
+            // By the specification it answers what no rule matches, whatever the host.
+            Some(default) if rules.is_empty() || self.strict => {
+                let field = "spec.defaultBackend";
+                let consequence = if rules.is_empty() {
+                    "nothing is served"
+                } else {
+                    "it answers for the hosts of the rules alone"
+                };
+                if self.may_claim(&HostPattern::Any, field, consequence) {
+                    self.hosts.entry(HostPattern::Any).or_default().default = Some(default);
+                }
+            }
+            None if rules.is_empty() => self.problems.push(Problem::warning(
+                Reason::NothingToServe,
+                "spec",
+                "it has neither rules nor a defaultBackend; nothing is served",
+            )),
+            Some(_) | None => {}
+        }
+        let mut entries = Vec::new();
+        for (index, entry) in spec.tls.iter().flatten().enumerate() {
+            let namespace = self.namespace;
+            let mut entry = tls::read(entry, index, namespace, &rule_hosts, &mut self.problems);
+            let field = entry.field.clone();
+            entry
+                .hosts
+                .retain(|host| self.may_claim(host, &field, "it gets no TLS settings"));
+            entries.push(entry);
+        }
+        entries
+    }
+
     /// Returns the host, if it is one.
     fn rule(
         &mut self,
@@ -396,6 +484,9 @@ impl Reader<'_> {
                 return None;
             }
         };
+        if !self.may_claim(&pattern, &format!("{at}.host"), "this rule is not served") {
+            return None;
+        }
         let mut part = self.hosts.remove(&pattern).unwrap_or_default();
         if part.default.is_none() {
             part.default = default.cloned();
@@ -416,7 +507,8 @@ impl Reader<'_> {
             path,
             path_type,
         } = path;
-        let regex = self.annotations.wants_regex();
+        let free = matches!(path_type.as_str(), "ImplementationSpecific" | "");
+        let regex = self.annotations.wants_regex() && (free || !self.strict);
         let (matches, written) = match path::read(path.as_deref(), path_type, regex, at) {
             Ok(read) => read,
             Err(problem) => {
@@ -437,6 +529,7 @@ impl Reader<'_> {
         Some(PathPart {
             path: matches,
             written,
+            free,
             target: self.target(backend, &format!("{at}.backend")),
             field: at.into(),
         })
@@ -447,6 +540,7 @@ impl Reader<'_> {
         PathPart {
             path: PathMatch::everything(),
             written: None,
+            free: false,
             target: self.target(backend, field),
             field: field.into(),
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crds::{ReferenceGrant, RoutePolicy};
+use crds::{GatewayPolicy, ReferenceGrant, RoutePolicy};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -18,7 +18,7 @@ use crate::Object;
 use crate::report::quoted;
 
 /// The kinds that are read, and their API versions.
-const KINDS: [(&str, &str); 9] = [
+const KINDS: [(&str, &str); 10] = [
     ("Ingress", "networking.k8s.io/v1"),
     ("IngressClass", "networking.k8s.io/v1"),
     ("Service", "v1"),
@@ -28,6 +28,7 @@ const KINDS: [(&str, &str); 9] = [
     ("ConfigMap", "v1"),
     ("RoutePolicy", "lockgate.dev/v1alpha1"),
     ("ReferenceGrant", "gateway.networking.k8s.io/v1beta1"),
+    ("GatewayPolicy", "lockgate.dev/v1alpha1"),
 ];
 
 /// Reads the objects of a document.
@@ -87,6 +88,7 @@ fn object(node: &Node, kind: &str, version: Option<&str>, sink: &mut Sink<'_>) {
         "ConfigMap" => one::<ConfigMap>(node, kind, sink),
         "RoutePolicy" => one::<RoutePolicy>(node, kind, sink),
         "ReferenceGrant" => one::<ReferenceGrant>(node, kind, sink),
+        "GatewayPolicy" => one::<GatewayPolicy>(node, kind, sink),
         "Secret" => {
             if let Some(mut secret) = typed::<Secret>(node, kind, sink) {
                 let data = secret.data.get_or_insert_default();
@@ -129,7 +131,8 @@ named!(
     Secret,
     ConfigMap,
     RoutePolicy,
-    ReferenceGrant
+    ReferenceGrant,
+    GatewayPolicy
 );
 
 fn one<T>(node: &Node, kind: &str, sink: &mut Sink<'_>)
@@ -200,7 +203,7 @@ where
         );
         return None;
     }
-    if kind == "IngressClass" {
+    if matches!(kind, "IngressClass" | "GatewayPolicy") {
         metadata.namespace = None;
     } else if metadata.namespace.as_deref().unwrap_or_default().is_empty() {
         metadata.namespace = Some("default".to_owned());

@@ -6,6 +6,8 @@ mod nginx;
 mod reader;
 mod snippet;
 
+use std::collections::BTreeSet;
+
 use crds::{HeaderEdits, RoutePolicySpec, TimeoutSeconds};
 use model::{Filter, HeaderChange};
 
@@ -22,6 +24,8 @@ pub(crate) struct PolicyPart {
     pub(crate) request: Vec<HeaderChange>,
     pub(crate) response: Vec<HeaderChange>,
     pub(crate) paths: Vec<model::PathRule>,
+    /// The annotations that would say the same, and the one that would name the policy.
+    pub(crate) uses: BTreeSet<Box<str>>,
 }
 
 impl PolicyPart {
@@ -68,6 +72,7 @@ pub(crate) fn apply(spec: &RoutePolicySpec, annotations: &mut Annotations) -> Ve
     let mut reader = Reader {
         annotations,
         faults: Vec::new(),
+        uses: BTreeSet::new(),
     };
     if let Some(edits) = request_headers {
         policy
@@ -136,7 +141,9 @@ pub(crate) fn apply(spec: &RoutePolicySpec, annotations: &mut Annotations) -> Ve
     let Reader {
         annotations,
         faults,
+        uses,
     } = reader;
+    policy.uses.extend(uses);
     annotations.policy = Some(policy);
     faults
 }
@@ -188,7 +195,11 @@ pub(crate) fn attach(
     // The first one counts where two say different things, so it comes last.
     let all: Vec<_> = first.into_iter().chain(others).collect();
     for (name, policy) in all.into_iter().rev() {
-        if let Some(Fault { field, text }) = apply(&policy.spec, annotations).first() {
+        let faults = apply(&policy.spec, annotations);
+        if let Some(part) = &mut annotations.policy {
+            part.uses.insert(crds::ROUTE_POLICY_ANNOTATION.into());
+        }
+        if let Some(Fault { field, text }) = faults.first() {
             let text = format!("RoutePolicy {name} cannot be used: {field}: {text}");
             close(annotations, Reason::InvalidPolicy, &text);
         }

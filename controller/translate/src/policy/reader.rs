@@ -1,5 +1,7 @@
 //! Fields of a policy → what they mean, or why they cannot be used.
 
+use std::collections::BTreeSet;
+
 use crds::{
     CrossOrigin, DenyRule, HeaderCondition, HeaderEdits, PathCondition, PathRule, RateLimit,
 };
@@ -14,6 +16,8 @@ use crate::value;
 pub(super) struct Reader<'a> {
     pub(super) annotations: &'a mut Annotations,
     pub(super) faults: Vec<Fault>,
+    /// The annotations that would say the same.
+    pub(super) uses: BTreeSet<Box<str>>,
 }
 
 impl Reader<'_> {
@@ -26,6 +30,7 @@ impl Reader<'_> {
 
     /// Says it as the annotation does.
     pub(super) fn set(&mut self, field: &str, annotation: &str, text: &str) {
+        self.uses.insert(annotation.into());
         if let Err(reason) = annotation::set(self.annotations, annotation, text) {
             self.fault(field, format!("{} cannot be used: {reason}", quoted(text)));
         }

@@ -27,6 +27,8 @@ pub(super) struct Index {
     configmaps: BTreeMap<NamespacedName, Few<NamespacedName>>,
     /// Those that make something of certificates of clients.
     clients: BTreeSet<NamespacedName>,
+    /// By the policies of kind `GatewayPolicy` to which they do not keep.
+    violators: BTreeMap<Box<str>, Few<NamespacedName>>,
 }
 
 impl Index {
@@ -56,6 +58,9 @@ impl Index {
         if entry.clients.is_some() {
             self.clients.insert(name.clone());
         }
+        for policy in &entry.violates {
+            put(&mut self.violators, policy, name);
+        }
     }
 
     pub(super) fn remove(&mut self, entry: &Entry) {
@@ -84,6 +89,9 @@ impl Index {
             take(&mut self.configmaps, configmap, name);
         }
         self.clients.remove(name);
+        for policy in &entry.violates {
+            take(&mut self.violators, policy, name);
+        }
     }
 
     /// The Ingresses that name a ConfigMap with headers.
@@ -211,6 +219,11 @@ impl Index {
 
     pub(super) fn uses_secret(&self, name: &NamespacedName) -> bool {
         self.secrets.contains_key(name)
+    }
+
+    /// The Ingresses that ask for more than a `GatewayPolicy` permits.
+    pub(super) fn violators(&self, policy: &str) -> impl Iterator<Item = &NamespacedName> {
+        self.violators.get(policy).into_iter().flat_map(Few::iter)
     }
 
     pub(super) fn users_of_secret(

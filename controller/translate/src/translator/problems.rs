@@ -11,7 +11,7 @@ use crate::policy;
 use crate::report::{Problem, Reason};
 use crate::secret::{self, SecretFault, UsersFault};
 use crate::service::Remark;
-use crate::{NamespacedName, backend_tls, headers, kinds};
+use crate::{NamespacedName, backend_tls, headers, kinds, permit};
 
 impl Translator {
     /// Writes the reports that have to be written anew.
@@ -35,6 +35,16 @@ impl Translator {
                 .report
                 .set_problems(&object, problems.unwrap_or_default())
             {
+                work.outcome.touched.insert(object);
+            }
+        }
+        for name in std::mem::take(&mut work.gateway_policies) {
+            let policy = self.snapshot.gateway_policies().get(&name);
+            let problems = policy
+                .map(|policy| permit::problems(&policy.spec, self.index.violators(&name)))
+                .unwrap_or_default();
+            let object = ObjectRef::new(kinds::GATEWAY_POLICY, "", &name);
+            if self.report.set_problems(&object, problems) {
                 work.outcome.touched.insert(object);
             }
         }

@@ -87,8 +87,7 @@ impl Translator {
                 || asked.as_ref() == Some(&id)
                 || self.ports.uses(&id);
             let (backend, endpoints, state) = if used {
-                let resolved =
-                    service::resolve(&id, &self.snapshot, self.settings.allow_loopback_endpoints);
+                let resolved = service::resolve(&id, &self.snapshot, &self.settings);
                 let state = BackendState {
                     remark: resolved.remark,
                     slices: resolved.slices,

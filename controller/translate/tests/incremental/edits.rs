@@ -18,6 +18,7 @@ pub(crate) fn edits() -> impl Strategy<Value = Change> {
         2 => policies(),
         1 => grants(),
         1 => ports(),
+        1 => gateway_policies(),
     ];
     (anything, 0..4_u8).prop_map(|(object, chance)| {
         if chance == 0 {
@@ -211,6 +212,30 @@ fn secrets() -> impl Strategy<Value = Object> {
     let authorities = (name(), certificate)
         .prop_map(|((namespace, name), certificate)| authority(namespace, name, certificate));
     prop_oneof![pairs, authorities]
+}
+
+fn gateway_policies() -> impl Strategy<Value = Object> {
+    (
+        select(vec!["p1", "p2"]),
+        select(vec!["", "namespaces: [a]", "namespaces: [b, c]", "namespaces: ['*']"]),
+        select(vec![
+            "",
+            "hosts: [shop.test]",
+            "hosts: ['*.shop.test', alias.test]",
+            "hosts: ['*']",
+            "hosts: ['bad host']",
+            "maxRisk: Low",
+            "denyAnnotations: [app-root, nonsense]",
+            "allowAnnotations: [server-alias]",
+            "limits: {timeoutSeconds: 5}",
+        ]),
+    )
+        .prop_map(|(name, namespaces, rest)| {
+            let comma = if namespaces.is_empty() || rest.is_empty() { "" } else { ", " };
+            object(&format!(
+                "{{apiVersion: lockgate.dev/v1alpha1, kind: GatewayPolicy, metadata: {{name: {name}}}, spec: {{{namespaces}{comma}{rest}}}}}"
+            ))
+        })
 }
 
 fn configmaps() -> impl Strategy<Value = Object> {
