@@ -102,7 +102,7 @@ async fn an_endpoint_that_never_answers_is_left_alone() {
 #[tokio::test]
 async fn a_refused_connection_is_retried_on_another_endpoint() {
     let mut model = model();
-    let dead = nobody().await;
+    let dead = nobody();
     add_backend(&mut model, "retried", &[dead, echo("web").await]);
     add_route(&mut model, "*", "/", forward("retried"));
     let site = Site::start(model);
@@ -129,7 +129,7 @@ async fn a_refused_connection_is_retried_on_another_endpoint() {
 #[tokio::test]
 async fn a_body_survives_the_retry() {
     let mut model = model();
-    add_backend(&mut model, "web", &[nobody().await, echo("web").await]);
+    add_backend(&mut model, "web", &[nobody(), echo("web").await]);
     add_route(&mut model, "*", "/", forward("web"));
     let site = Site::start(model);
     for _ in 0..2 {
@@ -150,13 +150,7 @@ async fn a_body_survives_the_retry() {
 #[tokio::test]
 async fn at_most_three_endpoints_are_tried() {
     let mut model = model();
-    let dead: Vec<SocketAddr> = [
-        nobody().await,
-        nobody().await,
-        nobody().await,
-        nobody().await,
-    ]
-    .into();
+    let dead: Vec<SocketAddr> = [nobody(), nobody(), nobody(), nobody()].into();
     add_backend(&mut model, "web", &dead);
     add_backend(&mut model, "single", &dead[..1]);
     add_route(&mut model, "*", "/", forward("web"));

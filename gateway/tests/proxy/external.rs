@@ -191,7 +191,7 @@ async fn a_server_that_does_not_answer_lets_nobody_pass() {
     .await;
     for (judges, want, why) in [
         (vec![], 503, "no endpoints"),
-        (vec![nobody().await], 500, "refused"),
+        (vec![nobody()], 500, "refused"),
         (vec![nonsense], 500, "not HTTP"),
         (vec![half], 500, "cut off"),
         (vec![silent], 500, "silent"),
@@ -213,7 +213,7 @@ async fn a_server_that_does_not_answer_lets_nobody_pass() {
 #[tokio::test]
 async fn another_endpoint_is_asked_while_no_connection_can_be_made() {
     let (web, asked) = (echo("web").await, Asked::default());
-    let judges = [nobody().await, judge(&asked).await, nobody().await];
+    let judges = [nobody(), judge(&asked).await, nobody()];
     let site = Site::start(asking(web, &judges, external()));
     for _ in 0..6 {
         assert_eq!(site.get("a.test", "/").await.status, 200);

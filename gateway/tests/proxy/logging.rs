@@ -127,7 +127,7 @@ async fn text_line(model: RoutingModel, fields: &[(&str, &str)]) -> String {
 
 #[tokio::test]
 async fn a_line_of_text_has_one_value_for_each_try() {
-    let (dead, alive) = (nobody().await, echo("web").await);
+    let (dead, alive) = (nobody(), echo("web").await);
     let mut model = model();
     add_backend(&mut model, "web", &[dead, alive]);
     add_route(&mut model, "*", "/", forward("web"));

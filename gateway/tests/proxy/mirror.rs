@@ -155,7 +155,7 @@ async fn requests_over_http2_are_copied_as_well() {
 #[tokio::test]
 async fn a_server_that_fails_or_hangs_is_not_noticed() {
     let url = "http://mirror.shop.svc$request_uri";
-    let site = Site::start(mirrored(nobody().await, mirror(url)).await);
+    let site = Site::start(mirrored(nobody(), mirror(url)).await);
     let failed = ["result=\"failed\""];
     let before = counted(METRIC, &failed);
     assert_eq!(site.get("a.test", "/").await.status, 200);

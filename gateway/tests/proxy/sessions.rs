@@ -196,7 +196,7 @@ async fn a_key_goes_to_one_endpoint_and_to_the_next_while_that_fails() {
     let distinct: BTreeSet<_> = before.iter().map(|(_, origin)| origin).collect();
     assert!(distinct.len() > 2, "{distinct:?}");
     // One that refuses takes the place of another: its keys are answered by the next one.
-    let with_dead = [&all[1..], &[nobody().await]].concat();
+    let with_dead = [&all[1..], &[nobody()]].concat();
     site.change(|model| add_backend_only(model, &with_dead));
     let mut stayed = 0;
     for (path, origin) in &before {

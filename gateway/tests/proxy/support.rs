@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::log::Log;
 use crate::shared::METRICS;
-pub(crate) use crate::shared::{counted, eventually, soon};
+pub(crate) use crate::shared::{counted, eventually, nobody, soon};
 
 // ---- the gateway ----
 
@@ -376,10 +376,4 @@ pub(crate) async fn read_head(stream: &mut TcpStream) -> Option<String> {
         head.push(stream.read_u8().await.ok()?);
     }
     Some(String::from_utf8(head).unwrap())
-}
-
-/// An address where nobody listens: it refuses connections.
-pub(crate) async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
 }

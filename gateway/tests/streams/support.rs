@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::log::Log;
+pub(crate) use crate::shared::nobody;
 use crate::shared::{METRICS, soon};
 
 /// A running gateway.
@@ -177,12 +178,6 @@ where
         }
     });
     address
-}
-
-/// An address where nobody listens: it refuses connections.
-pub(crate) async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
 }
 
 /// Reads everything up to the end; a reset is none.

@@ -160,7 +160,7 @@ async fn a_broken_stream_does_not_look_complete() {
 #[tokio::test]
 async fn an_endpoint_that_refuses_is_passed_over() {
     let good = parrot("good").await;
-    let (model, port) = with_port(&[nobody().await, good]).await;
+    let (model, port) = with_port(&[nobody(), good]).await;
     let site = Site::start(model).await;
     for _ in 0..10 {
         let mut stream = connect(port).await;
@@ -176,8 +176,8 @@ async fn an_endpoint_that_refuses_is_passed_over() {
 async fn without_an_endpoint_the_connection_is_closed() {
     for (addresses, tries, reason) in [
         (vec![], StreamRules::default().tries, "no-endpoints"),
-        (vec![nobody().await], 0, "connect-failed"),
-        (vec![nobody().await, parrot("x").await], 1, "connect-failed"),
+        (vec![nobody()], 0, "connect-failed"),
+        (vec![nobody(), parrot("x").await], 1, "connect-failed"),
     ] {
         let (mut model, port) = with_port(&addresses).await;
         let with_tries = route_with("pg", |route| route.rules.tries = tries);
