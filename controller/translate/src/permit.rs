@@ -501,18 +501,24 @@ fn body(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Is this the pattern's text, with anything in place of each `*`?
+/// Is this the pattern's text, with anything in place of each `*`? Takes the first place of each part, which leaves most
+/// for the parts behind it.
 fn fits(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == text;
     };
-    let Some(text) = text.strip_prefix(start) else {
+    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let inner = text.strip_prefix(start);
+    let Some(mut inner) = inner.and_then(|text| text.strip_suffix(end)) else {
         return false;
     };
-    let places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-    places
-        .filter_map(|at| text.get(at..))
-        .any(|text| fits(rest, text))
+    middle.split('*').all(|part| match inner.split_once(part) {
+        Some((_, behind)) => {
+            inner = behind;
+            true
+        }
+        None => false,
+    })
 }
 
 #[cfg(test)]
