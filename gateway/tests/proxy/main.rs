@@ -26,6 +26,9 @@ mod logging;
 #[cfg(test)]
 mod mirror;
 #[cfg(test)]
+#[path = "../shared/nobody.rs"]
+mod nobody;
+#[cfg(test)]
 mod protocols;
 #[cfg(test)]
 mod raw;

@@ -24,8 +24,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::log::Log;
+pub(crate) use crate::nobody::nobody;
 use crate::shared::METRICS;
-pub(crate) use crate::shared::{counted, eventually, nobody, soon};
+pub(crate) use crate::shared::{counted, eventually, soon};
 
 // ---- the gateway ----
 

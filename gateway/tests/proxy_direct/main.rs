@@ -45,6 +45,9 @@ mod logging;
 #[path = "../proxy/mirror.rs"]
 mod mirror;
 #[cfg(test)]
+#[path = "../shared/nobody.rs"]
+mod nobody;
+#[cfg(test)]
 #[path = "../proxy/protocols.rs"]
 mod protocols;
 #[cfg(test)]

@@ -1,12 +1,10 @@
 //! What all tests over real sockets wait and count with.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 /// Longer than anything here may take, shorter than anybody wants to wait for a failure.
@@ -46,12 +44,4 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     timeout(PATIENCE, wait)
         .await
         .unwrap_or_else(|_| panic!("never happened: {what}"));
-}
-
-/// An address where nobody listens. The port stays taken to the end of the process, or another test could get it.
-pub(crate) fn nobody() -> SocketAddr {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let socket: &TcpSocket = Box::leak(Box::new(socket));
-    socket.local_addr().unwrap()
 }

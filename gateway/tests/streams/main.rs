@@ -12,6 +12,9 @@ mod front;
 #[path = "../shared/log.rs"]
 mod log;
 #[cfg(test)]
+#[path = "../shared/nobody.rs"]
+mod nobody;
+#[cfg(test)]
 mod ports;
 #[cfg(test)]
 #[path = "../shared/mod.rs"]

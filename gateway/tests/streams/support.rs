@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::log::Log;
-pub(crate) use crate::shared::nobody;
+pub(crate) use crate::nobody::nobody;
 use crate::shared::{METRICS, soon};
 
 /// A running gateway.
