@@ -76,8 +76,24 @@ fn is_normal(bytes: &[u8]) -> bool {
     true
 }
 
-/// `pchar` of RFC 3986 without escapes, and `/`.
+/// `pchar` of RFC 3986 without escapes, and `/`. Every byte of every path is looked up here.
+#[inline]
 fn is_path_byte(byte: u8) -> bool {
+    const LEGAL: [bool; 256] = {
+        let mut legal = [false; 256];
+        let mut rest: &mut [bool] = &mut legal;
+        let mut byte = 0;
+        while let [first, tail @ ..] = rest {
+            *first = is_pchar_or_slash(byte);
+            byte = byte.wrapping_add(1);
+            rest = tail;
+        }
+        legal
+    };
+    LEGAL.get(usize::from(byte)).is_some_and(|legal| *legal)
+}
+
+const fn is_pchar_or_slash(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(
             byte,
@@ -97,7 +113,7 @@ fn is_path_byte(byte: u8) -> bool {
         )
 }
 
-fn is_unreserved(byte: u8) -> bool {
+const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 

@@ -226,8 +226,10 @@ pub(crate) fn normal_host(authority: &str) -> Option<Cow<'_, str>> {
         let port_is_legal = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
         return port_is_legal.then(|| Cow::Owned(format!("[{address}]")));
     }
-    let name = match authority.rsplit_once(':') {
-        Some((name, port)) if is_port(port) => name,
+    // Byte by byte: a port is short, and most names have none.
+    let colon = authority.bytes().rposition(|byte| byte == b':');
+    let name = match colon.and_then(|at| authority.split_at_checked(at)) {
+        Some((name, port)) if port.get(1..).is_some_and(is_port) => name,
         Some(_) => return None,
         None => authority,
     };

@@ -66,15 +66,21 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How many buffers a thread keeps for its next requests.
-const MOST_SPARE: usize = 8;
+/// How many buffers a thread keeps for its next requests. One is out for each request that waits for its response.
+const MOST_SPARE: usize = 64;
+/// The room that a buffer has at least: enough for nearly every header section, so that it need not grow the next time.
+const LEAST_ROOM: usize = 2 * 1024;
 
 /// An empty buffer with room for `capacity` bytes: one that has been used before, if there is one.
 pub(super) fn buffer(capacity: usize) -> Vec<u8> {
-    let spare = SPARE.with_borrow_mut(Vec::pop);
-    let mut buffer = spare.unwrap_or_default();
-    buffer.reserve(capacity);
-    buffer
+    let capacity = capacity.max(LEAST_ROOM);
+    match SPARE.with_borrow_mut(Vec::pop) {
+        Some(mut spare) => {
+            spare.reserve(capacity);
+            spare
+        }
+        None => Vec::with_capacity(capacity),
+    }
 }
 
 /// Bytes on their way out. Its buffer is lent by the thread as long as there are any.
