@@ -26,9 +26,12 @@ use crate::telemetry;
 
 /// What a worker may have waiting. At 500 bytes a line these are 2,000 lines.
 const MOST_WAITING: usize = 1 << 20;
+/// So much is written at once: more would no longer be in the processor's cache when it is.
+const FULL: usize = 64 * 1024;
 /// Buffers that have grown beyond this are not kept.
-const KEPT: usize = 64 * 1024;
-/// How long the thread lets lines gather before it takes them: one wake-up and one write for many requests.
+const KEPT: usize = 4 * FULL;
+/// How long the thread lets lines gather, if they are fewer, before it takes them: one wake-up and one write for many
+/// requests.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// Where access-log lines go.
@@ -77,6 +80,7 @@ struct Queue {
 struct State {
     buffers: Vec<Arc<Mutex<Vec<u8>>>>,
     waiting: bool,
+    full: bool,
     closed: bool,
 }
 
@@ -132,6 +136,12 @@ impl Queue {
         self.changed.notify_one();
     }
 
+    /// Lines need not gather any longer.
+    fn hurry(&self) {
+        lock(&self.state).full = true;
+        self.changed.notify_one();
+    }
+
     /// The thread: takes lines until the log is closed and nothing waits.
     fn write_out(&self, output: &LogOutput) {
         let mut taken = Vec::new();
@@ -176,10 +186,11 @@ impl Queue {
         if !state.closed {
             (state, _) = self
                 .changed
-                .wait_timeout_while(state, GATHER, |state| !state.closed)
+                .wait_timeout_while(state, GATHER, |state| !state.closed && !state.full)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         state.waiting = false;
+        state.full = false;
         let buffers = state.buffers.clone();
         // Those of workers that are gone are written this one last time.
         state.buffers.retain(|lines| Arc::strong_count(lines) > 2);
@@ -258,11 +269,15 @@ impl LineWriter {
             self.dropped.increment(1);
             return;
         }
-        let first = lines.is_empty();
+        let before = lines.len();
         line(&mut lines, &mut lock(&self.clock));
+        let after = lines.len();
         drop(lines);
-        if first {
+        if before == 0 {
             self.queue.wake();
+        }
+        if before < FULL && after >= FULL {
+            self.queue.hurry();
         }
     }
 }

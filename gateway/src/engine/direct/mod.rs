@@ -15,6 +15,7 @@ mod exchange;
 mod h1;
 mod h2;
 mod links;
+mod names;
 #[cfg(test)]
 mod opinions;
 mod patience;

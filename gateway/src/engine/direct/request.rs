@@ -3,13 +3,16 @@
 //! What two servers could read differently is refused here and never corrected. What is legal and rare is left to
 //! Pingora, with every byte of it.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 
 use super::body::Body;
+use super::names;
 use super::section::{self, Field, Most, Span, length_of, list_has, span};
 
 /// Larger header sections are left to Pingora, and so are those with more fields.
@@ -44,7 +47,19 @@ pub(super) struct Outline {
     pub(super) expects: bool,
 }
 
-/// A request, with memory that is used again for the next one of its connection.
+thread_local! {
+    static SPARE: RefCell<Vec<Memory>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Room for fields, which requests of a thread hand on to each other: a connection that waits has none.
+type Memory = (HeaderMap, Vec<Field>);
+
+/// How many a thread keeps. One is out for each request that waits for its response.
+const MOST_SPARE: usize = 64;
+/// Room for more fields than these is not kept.
+const USUAL: usize = 128;
+
+/// A request.
 #[derive(Debug)]
 pub(super) struct Head {
     /// As the phases want it.
@@ -71,6 +86,11 @@ impl Head {
     /// Looks at what has come. The fields are remembered for [`Head::fill`].
     pub(super) fn read(&mut self, bytes: &[u8]) -> Found {
         self.fields.clear();
+        if self.fields.capacity() == 0
+            && let Some(memory) = SPARE.with_borrow_mut(Vec::pop)
+        {
+            (self.parts.headers, self.fields) = memory;
+        }
         let mut fields = section::uninit::<MOST_FIELDS>();
         let mut request = httparse::Request::new(&mut []);
         let length = match request.parse_with_uninit_headers(bytes, &mut fields) {
@@ -159,7 +179,7 @@ impl Head {
         let target = PathAndQuery::from_maybe_shared(target).ok()?;
         self.parts.headers.clear();
         for field in &self.fields {
-            let name = HeaderName::from_bytes(section::get(&bytes, field.name)).ok()?;
+            let name = names::name(section::get(&bytes, field.name))?;
             let value = bytes.slice(field.value.0..field.value.1);
             let value = HeaderValue::from_maybe_shared(value).ok()?;
             self.parts.headers.append(name, value);
@@ -201,18 +221,23 @@ impl Head {
         self.parts.headers.contains_key(CONTENT_LENGTH)
     }
 
-    /// Lets go of the request, and of memory that an unusual one has taken.
+    /// Lets go of the request and of its memory.
     pub(super) fn clear(&mut self) {
-        const USUAL: usize = 32;
-        if self.fields.capacity() > USUAL || self.parts.headers.capacity() > USUAL {
-            *self = Self::default();
-            return;
-        }
-        self.parts.headers.clear();
         self.parts.uri = Uri::default();
         self.parts.extensions.clear();
-        self.fields.clear();
         self.bytes = Bytes::new();
+        let mut headers = std::mem::take(&mut self.parts.headers);
+        let mut fields = std::mem::take(&mut self.fields);
+        if headers.capacity() > USUAL || fields.capacity() > USUAL {
+            return;
+        }
+        headers.clear();
+        fields.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < MOST_SPARE {
+                spare.push((headers, fields));
+            }
+        });
     }
 }
 
