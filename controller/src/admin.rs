@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use gateway::BackendState;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -23,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use crate::backend_metrics;
 use crate::expiry::ExpiryBook;
 use crate::lifecycle::Phase;
 use crate::nginx_metrics::{Counted, NginxMetrics};
@@ -55,6 +57,8 @@ pub(crate) struct Admin {
     pub(crate) nginx: Option<Arc<NginxMetrics>>,
     /// The live state of endpoints.
     pub(crate) endpoints: Box<dyn Fn() -> Vec<Endpoint> + Send + Sync>,
+    /// The same of backends.
+    pub(crate) backends: Box<dyn Fn() -> Vec<BackendState> + Send + Sync>,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -186,6 +190,7 @@ fn metrics(admin: &Admin) -> Answer {
         nginx.render(&counted, &admin.tables.pin(), &mut text);
     }
     admin.expiry.render(admin.max_series, &mut text);
+    backend_metrics::render(&(admin.backends)(), admin.max_series, &mut text);
     page(StatusCode::OK, PROMETHEUS, &text)
 }
 

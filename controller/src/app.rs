@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use gateway::{Gateway, NginxLabels, Running};
+use gateway::{BackendState, Gateway, NginxLabels, Running};
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::RoutingModel;
 use table::{Reject, TableReader};
@@ -199,6 +199,7 @@ impl App {
             max_series: settings.serve.max_series,
             nginx: nginx.clone(),
             endpoints: live_endpoints(&running),
+            backends: live_backends(&running),
         };
         tasks.spawn(admin::serve(sockets.listener, Arc::new(admin)));
         tasks.spawn(keep_up(metrics));
@@ -518,8 +519,23 @@ fn live_endpoints(
                 backend: state.backend,
                 address: state.address,
                 in_flight: state.in_flight,
+                ejected: state.ejected,
+                unhealthy: state.unhealthy,
+                avoided: state.avoided,
             })
             .collect()
+    })
+}
+
+/// Reads the live state of backends, without keeping the gateway alive.
+fn live_backends(
+    running: &Arc<OnceLock<Running>>,
+) -> Box<dyn Fn() -> Vec<BackendState> + Send + Sync> {
+    let running = Arc::downgrade(running);
+    Box::new(move || {
+        let running = running.upgrade();
+        let states = running.as_ref().and_then(|running| running.get());
+        states.map(Running::backend_state).unwrap_or_default()
     })
 }
 

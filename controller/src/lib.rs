@@ -7,6 +7,7 @@
 mod admin;
 pub mod app;
 pub mod args;
+pub mod backend_metrics;
 mod backoff;
 mod certificate;
 mod columns;

@@ -479,6 +479,7 @@ mod tests {
         let backend = Arc::new(Backend {
             protocol: model::BackendProtocol::Http1,
             seed: None,
+            health: None,
             origin: Origin::default(),
         });
         model.backends.insert(id("empty"), backend);

@@ -36,6 +36,29 @@ pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     /// Requests that it is working on.
     pub(crate) in_flight: u32,
+    /// It did not answer, and has not proved to be well since.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) ejected: bool,
+    /// It fails the checks of its health.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unhealthy: bool,
+    /// Others are preferred for now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) avoided: bool,
+}
+
+impl Endpoint {
+    /// What is wrong with it, if anything is.
+    fn trouble(&self) -> Option<&'static str> {
+        match (self.unhealthy, self.ejected, self.avoided) {
+            (true, _, true) => Some("unhealthy"),
+            (true, _, false) => Some("unhealthy, but used"),
+            (false, true, true) => Some("ejected"),
+            (false, true, false) => Some("ejected, but used"),
+            (false, false, true) => Some("avoided"),
+            (false, false, false) => None,
+        }
+    }
 }
 
 impl Overview {
@@ -88,9 +111,9 @@ impl Display for Overview {
         rows.push(["(any other)".to_owned(), String::new(), answered, origin]);
         writeln!(f, "{rows}")?;
 
-        let live: BTreeMap<(&BackendId, SocketAddr), u32> = live
+        let live: BTreeMap<(&BackendId, SocketAddr), &Endpoint> = live
             .iter()
-            .map(|endpoint| ((&endpoint.backend, endpoint.address), endpoint.in_flight))
+            .map(|endpoint| ((&endpoint.backend, endpoint.address), endpoint))
             .collect();
         let mut rows = Columns::new(["BACKEND", "PROTOCOL", "ENDPOINT", "STATE", "IN FLIGHT"]);
         for (id, backend) in backends {
@@ -171,7 +194,7 @@ fn push_backend(
     rows: &mut Columns<5>,
     id: &BackendId,
     backend: Option<&BackendDescription>,
-    live: &BTreeMap<(&BackendId, SocketAddr), u32>,
+    live: &BTreeMap<(&BackendId, SocketAddr), &Endpoint>,
 ) {
     let mut push = |protocol: &str, endpoint: String, state: &str, in_flight: String| {
         rows.push([
@@ -185,6 +208,7 @@ fn push_backend(
     let Some(BackendDescription {
         protocol,
         endpoints,
+        health: _,
     }) = backend
     else {
         return push("", "none".to_owned(), "unknown backend", String::new());
@@ -206,14 +230,13 @@ fn push_backend(
                 } else {
                     "ready"
                 };
-                let in_flight = live
-                    .get(&(id, endpoint.address))
-                    .copied()
-                    .unwrap_or_default();
+                let live = live.get(&(id, endpoint.address));
+                let in_flight = live.map_or(0, |live| live.in_flight);
+                let trouble = live.and_then(|live| live.trouble());
                 push(
                     protocol,
                     endpoint.address.to_string(),
-                    state,
+                    trouble.unwrap_or(state),
                     in_flight.to_string(),
                 );
             }

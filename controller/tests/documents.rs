@@ -85,6 +85,10 @@ fn metrics_page() -> String {
     ] {
         descriptions.add("gauge", &name.into(), None, &text.into());
     }
+    for metric in &controller::backend_metrics::METRICS {
+        let (name, text) = (metric.name.into(), metric.help.into());
+        descriptions.add(metric.kind, &name, None, &text);
+    }
     let mut page = String::from(
         "# Metrics\n\n\
          `GET /metrics` on the admin listener, in the Prometheus text format. Generated from the source by `make docs`.\n\n\

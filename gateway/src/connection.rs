@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use model::ListenerName;
 use table::PolicyId;
+use tokio::time::sleep_until;
 
 use crate::clients::Presented;
 use crate::drain::Slot;
@@ -151,6 +152,8 @@ pub(crate) enum Awaited {
     NextRequest,
     /// The end of a connection that was asked to end.
     Farewell,
+    /// An answer for the client, which can do nothing about it.
+    Answer,
 }
 
 impl Deadline {
@@ -164,6 +167,13 @@ impl Deadline {
             idle,
         };
         deadline.arm_after(header, Awaited::Header);
+        deadline
+    }
+
+    /// One that is not running.
+    pub(crate) fn at_rest() -> Self {
+        let deadline = Self::new(Instant::now(), Duration::ZERO, Duration::ZERO);
+        deadline.clear();
         deadline
     }
 
@@ -182,6 +192,23 @@ impl Deadline {
         self.arm(now, self.header.min(FAREWELL), Awaited::Farewell);
     }
 
+    /// Gives what is asked for until then to be there.
+    pub(crate) fn arm_answer(&self, at: Instant) {
+        let since = at.saturating_duration_since(self.start);
+        self.arm_after(since, Awaited::Answer);
+    }
+
+    /// Waits until it has passed: for ever where there is none at first.
+    pub(crate) async fn passed(&self) {
+        while let Some(at) = self.at() {
+            if Instant::now() >= at {
+                return;
+            }
+            sleep_until(at.into()).await;
+        }
+        std::future::pending::<()>().await;
+    }
+
     /// Takes the deadline away.
     pub(crate) fn clear(&self) {
         self.at.store(NEVER, Ordering::Relaxed);
@@ -196,7 +223,8 @@ impl Deadline {
         Some(match at & 3 {
             0 => Awaited::Header,
             1 => Awaited::NextRequest,
-            _ => Awaited::Farewell,
+            2 => Awaited::Farewell,
+            _ => Awaited::Answer,
         })
     }
 
@@ -232,6 +260,7 @@ impl Deadline {
                         Awaited::Header => 0,
                         Awaited::NextRequest => 1,
                         Awaited::Farewell => 2,
+                        Awaited::Answer => 3,
                     }
             });
         self.at.store(at, Ordering::Relaxed);

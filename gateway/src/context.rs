@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use table::{BackendSlot, CompiledBackend, CompiledRoute, Table};
 
 use crate::clients::Judgement;
-use crate::connection::Connection;
+use crate::connection::{Connection, Deadline};
 use crate::error::Reason;
 use crate::external::Reply;
 use crate::filters::pace::Progress;
@@ -48,6 +48,10 @@ pub(crate) struct RequestContext {
     pub(crate) allowed_origin: Option<HeaderValue>,
     /// Body bytes that came so far, where they are limited.
     pub(crate) body_received: u64,
+    /// What ends it, for engines that cannot wait for two things at once.
+    pub(crate) leash: Option<Arc<Deadline>>,
+    /// When the last of its body came, for engines that cannot see that later.
+    pub(crate) sent_at: Option<Instant>,
     /// Another backend than the route's own answers.
     pub(crate) stand_in: Option<StandIn>,
     /// The identity that is passed on and logged; [`None`] until the request goes upstream.
@@ -148,6 +152,8 @@ impl RequestContext {
             prefix: None,
             allowed_origin: None,
             body_received: 0,
+            leash: None,
+            sent_at: None,
             stand_in: None,
             request_id: None,
             target: None,

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::Shared;
 use crate::stream::Ports;
-use crate::upstream::EndpointState;
+use crate::upstream::{BackendState, Checks, EndpointState};
 
 /// How far a gateway is on its way out.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -141,6 +141,7 @@ pub struct Running {
     pub(crate) tracker: Arc<Tracker>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) ports: Ports,
+    pub(crate) checks: Checks,
     pub(crate) workers: Vec<JoinHandle<()>>,
 }
 
@@ -185,9 +186,15 @@ impl Running {
 
     /// Opens and closes the ports that the table in force asks for, and looks which streams have lost their route.
     /// To be called after each table, and again while the result is not empty: it names the ports that could not be
-    /// opened. Those of HTTP and HTTPS have no part in it.
+    /// opened. Those of HTTP and HTTPS have no part in it. Includes [`Running::update_checks`].
     pub async fn update_ports(&self) -> Vec<Reject> {
+        self.update_checks();
         self.ports.update(&self.shared, &self.tracker).await
+    }
+
+    /// Begins and ends the checks of endpoints that the table in force asks for. To be called after each table.
+    pub fn update_checks(&self) {
+        self.checks.update(&self.shared);
     }
 
     /// How many client connections are open.
@@ -198,6 +205,11 @@ impl Running {
     /// What is known about each endpoint that requests were sent to.
     pub fn endpoint_state(&self) -> Vec<EndpointState> {
         self.shared.registry.states()
+    }
+
+    /// What is known about each backend that requests were sent to.
+    pub fn backend_state(&self) -> Vec<BackendState> {
+        self.shared.registry.groups()
     }
 }
 

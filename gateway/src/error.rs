@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use crate::upstream::Limit;
+
 /// Whose fault a failure is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Source {
@@ -64,6 +66,13 @@ pub(crate) enum Reason {
     ReadTimeout,
     /// The endpoint did not take the request in time.
     WriteTimeout,
+    /// The endpoint had the whole request and did not begin to answer in the time that the route gives it.
+    TryTimeout,
+    /// The request took longer than the route gives it.
+    RequestTimeout {
+        /// All that was waited for was the endpoint, for the better part of that time.
+        silent: bool,
+    },
     /// The endpoint closed or reset the connection.
     UpstreamReset,
     /// What the endpoint sent is not HTTP.
@@ -100,6 +109,8 @@ pub(crate) enum Reason {
     RateLimited,
     /// The client has too many requests at the same time.
     ConnectionsLimited,
+    /// The backend has enough to do.
+    Limited(Limit),
     /// A preflight request of a script.
     Preflight,
     /// The route says so.
@@ -129,6 +140,8 @@ impl Reason {
             Self::UpstreamTls => "upstream-tls",
             Self::ReadTimeout => "read-timeout",
             Self::WriteTimeout => "write-timeout",
+            Self::TryTimeout => "try-timeout",
+            Self::RequestTimeout { .. } => "request-timeout",
             Self::UpstreamReset => "upstream-reset",
             Self::UpstreamInvalid => "upstream-invalid",
             Self::ClientClosed => "client-closed",
@@ -147,6 +160,7 @@ impl Reason {
             Self::AuthenticationBusy => "authentication-busy",
             Self::RateLimited => "rate-limited",
             Self::ConnectionsLimited => "connections-limited",
+            Self::Limited(limit) => limit.as_str(),
             Self::Preflight => "preflight",
             Self::Route(text) => text,
             Self::Internal => "internal",
@@ -179,6 +193,7 @@ impl Reason {
             | Self::UpstreamTls
             | Self::ReadTimeout
             | Self::WriteTimeout
+            | Self::TryTimeout
             | Self::UpstreamReset
             | Self::UpstreamInvalid => Source::Upstream,
             Self::NoRoute
@@ -186,9 +201,11 @@ impl Reason {
             | Self::AuthenticationFailed
             | Self::AuthenticationBusy
             | Self::NoEndpoints
+            | Self::Limited(_)
             | Self::InvalidBackend
             | Self::DnsFailed
             | Self::DnsRefused
+            | Self::RequestTimeout { .. }
             | Self::HttpsRedirect
             | Self::Redirect
             | Self::Preflight
@@ -220,6 +237,7 @@ impl Reason {
             | Self::Route(_)
             | Self::RateLimited
             | Self::AuthenticationBusy
+            | Self::Limited(_)
             | Self::ConnectionsLimited => StatusCode::SERVICE_UNAVAILABLE,
             Self::DnsFailed
             | Self::DnsRefused
@@ -227,9 +245,11 @@ impl Reason {
             | Self::UpstreamTls
             | Self::UpstreamReset
             | Self::UpstreamInvalid => StatusCode::BAD_GATEWAY,
-            Self::ConnectTimeout | Self::ReadTimeout | Self::WriteTimeout => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::ConnectTimeout
+            | Self::ReadTimeout
+            | Self::WriteTimeout
+            | Self::TryTimeout
+            | Self::RequestTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientClosed => client_closed(),
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::HttpsRedirect | Self::Redirect => StatusCode::PERMANENT_REDIRECT,
@@ -264,6 +284,13 @@ pub(crate) enum Fault {
     ReadTimeout,
     /// Nothing was taken in time.
     WriteTimeout,
+    /// There was no response in the time that the route gives an endpoint.
+    AnswerTimeout,
+    /// The request took longer than the route gives it.
+    RequestTimeout {
+        /// All that was waited for was the endpoint.
+        silent: bool,
+    },
     /// The connection was closed or reset.
     Closed,
     /// What came is not valid HTTP.
@@ -275,6 +302,8 @@ pub(crate) enum Fault {
 /// What a fault on this side means for a request.
 pub(crate) fn reason(side: Source, fault: Fault) -> Reason {
     match (side, fault) {
+        (_, Fault::RequestTimeout { silent }) => Reason::RequestTimeout { silent },
+        (Source::Upstream, Fault::AnswerTimeout) => Reason::TryTimeout,
         (Source::Upstream, Fault::Connect) => Reason::ConnectFailed,
         (Source::Upstream, Fault::ConnectTimeout) => Reason::ConnectTimeout,
         (Source::Upstream, Fault::Tls) => Reason::UpstreamTls,
@@ -301,6 +330,7 @@ mod tests {
             (Fault::Tls, 502, "upstream-tls"),
             (Fault::ReadTimeout, 504, "read-timeout"),
             (Fault::WriteTimeout, 504, "write-timeout"),
+            (Fault::AnswerTimeout, 504, "try-timeout"),
             (Fault::Closed, 502, "upstream-reset"),
             (Fault::Invalid, 502, "upstream-invalid"),
         ] {

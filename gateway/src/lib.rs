@@ -35,7 +35,7 @@ pub use drain::Running;
 pub use listen::{BindError, Gateway};
 pub use settings::{Engine, Limits, LogFormat, NginxLabels, Settings};
 pub use telemetry::{NGINX_BUCKETS, describe_metrics, describe_nginx_metrics};
-pub use upstream::EndpointState;
+pub use upstream::{BackendState, EndpointState};
 
 /// What all workers share.
 #[derive(Debug)]

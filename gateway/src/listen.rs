@@ -21,6 +21,7 @@ use crate::front::Front;
 use crate::settings::Settings;
 use crate::stream::{Host, Ports, StreamWorker};
 use crate::telemetry;
+use crate::upstream::Checks;
 
 /// Connections that the kernel may hold for us while we are busy; it cuts this down to `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 16_384;
@@ -137,6 +138,7 @@ impl Gateway {
             tracker: Arc::clone(&tracker),
             shared: Arc::clone(&self.shared),
             ports: Ports::default(),
+            checks: Checks::default(),
             workers: Vec::new(),
         };
         for (number, sockets) in self.workers.into_iter().enumerate() {
@@ -162,6 +164,7 @@ impl Gateway {
                     .spawn(move || runtime.block_on(work(shared, tracker, streams, sockets)))?,
             );
         }
+        running.update_checks();
         Ok(running)
     }
 }

@@ -39,6 +39,7 @@ mod conflict;
 mod external;
 mod few;
 mod headers;
+mod health;
 mod ingress;
 pub mod manifests;
 mod names;

@@ -412,6 +412,7 @@ fn options(entry: &Entry, path: &PathPart, regex: bool, globals: &Globals) -> Ro
             ..traffic.retry.clone().unwrap_or(default)
         }
     });
+    options.deadlines = traffic.deadlines;
     options.backup = own_default_backend(entry);
     options.balance = traffic.balance.unwrap_or(options.balance);
     options.unlogged = traffic.unlogged;

@@ -171,6 +171,7 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, settings: &Settings) 
         backend: Backend {
             protocol: asked.unwrap_or_default(),
             seed: None,
+            health: None,
             origin,
         },
         endpoints: EndpointSet::default(),

@@ -58,6 +58,27 @@ pub(crate) fn duration(text: &str, from: u32) -> Result<u32, String> {
         .ok_or_else(|| "it is not a time such as `30s`, `10m` or `1h`".to_owned())
 }
 
+/// A time in milliseconds, from `from` on: a number with `ms`, `s`, `m` or `h`; without a unit it is seconds.
+pub(crate) fn milliseconds(text: &str, from: u32) -> Result<u32, String> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "ms" => Some(1),
+        "s" | "" => Some(1000),
+        "m" => Some(60 * 1000),
+        "h" => Some(60 * 60 * 1000),
+        _ => None,
+    };
+    number
+        .parse::<u32>()
+        .ok()
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .filter(|time| *time >= from)
+        .ok_or_else(|| format!("it is not a time such as `500ms`, `2s` or `1m`, from {from}ms on"))
+}
+
 /// A number in these limits.
 pub(crate) fn number(text: &str, from: u32, to: u32) -> Result<u32, String> {
     text.trim()
@@ -334,5 +355,28 @@ mod tests {
         }
         assert_eq!(duration("0", 0), Ok(0));
         assert_eq!(list(" a, ,b,").collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn milliseconds_have_a_unit_or_are_seconds() {
+        for (text, want) in [
+            ("500ms", Some(500)),
+            (" 2s ", Some(2000)),
+            ("3", Some(3000)),
+            ("1m", Some(60_000)),
+            ("1h", Some(3_600_000)),
+            ("99ms", None),
+            ("0", None),
+            ("", None),
+            ("ms", None),
+            ("1d", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("1s 1ms", None),
+            ("4294967296ms", None),
+            ("2000h", None),
+        ] {
+            assert_eq!(milliseconds(text, 100).ok(), want, "{text}");
+        }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HostName, Origin, Redacted};
+use crate::{Health, HostName, Origin, Redacted};
 
 /// Identifies a backend: one port of one service. Printed as `namespace/service:port`.
 ///
@@ -86,6 +87,9 @@ pub struct Backend {
     /// know the same. Without one they are good for one process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<Redacted<Box<str>>>,
+    /// How its endpoints are watched over, where that is not as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Arc<Health>>,
     /// The object that it stands for.
     pub origin: Origin,
 }

@@ -13,6 +13,7 @@ mod changes;
 mod client_auth;
 mod deny;
 mod filter;
+mod health;
 mod host;
 mod listener;
 mod options;
@@ -41,10 +42,11 @@ pub use deny::{DenyRule, HeaderCondition, TextCondition};
 pub use filter::{
     Cors, Filter, HeaderChange, Hsts, HttpsRedirect, PathRule, ResponseRewrite, Rewrite,
 };
+pub use health::{BackendLimits, CheckKind, Health, HealthCheck, Outliers};
 pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
 pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};
 pub use options::{
-    Balance, Canary, CanaryHeader, CanaryValue, ErrorPages, Mirror, Retry, RouteOptions,
+    Balance, Canary, CanaryHeader, CanaryValue, Deadlines, ErrorPages, Mirror, Retry, RouteOptions,
 };
 pub use origin::{ObjectRef, Origin};
 pub use path::{InvalidPath, NormalPath, PathMatch, normalise_path};

@@ -17,6 +17,9 @@ pub struct RouteOptions {
     /// When another endpoint is tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Until when there has to be an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadlines: Option<Deadlines>,
     /// How an endpoint is chosen.
     #[serde(skip_serializing_if = "is_default")]
     pub balance: Balance,
@@ -160,6 +163,20 @@ impl Default for Retry {
             timeout_seconds: 0,
         }
     }
+}
+
+/// Until when there has to be an answer, in milliseconds; 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deadlines {
+    /// From the moment that an endpoint has the whole request to the header section of its response (status 504,
+    /// `try-timeout`). Another endpoint may be asked then, by [`RouteOptions::retry`].
+    #[serde(default)]
+    pub try_ms: u32,
+    /// From the header section of the request to the end of the response, over all tries (504, `request-timeout`, or the end of
+    /// the connection or stream where the response has begun).
+    #[serde(default)]
+    pub request_ms: u32,
 }
 
 /// How an endpoint is chosen.

@@ -30,7 +30,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use self::fields::{RequestFields, ResponseFields};
 use super::Worker;
-use crate::connection::Connection;
+use crate::connection::{Connection, Deadline};
 use crate::context::RequestContext;
 use crate::error::{self, Fault, Reason, Source};
 use crate::front::conn::{self, Transport};
@@ -38,7 +38,7 @@ use crate::mirror;
 use crate::phases::answer::Answer;
 use crate::phases::log::Outcome;
 use crate::phases::route::{Head, Verdict};
-use crate::phases::{body, decide, headers, log, retry, stand_in, upstream};
+use crate::phases::{body, deadline, decide, headers, log, retry, stand_in, upstream};
 use crate::settings::Limits;
 
 /// Attempts that Pingora makes; [`retry`] asks for fewer.
@@ -100,14 +100,16 @@ impl PingoraEngine {
         session::serve(&self.proxy, &self.worker, stream, connection, shutdown).await;
     }
 
-    /// Serves one request of a connection whose streams somebody else accepts.
+    /// Serves one request of a connection whose streams somebody else accepts. Its reader fails once `leash` has passed.
     pub(crate) async fn serve_stream(
         &self,
         stream: Box<dyn CustomSession>,
         connection: Arc<Connection>,
+        leash: Arc<Deadline>,
         shutdown: &ShutdownWatch,
     ) {
-        session::serve_stream(&self.proxy, &self.worker, stream, connection, shutdown).await;
+        let (proxy, worker) = (&self.proxy, &self.worker);
+        session::serve_stream(proxy, worker, stream, connection, leash, shutdown).await;
     }
 
     /// Wakes connections that wait for a request.
@@ -156,9 +158,11 @@ impl ProxyHttp for Proxy {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        let connection = session::begin_request()?;
+        let (connection, leash) = session::begin_request()?;
         let table = self.worker.shared.tables.pin();
-        Some(Box::new(RequestContext::new(table, connection)))
+        let mut context = RequestContext::new(table, connection);
+        context.leash = leash;
+        Some(Box::new(context))
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {
@@ -192,20 +196,23 @@ impl ProxyHttp for Proxy {
                 .map_err(|reason| failed(context, reason))?;
         }
         mirror::again(context);
+        deadline::arm(context, false);
         let upstream = upstream::upstream(context).map_err(|reason| failed(context, reason))?;
         Ok(Box::new(peer::peer(upstream, &self.tls)))
     }
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Context,
     ) -> Result<()> {
-        retry::connected(context(ctx)?, reused);
+        let context = context(ctx)?;
+        retry::connected(context, reused);
+        deadline::arm(context, session.is_body_done());
         Ok(())
     }
 
@@ -234,6 +241,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let context = context(ctx)?;
         retry::answered(context, response.status, Instant::now());
+        deadline::arm(context, true);
         let method = &session.req_header().method;
         let status = response.status;
         if is_at_hand(session)
@@ -256,6 +264,10 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let context = context(ctx)?;
         mirror::received(context, part.as_ref(), end_of_stream);
+        if end_of_stream && context.sent_at.is_none() {
+            context.sent_at = Some(Instant::now());
+            deadline::arm(context, true);
+        }
         let Some(part) = part else {
             return Ok(());
         };
@@ -276,6 +288,9 @@ impl ProxyHttp for Proxy {
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             // From now on the endpoint's silence is what counts: a client may listen for hours.
             session.set_read_timeout(None);
+            if let Some(leash) = &context.leash {
+                leash.clear();
+            }
         }
         headers::to_client(context, &mut ResponseFields(response));
         Ok(())
@@ -305,6 +320,9 @@ impl ProxyHttp for Proxy {
             let again = retry::not_connected(context, &self.worker, &reason)
                 || is_at_hand(session)
                     && stand_in::replaces_failure(context, &self.worker, reason.status());
+            if !again && deadline::is_over(context) {
+                context.fail(Reason::RequestTimeout { silent: false });
+            }
             error.set_retry(again);
         }
         error
@@ -323,17 +341,28 @@ impl ProxyHttp for Proxy {
         }
         error.retry.decide_reuse(client_reused);
         let at_hand = is_at_hand(session);
+        let sent = session.is_body_done();
         let method = &session.req_header().method;
         let stale = error.retry() && at_hand && method.is_idempotent();
         let again = ctx.as_deref_mut().is_some_and(|context| {
-            if stale {
+            let missed = deadline::missed(context, sent);
+            if stale && missed.is_none() {
                 return retry::went_stale(context);
             }
-            let reason = reason_of(source_of(&error), &error);
-            at_hand
+            let reason = missed.unwrap_or_else(|| reason_of(source_of(&error), &error));
+            if let Reason::RequestTimeout { .. } = reason {
+                context.fail(reason);
+                return false;
+            }
+            let is_try = reason == Reason::TryTimeout;
+            let again = at_hand
                 && reason.source() == Source::Upstream
                 && (retry::broke(context, &self.worker, method, &reason)
-                    || stand_in::replaces_failure(context, &self.worker, reason.status()))
+                    || stand_in::replaces_failure(context, &self.worker, reason.status()));
+            if is_try && !again {
+                context.fail(reason);
+            }
+            again
         });
         error.set_retry(again);
         error

@@ -276,7 +276,14 @@ static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
 /// Takes any certificate, as ingress-nginx does: servers in a cluster have certificates that nobody outside of it
 /// knows, and there is no annotation that would say whom to trust. The connection is encrypted all the same.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+pub(crate) struct Anybody(Arc<CryptoProvider>);
+
+impl Anybody {
+    /// With what signatures are checked with.
+    pub(crate) fn new(provider: Arc<CryptoProvider>) -> Self {
+        Self(provider)
+    }
+}
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(

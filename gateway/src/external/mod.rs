@@ -8,7 +8,7 @@ mod replies;
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-pub(crate) use self::client::{Client, Question};
+pub(crate) use self::client::{Anybody, Client, Question};
 pub(crate) use self::replies::{Key, Replies};
 
 /// What another server said about a request, as far as it matters.

@@ -116,6 +116,8 @@ pub(crate) fn count_cut(connection: &Connection, awaited: Awaited) -> &'static s
         Awaited::Header => "header-timeout",
         Awaited::NextRequest => "idle-timeout",
         Awaited::Farewell => "drain",
+        // It is the request that ends.
+        Awaited::Answer => return "request-timeout",
     };
     counter!(
         telemetry::CONNECTIONS_CUT,
@@ -163,7 +165,7 @@ impl<S: AsyncRead + Linger> AsyncRead for Guarded<S> {
                     Awaited::NextRequest if self.alone => deadline.arm_header(Instant::now()),
                     // It has not heard yet that it is to go.
                     Awaited::Farewell => deadline.arm_farewell(Instant::now()),
-                    Awaited::Header | Awaited::NextRequest => {}
+                    Awaited::Header | Awaited::NextRequest | Awaited::Answer => {}
                 }
                 read
             }

@@ -4,6 +4,7 @@
 pub(crate) mod access;
 pub(crate) mod answer;
 pub(crate) mod body;
+pub(crate) mod deadline;
 pub(crate) mod decide;
 pub(crate) mod fields;
 pub(crate) mod forwarding;

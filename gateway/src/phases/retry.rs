@@ -55,7 +55,7 @@ fn count_retry(context: &RequestContext) {
 fn names(retry: &Retry, reason: &Reason) -> bool {
     if matches!(
         reason,
-        Reason::ConnectTimeout | Reason::ReadTimeout | Reason::WriteTimeout
+        Reason::ConnectTimeout | Reason::ReadTimeout | Reason::WriteTimeout | Reason::TryTimeout
     ) {
         retry.timeout
     } else if *reason == Reason::UpstreamInvalid {
@@ -77,6 +77,7 @@ pub(crate) fn connected(context: &mut RequestContext, reused: bool) {
         attempt.began.elapsed()
     });
     attempt.reused = reused;
+    attempt.in_flight.connected();
     if !reused {
         attempt.in_flight.endpoint().connected();
     }
@@ -206,6 +207,7 @@ pub(crate) fn end_try_at(context: &mut RequestContext, now: Instant) {
     if let Some(attempt) = context.current() {
         let lasted = now.saturating_duration_since(attempt.began);
         attempt.ended.get_or_insert(lasted);
+        attempt.in_flight.end();
     }
 }
 
@@ -215,18 +217,21 @@ pub(super) fn judge(context: &RequestContext) {
         return;
     };
     if last.header.is_some() {
-        last.in_flight.endpoint().answered();
+        last.in_flight.answered(last.status);
     } else if context
         .reason
         .as_ref()
         .is_some_and(|reason| is_of_the_endpoint(reason, last.reused))
     {
-        last.in_flight.endpoint().failed();
+        last.in_flight.failed();
     }
     for attempt in before {
-        // One to which no connection could be made has been told already.
-        if attempt.connected.is_some() && !attempt.reused && attempt.header.is_none() {
-            attempt.in_flight.endpoint().failed();
+        if attempt.header.is_some() {
+            // Another endpoint was asked because of the status.
+            attempt.in_flight.answered(attempt.status);
+        } else if attempt.connected.is_some() && !attempt.reused {
+            // One to which no connection could be made has been told already.
+            attempt.in_flight.failed();
         }
     }
 }
@@ -235,6 +240,10 @@ pub(super) fn judge(context: &RequestContext) {
 fn is_of_the_endpoint(reason: &Reason, reused: bool) -> bool {
     matches!(
         reason,
-        Reason::UpstreamTls | Reason::ReadTimeout | Reason::UpstreamInvalid
+        Reason::UpstreamTls
+            | Reason::ReadTimeout
+            | Reason::TryTimeout
+            | Reason::RequestTimeout { silent: true }
+            | Reason::UpstreamInvalid
     ) || *reason == Reason::UpstreamReset && !reused
 }

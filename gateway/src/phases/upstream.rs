@@ -14,8 +14,11 @@ use crate::engine::Worker;
 use crate::error::Reason;
 use crate::filters::variables;
 use crate::phases::stand_in::{self, StandIn};
-use crate::phases::{body, headers, session};
-use crate::upstream::{InFlight, Turn, Unresolved, Wish, now, place};
+use crate::phases::{body, deadline, headers, session};
+use crate::upstream::{InFlight, Limit, Turn, Unresolved, Wish, now, place, server_name};
+
+/// How many endpoints are looked at for one that has a place for one more request.
+const CHOICES: usize = 4;
 
 /// An endpoint and how to talk to it.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     /// It has failed lately: connections that were made before may lead nowhere.
     pub(crate) suspect: bool,
+    /// How often it has begun to fail.
+    pub(crate) era: u32,
     /// What is spoken.
     pub(crate) protocol: BackendProtocol,
     /// What else the route says about TLS.
@@ -142,6 +147,9 @@ pub(super) fn target(
 
 /// Takes an endpoint for the next try.
 pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> Result<(), Reason> {
+    if deadline::is_over(context) {
+        return Err(Reason::RequestTimeout { silent: false });
+    }
     let target = context.target.clone().ok_or(Reason::Internal)?;
     let resolved = match &*target.backend.endpoints {
         EndpointSet::Addresses(_) => None,
@@ -160,28 +168,41 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
         }
         EndpointSet::Invalid(_) => return Err(Reason::InvalidBackend),
     };
-    let (endpoint, number) = worker
-        .picker
-        .choose(
-            target.slot,
-            &target.backend,
-            resolved.as_ref(),
-            &worker.shared,
-            Turn {
-                balance: balance(context),
-                random: &worker.random,
-                wish: wish(context),
-            },
-            |address| context.tried(address),
-        )
-        .ok_or(Reason::NoEndpoints)?;
-    endpoint.chosen(now);
+    let mut left = CHOICES;
+    let (in_flight, number) = loop {
+        let (endpoint, number) = worker
+            .picker
+            .choose(
+                target.slot,
+                &target.backend,
+                resolved.as_ref(),
+                &worker.shared,
+                Turn {
+                    balance: balance(context),
+                    random: &worker.random,
+                    wish: wish(context),
+                },
+                |address| context.tried(address),
+            )
+            .ok_or(Reason::NoEndpoints)?;
+        left -= 1;
+        match InFlight::admit(Arc::clone(&endpoint), target.backend.health.clone()) {
+            Ok(in_flight) => break (in_flight, number),
+            // Somebody else was faster, and the next one may have a place.
+            Err(Limit::Endpoint) if left > 0 => {}
+            Err(limit) => {
+                endpoint.no_place(limit);
+                return Err(Reason::Limited(limit));
+            }
+        }
+    };
+    in_flight.endpoint().chosen(now);
     if let (Some(session), Some(number)) = (&mut context.session, number) {
         session.number = Some(number);
         session.new = true;
     }
     context.tries.push(Try {
-        in_flight: InFlight::on(endpoint),
+        in_flight,
         began: Instant::now(),
         connected: None,
         reused: false,
@@ -227,26 +248,22 @@ pub(crate) fn upstream(context: &RequestContext) -> Result<Upstream, Reason> {
     let target = context.target.as_ref().ok_or(Reason::Internal)?;
     let attempt = context.tries.last().ok_or(Reason::Internal)?;
     let timeouts = timeouts(context.route.as_ref());
+    let connect = seconds(timeouts.connect);
+    let connect = deadline::of(context).map_or(connect, |until| until.cut(connect, attempt.began));
     let tls = tls(context, target.protocol);
     let name = tls.as_ref().and_then(|tls| tls.name.as_deref());
     let server_name = match target.protocol {
-        BackendProtocol::Https if name.is_some() => name.unwrap_or_default().to_owned(),
-        BackendProtocol::Https => match &*target.backend.endpoints {
-            EndpointSet::Dns { host, .. } => host.as_str().to_owned(),
-            EndpointSet::Addresses(_) | EndpointSet::Invalid(_) => {
-                let id = &target.backend.id;
-                format!("{}.{}.svc", id.service, id.namespace)
-            }
-        },
+        BackendProtocol::Https => server_name(&target.backend, name),
         BackendProtocol::Http1 | BackendProtocol::H2c | BackendProtocol::Auto => String::new(),
     };
     Ok(Upstream {
         address: attempt.address(),
         suspect: attempt.in_flight.endpoint().is_suspect(),
+        era: attempt.in_flight.endpoint().era(),
         protocol: target.protocol,
         tls,
         server_name,
-        connect: seconds(timeouts.connect),
+        connect,
         read: seconds(timeouts.read),
         send: seconds(timeouts.send),
     })

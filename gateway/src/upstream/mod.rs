@@ -3,12 +3,15 @@
 //! Nothing in here is part of a table: what is known about an endpoint outlives every swap.
 
 mod budget;
+mod health;
 mod registry;
 mod resolver;
 mod ring;
 mod select;
 mod session;
 
+pub use health::BackendState;
+pub(crate) use health::{Checks, Limit, server_name};
 pub use registry::EndpointState;
 pub(crate) use registry::{EndpointRegistry, InFlight, now};
 pub(crate) use resolver::{Resolver, Unresolved, is_permitted};

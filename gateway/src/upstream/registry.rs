@@ -1,12 +1,15 @@
 //! Live state of endpoints, keyed by backend and address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use model::BackendId;
+use http::StatusCode;
+use model::{BackendId, Health, HealthCheck, Outliers};
+
+use super::health::{BackendState, Condition, Group, Limit, Place, take_one};
 
 /// What is known about an endpoint right now.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,8 +23,12 @@ pub struct EndpointState {
     pub in_flight: u32,
     /// Connection attempts that failed since the last one that did not.
     pub connect_failures: u32,
-    /// Requests in a row that it took and did not answer.
+    /// Requests in a row that failed.
     pub failures: u32,
+    /// It was ejected and has not proved to be well since.
+    pub ejected: bool,
+    /// It fails the checks of its health.
+    pub unhealthy: bool,
     /// Others are preferred for now.
     pub avoided: bool,
 }
@@ -31,21 +38,14 @@ pub struct EndpointState {
 pub(crate) struct Endpoint {
     address: SocketAddr,
     in_flight: AtomicU32,
-    connect_failures: AtomicU32,
-    failures: AtomicU32,
-    /// Milliseconds of [`now`]; until then it is only tried when there is no other one.
-    avoid_until: AtomicU64,
+    /// How many requests it may have; 0 is no limit.
+    most: AtomicU32,
+    condition: Condition,
     /// Seconds to a response header, averaged with weights that fade: the bits of an `f64`.
     latency: AtomicU64,
     /// Milliseconds of [`now`] when `latency` was last written.
     measured: AtomicU64,
 }
-
-/// An endpoint is avoided when it has not answered so many requests in a row.
-const FAILURES: u32 = 5;
-
-/// How long one request tries an endpoint that has been avoided before a second one does.
-const TRIAL: Duration = Duration::from_secs(5);
 
 /// After so many seconds about a third of a measurement is left.
 const MEMORY: f64 = 10.0;
@@ -58,39 +58,12 @@ impl Endpoint {
 
     /// A connection was made.
     pub(crate) fn connected(&self) {
-        // The usual case does not write: the line stays shared between cores.
-        if self.connect_failures.load(Ordering::Relaxed) != 0 {
-            self.connect_failures.store(0, Ordering::Relaxed);
-            self.avoid_until.store(0, Ordering::Relaxed);
-        }
+        self.condition.connected();
     }
 
-    /// A connection could not be made. Others are preferred for one second, then two, four, eight.
+    /// A connection could not be made.
     pub(crate) fn refused(&self) {
-        let failures = self.connect_failures.fetch_add(1, Ordering::Relaxed);
-        let pause = Duration::from_secs(1 << failures.min(3));
-        self.avoid_until
-            .store(now().saturating_add(millis(pause)), Ordering::Relaxed);
-    }
-
-    /// It took a request and answered it, whatever the status.
-    pub(crate) fn answered(&self) {
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-            self.avoid_until.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// It took a request and did not answer it: it was silent, hung up, or spoke something else. From the fifth in a row on
-    /// others are preferred for two seconds, then four, eight, sixteen; in between it gets requests that may prove
-    /// it well.
-    pub(crate) fn failed(&self) {
-        let before = self.failures.fetch_add(1, Ordering::Relaxed);
-        if let Some(more) = (before + 1).checked_sub(FAILURES) {
-            let pause = Duration::from_secs(2 << more.min(3));
-            self.avoid_until
-                .store(now().saturating_add(millis(pause)), Ordering::Relaxed);
-        }
+        self.condition.refused(now());
     }
 
     /// A response header came after this time.
@@ -121,30 +94,64 @@ impl Endpoint {
         (average, (-age / MEMORY).exp())
     }
 
-    /// It has been chosen. One that was avoided until now is tried by this request alone: if it is still lost, all others would
-    /// find out in their own time.
+    /// It has been checked. Says whether it is taken for something else from now on.
+    pub(super) fn checked(&self, check: &HealthCheck, well: bool) -> bool {
+        self.condition.checked(check, well)
+    }
+
+    /// A request to its backend found no place.
+    pub(crate) fn no_place(&self, limit: Limit) {
+        self.condition.group().refused(limit);
+    }
+
+    /// It has been chosen.
     pub(crate) fn chosen(&self, now: impl FnOnce() -> u64) {
-        let until = self.avoid_until.load(Ordering::Relaxed);
-        if until == 0 {
-            return;
-        }
-        let now = now();
-        if now >= until {
-            self.avoid_until
-                .store(now.saturating_add(millis(TRIAL)), Ordering::Relaxed);
-        }
+        self.condition.chosen(now);
     }
 
     /// Has it failed since it was last well?
     pub(crate) fn is_suspect(&self) -> bool {
-        self.connect_failures.load(Ordering::Relaxed) != 0
-            || self.failures.load(Ordering::Relaxed) != 0
+        self.condition.is_suspect()
     }
 
-    /// Has it refused connections lately? The clock is looked at only where that may be.
+    /// How often it has begun to fail: connections from before may lead nowhere.
+    pub(crate) fn era(&self) -> u32 {
+        self.condition.era()
+    }
+
+    /// Are others to be preferred? The clock is looked at only where that may be.
     pub(crate) fn is_avoided(&self, now: impl FnOnce() -> u64) -> bool {
-        let until = self.avoid_until.load(Ordering::Relaxed);
-        until != 0 && now() < until
+        if self.condition.is_plain() {
+            return false;
+        }
+        let most = self.most.load(Ordering::Relaxed);
+        let full = most != 0 && self.in_flight.load(Ordering::Relaxed) >= most;
+        full || self.condition.is_avoided(now)
+    }
+
+    /// Counts a request, unless it has enough of them.
+    fn take(&self) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        if most != 0 {
+            return take_one(&self.in_flight, most);
+        }
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
+
+/// Takes over what has been asked for about the health of these endpoints of one backend.
+pub(super) fn apply(endpoints: &[Arc<Endpoint>], health: Option<&Health>) {
+    let most = health.map_or(0, |health| health.limits.requests_per_endpoint);
+    for endpoint in endpoints {
+        // Nearly always there is nothing to do.
+        if endpoint.most.load(Ordering::Relaxed) != most {
+            endpoint.most.store(most, Ordering::Relaxed);
+            endpoint.condition.limit(most != 0);
+        }
+    }
+    if let Some(endpoint) = endpoints.first() {
+        endpoint.condition.group().apply(health);
     }
 }
 
@@ -160,24 +167,93 @@ fn millis(duration: Duration) -> u64 {
 
 /// A request that an endpoint is working on.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Endpoint>);
+pub(crate) struct InFlight {
+    endpoint: Arc<Endpoint>,
+    /// How the endpoint is judged, where that is not as usual.
+    health: Option<Arc<Health>>,
+    /// What it has taken of its backend.
+    place: Option<Place>,
+    ended: bool,
+}
 
 impl InFlight {
     /// Counts a request until the result is dropped.
     pub(crate) fn on(endpoint: Arc<Endpoint>) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(endpoint)
+        Self {
+            endpoint,
+            health: None,
+            place: None,
+            ended: false,
+        }
+    }
+
+    /// The same, by these rules for the endpoint, if there is a place for the request.
+    pub(crate) fn admit(
+        endpoint: Arc<Endpoint>,
+        health: Option<Arc<Health>>,
+    ) -> Result<Self, Limit> {
+        let Some(rules) = &health else {
+            return Ok(Self::on(endpoint));
+        };
+        let place = Place::take(endpoint.condition.group(), &rules.limits)?;
+        if !endpoint.take() {
+            return Err(Limit::Endpoint);
+        }
+        Ok(Self {
+            endpoint,
+            health,
+            place,
+            ended: false,
+        })
+    }
+
+    /// There is a connection for it.
+    pub(crate) fn connected(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.connected();
+        }
+    }
+
+    /// It is over. What becomes of the endpoint can still be said.
+    pub(crate) fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+            self.place = None;
+        }
     }
 
     /// The endpoint.
     pub(crate) fn endpoint(&self) -> &Endpoint {
-        &self.0
+        &self.endpoint
+    }
+
+    /// The endpoint took the request and answered it with this status.
+    pub(crate) fn answered(&self, status: Option<StatusCode>) {
+        let rules = self.rules();
+        if status.is_some_and(|status| rules.statuses.contains(&status.as_u16())) {
+            self.endpoint.condition.failed(rules, now());
+        } else {
+            self.endpoint.condition.answered(rules, now);
+        }
+    }
+
+    /// The endpoint took the request and did not answer it: it was silent, hung up, or spoke something else.
+    pub(crate) fn failed(&self) {
+        self.endpoint.condition.failed(self.rules(), now());
+    }
+
+    fn rules(&self) -> &Outliers {
+        static USUAL: LazyLock<Outliers> = LazyLock::new(Outliers::default);
+        self.health
+            .as_ref()
+            .map_or(&*USUAL, |health| &health.outliers)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.end();
     }
 }
 
@@ -190,8 +266,24 @@ pub(crate) struct EndpointRegistry {
 
 #[derive(Debug, Default)]
 struct Known {
-    backends: BTreeMap<BackendId, BTreeMap<SocketAddr, Weak<Endpoint>>>,
+    backends: BTreeMap<BackendId, Members>,
     visits_left: usize,
+}
+
+/// The endpoints of one backend.
+#[derive(Debug)]
+struct Members {
+    group: Arc<Group>,
+    endpoints: BTreeMap<SocketAddr, Weak<Endpoint>>,
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self {
+            group: Arc::new(Group::new()),
+            endpoints: BTreeMap::new(),
+        }
+    }
 }
 
 impl EndpointRegistry {
@@ -208,12 +300,12 @@ impl EndpointRegistry {
     ) -> Arc<[Arc<Endpoint>]> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.forget_unused();
-        let endpoints = match known.backends.get_mut(backend) {
-            Some(endpoints) => endpoints,
+        let Members { group, endpoints } = match known.backends.get_mut(backend) {
+            Some(members) => members,
             None => known.backends.entry(backend.clone()).or_default(),
         };
         endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
-        addresses
+        let listed: Arc<[Arc<Endpoint>]> = addresses
             .map(|address| {
                 if let Some(endpoint) = endpoints.get(&address).and_then(Weak::upgrade) {
                     return endpoint;
@@ -221,15 +313,38 @@ impl EndpointRegistry {
                 let endpoint = Arc::new(Endpoint {
                     address,
                     in_flight: AtomicU32::new(0),
-                    connect_failures: AtomicU32::new(0),
-                    failures: AtomicU32::new(0),
-                    avoid_until: AtomicU64::new(0),
+                    most: AtomicU32::new(0),
+                    condition: Condition::new(Arc::clone(group)),
                     latency: AtomicU64::new(0),
                     measured: AtomicU64::new(0),
                 });
                 endpoints.insert(address, Arc::downgrade(&endpoint));
                 endpoint
             })
+            .collect();
+        group.resize(listed.len());
+        enlist(endpoints, &listed);
+        listed
+    }
+
+    /// Nobody checks the endpoints of this backend any more.
+    pub(super) fn forget_checks(&self, backend: &BackendId) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = known.backends.get(backend).into_iter();
+        let endpoints = members.flat_map(|members| members.endpoints.values());
+        for endpoint in endpoints.filter_map(Weak::upgrade) {
+            endpoint.condition.forget_checks();
+        }
+    }
+
+    /// What is known of each backend.
+    pub(crate) fn groups(&self) -> Vec<BackendState> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .backends
+            .iter()
+            .filter(|(_, members)| members.is_used())
+            .map(|(backend, members)| members.group.state(backend))
             .collect()
     }
 
@@ -239,20 +354,44 @@ impl EndpointRegistry {
         known
             .backends
             .iter()
-            .flat_map(|(backend, endpoints)| {
-                endpoints
+            .flat_map(|(backend, members)| {
+                members
+                    .endpoints
                     .values()
                     .filter_map(Weak::upgrade)
                     .map(|endpoint| EndpointState {
                         backend: backend.clone(),
                         address: endpoint.address,
                         in_flight: endpoint.in_flight.load(Ordering::Relaxed),
-                        connect_failures: endpoint.connect_failures.load(Ordering::Relaxed),
-                        failures: endpoint.failures.load(Ordering::Relaxed),
+                        connect_failures: endpoint.condition.connect_failures(),
+                        failures: endpoint.condition.failures(),
+                        ejected: endpoint.condition.is_ejected(),
+                        unhealthy: endpoint.condition.is_unhealthy(),
                         avoided: endpoint.is_avoided(now),
                     })
             })
             .collect()
+    }
+}
+
+impl Members {
+    fn is_used(&self) -> bool {
+        self.endpoints.values().any(|e| e.strong_count() > 0)
+    }
+}
+
+/// Tells the endpoints of a backend whether they still belong to it: some work on requests for longer.
+fn enlist(known: &BTreeMap<SocketAddr, Weak<Endpoint>>, listed: &[Arc<Endpoint>]) {
+    if known.len() == listed.len() {
+        for endpoint in listed {
+            endpoint.condition.enlist(true);
+        }
+        return;
+    }
+    let addresses: BTreeSet<SocketAddr> = listed.iter().map(|endpoint| endpoint.address).collect();
+    for endpoint in known.values().filter_map(Weak::upgrade) {
+        let is_listed = addresses.contains(&endpoint.address);
+        endpoint.condition.enlist(is_listed);
     }
 }
 
@@ -264,8 +403,7 @@ impl Known {
             self.visits_left -= 1;
             return;
         }
-        self.backends
-            .retain(|_, endpoints| endpoints.values().any(|e| e.strong_count() > 0));
+        self.backends.retain(|_, members| members.is_used());
         self.visits_left = self.backends.len().max(1024);
     }
 }
@@ -339,52 +477,5 @@ mod tests {
         }
         let known = registry.known.lock().unwrap();
         assert!(known.backends.len() < 1100, "{}", known.backends.len());
-    }
-
-    #[test]
-    fn an_endpoint_that_refuses_is_avoided_for_a_while() {
-        let registry = EndpointRegistry::new();
-        let endpoints = registry.endpoints(&id("a"), addresses(&[1]));
-        let endpoint = &endpoints[0];
-        assert!(!endpoint.is_avoided(now));
-        endpoint.refused();
-        assert!(endpoint.is_avoided(now));
-        assert!(!endpoint.is_avoided(|| now() + 1_001));
-        endpoint.refused();
-        assert!(endpoint.is_avoided(|| now() + 1_500));
-        let later = now() + 2_001;
-        assert!(!endpoint.is_avoided(|| later));
-        endpoint.chosen(|| later);
-        assert!(endpoint.is_avoided(|| later), "one request tries it");
-        assert!(!endpoint.is_avoided(|| later + 5_000), "then another one");
-        endpoint.connected();
-        assert!(!endpoint.is_avoided(now));
-        endpoint.chosen(now);
-        assert!(!endpoint.is_avoided(now), "it is well");
-    }
-
-    #[test]
-    fn an_endpoint_that_does_not_answer_is_avoided_until_it_does() {
-        let registry = EndpointRegistry::new();
-        let endpoints = registry.endpoints(&id("a"), addresses(&[1]));
-        let endpoint = &endpoints[0];
-        for _ in 0..3 {
-            for _ in 1..FAILURES {
-                endpoint.failed();
-            }
-            assert!(!endpoint.is_avoided(now), "some fail everywhere");
-            endpoint.answered();
-        }
-        for _ in 0..FAILURES {
-            endpoint.failed();
-        }
-        assert!(endpoint.is_avoided(|| now() + 1_500));
-        assert!(!endpoint.is_avoided(|| now() + 2_001));
-        endpoint.failed();
-        assert!(endpoint.is_avoided(|| now() + 3_500), "twice as long");
-        endpoint.answered();
-        assert!(!endpoint.is_avoided(now));
-        endpoint.failed();
-        assert!(!endpoint.is_avoided(now), "it begins anew");
     }
 }

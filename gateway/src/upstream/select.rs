@@ -66,6 +66,9 @@ struct Entry {
     resolved: Option<Arc<[IpAddr]>>,
     name: Option<Arc<Name>>,
     endpoints: Arc<[Arc<Endpoint>]>,
+    /// `endpoints` are those of an earlier state. They are kept until there are others: what is known of them would go with
+    /// the last who holds them.
+    stale: bool,
     /// Made from `endpoints` when it is first asked for.
     ring: Option<Ring>,
     /// The same, for users who stay.
@@ -231,7 +234,7 @@ impl Entry {
                 entry.resolved = None;
                 entry.name = None;
                 entry.mark = None;
-                entry.replace(Arc::new([]));
+                entry.stale = true;
             } else {
                 *entry = Self::new(backend, budget);
             }
@@ -245,6 +248,7 @@ impl Entry {
             resolved: None,
             name: None,
             endpoints: Arc::new([]),
+            stale: true,
             ring: None,
             numbers: None,
             mark: None,
@@ -258,9 +262,10 @@ impl Entry {
     fn refresh(&mut self, resolved: Option<&Arc<[IpAddr]>>, registry: &EndpointRegistry) {
         match (&*self.backend.endpoints, resolved) {
             (EndpointSet::Addresses(set), _) => {
-                if self.endpoints.is_empty() && !set.is_empty() {
+                if self.stale {
                     let addresses = set.iter().map(|endpoint| endpoint.address);
                     self.replace(registry.endpoints(&self.backend.id, addresses));
+                    self.apply_rules();
                 }
             }
             (EndpointSet::Dns { port, .. }, Some(resolved)) => {
@@ -271,17 +276,28 @@ impl Entry {
                 if !same {
                     let addresses = resolved.iter().map(|ip| SocketAddr::new(*ip, *port));
                     self.replace(registry.endpoints(&self.backend.id, addresses));
+                    self.apply_rules();
                     self.resolved = Some(Arc::clone(resolved));
                 }
             }
-            (EndpointSet::Dns { .. } | EndpointSet::Invalid(_), _) => {}
+            (EndpointSet::Dns { .. } | EndpointSet::Invalid(_), _) => {
+                if self.stale {
+                    self.replace(Arc::new([]));
+                }
+            }
         }
     }
 
     fn replace(&mut self, endpoints: Arc<[Arc<Endpoint>]>) {
         self.endpoints = endpoints;
+        self.stale = false;
         self.ring = None;
         self.numbers = None;
+    }
+
+    /// Tells the endpoints what has been asked for about their health.
+    fn apply_rules(&self) {
+        registry::apply(&self.endpoints, self.backend.health.as_deref());
     }
 
     fn by_rule(

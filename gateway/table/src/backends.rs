@@ -1,8 +1,9 @@
 //! Backends in numbered slots. A route names a slot, so that an endpoint that comes or goes changes no route.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Backend, BackendId, BackendProtocol, EndpointSet, Redacted, RoutingModel};
+use model::{Backend, BackendId, BackendProtocol, EndpointSet, Health, Redacted, RoutingModel};
 use smallvec::SmallVec;
 
 use crate::shards::{Keyed, Sharded};
@@ -33,6 +34,8 @@ pub struct CompiledBackend {
     pub protocol: BackendProtocol,
     /// What cookies of its users are derived from.
     pub seed: Option<Redacted<Box<str>>>,
+    /// How its endpoints are watched over, where that is not as usual.
+    pub health: Option<Arc<Health>>,
     /// Its endpoints: the very [`Arc`] of the model, and so the same one for as long as they do not change.
     pub endpoints: Arc<EndpointSet>,
 }
@@ -87,6 +90,8 @@ pub(crate) struct Backends {
     numbers: Sharded<Numbered>,
     chunks: Arc<Vec<Arc<Vec<Slot>>>>,
     free: Arc<Vec<BackendSlot>>,
+    /// Those whose endpoints are checked.
+    checked: Arc<BTreeMap<BackendId, Arc<CompiledBackend>>>,
     /// What a backend without endpoints has.
     no_endpoints: Arc<EndpointSet>,
 }
@@ -121,12 +126,18 @@ impl Backends {
             numbers: Sharded::new(),
             chunks: Arc::default(),
             free: Arc::default(),
+            checked: Arc::default(),
             no_endpoints: Arc::default(),
         }
     }
 
     pub(crate) fn get(&self, slot: BackendSlot) -> Option<&Arc<CompiledBackend>> {
         self.slot(slot)?.backend.as_ref()
+    }
+
+    /// Those whose endpoints are checked.
+    pub(crate) fn checked(&self) -> &BTreeMap<BackendId, Arc<CompiledBackend>> {
+        &self.checked
     }
 
     /// The name of a slot's backend, also of one that the model does not have.
@@ -168,19 +179,30 @@ impl Backends {
             let Backend {
                 protocol,
                 seed,
+                health,
                 origin: _,
             } = &**backend;
-            (*protocol, seed)
+            (*protocol, seed, health)
         });
         let endpoints = model.endpoints.get(id);
         let backend = (lasting.is_some() || endpoints.is_some()).then(|| {
             Arc::new(CompiledBackend {
                 id: id.clone(),
-                protocol: lasting.map_or_else(BackendProtocol::default, |(protocol, _)| protocol),
-                seed: lasting.and_then(|(_, seed)| seed.clone()),
+                protocol: lasting.map_or_else(BackendProtocol::default, |(protocol, ..)| protocol),
+                seed: lasting.and_then(|(_, seed, _)| seed.clone()),
+                health: lasting.and_then(|(.., health)| health.clone()),
                 endpoints: Arc::clone(endpoints.unwrap_or(&self.no_endpoints)),
             })
         });
+        let is_checked = |backend: &&Arc<CompiledBackend>| {
+            let health = backend.health.as_ref();
+            health.is_some_and(|health| health.check.is_some())
+        };
+        if let Some(backend) = backend.as_ref().filter(is_checked) {
+            Arc::make_mut(&mut self.checked).insert(id.clone(), Arc::clone(backend));
+        } else if self.checked.contains_key(id) {
+            Arc::make_mut(&mut self.checked).remove(id);
+        }
         let number = match (self.numbers.get(id), &backend) {
             (Some(numbered), _) => numbered.slot,
             (None, Some(_)) => self.number(id),
@@ -250,8 +272,6 @@ impl Backends {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn id(n: u32) -> BackendId {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    BackendId, BackendProtocol, CertificateId, ClientTrust, EndpointSet, Filter, HostPattern,
-    KeyAlgorithm, ListenerName, ListenerSelector, Origin, Redirect, Route, RouteMatch,
+    BackendId, BackendProtocol, CertificateId, ClientTrust, EndpointSet, Filter, Health,
+    HostPattern, KeyAlgorithm, ListenerName, ListenerSelector, Origin, Redirect, Route, RouteMatch,
     RouteOptions, Streams, Timeouts, TlsPolicy,
 };
 use serde::Serialize;
@@ -86,6 +86,9 @@ pub enum ActionDescription {
 pub struct BackendDescription {
     /// What is spoken to it.
     pub protocol: BackendProtocol,
+    /// How its endpoints are watched over, where that is not as usual.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Arc<Health>>,
     /// Its endpoints.
     pub endpoints: Arc<EndpointSet>,
 }
@@ -142,6 +145,7 @@ impl Table {
         let backends = self.backends.iter().map(|(id, backend)| {
             let description = backend.map(|backend| BackendDescription {
                 protocol: backend.protocol,
+                health: backend.health.clone(),
                 endpoints: Arc::clone(&backend.endpoints),
             });
             (id.clone(), description)

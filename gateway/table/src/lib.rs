@@ -81,13 +81,14 @@ mod template;
 mod text;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 #[cfg(doc)]
 use model::RoutingModel;
-use model::{ClientTrust, HostPattern, ListenerName};
+use model::{BackendId, ClientTrust, HostPattern, ListenerName};
 
 use crate::backends::Backends;
 use crate::compile::{CompiledHost, Fallback};
@@ -201,6 +202,11 @@ impl Table {
     /// was to be sent there gets 503.
     pub fn backend(&self, slot: BackendSlot) -> Option<&Arc<CompiledBackend>> {
         self.backends.get(slot)
+    }
+
+    /// The backends whose endpoints are checked.
+    pub fn checked(&self) -> &BTreeMap<BackendId, Arc<CompiledBackend>> {
+        self.backends.checked()
     }
 
     /// How TLS is spoken with a client that asks for `server_name` (in normal form, if it asks at all): by the entry

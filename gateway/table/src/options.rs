@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, header};
-use model::{Balance, Canary, CanaryHeader, CanaryValue, Retry, RouteOptions};
+use model::{Balance, Canary, CanaryHeader, CanaryValue, Deadlines, Retry, RouteOptions};
 
 use crate::affinity::{CompiledAffinity, CompiledHash};
 use crate::backends::{BackendSlot, Backends};
@@ -19,6 +19,8 @@ pub struct CompiledOptions {
     pub backup: Option<BackendSlot>,
     /// When another endpoint is tried.
     pub retry: Option<Retry>,
+    /// Until when there has to be an answer.
+    pub deadlines: Option<Deadlines>,
     /// How an endpoint is chosen.
     pub balance: Balance,
     /// Users stay at one endpoint.
@@ -78,6 +80,7 @@ impl CompiledOptions {
             canaries,
             backup,
             retry,
+            deadlines,
             balance,
             affinity,
             hash_by,
@@ -135,6 +138,7 @@ impl CompiledOptions {
             canaries: compiled,
             backup: backup.as_ref().map(&mut acquire),
             retry: retry.clone(),
+            deadlines: *deadlines,
             balance: *balance,
             affinity,
             hash_by,

@@ -23,6 +23,7 @@ fn a_description_tells_all_but_the_keys() {
     let lasting = Backend {
         protocol: BackendProtocol::H2c,
         seed: None,
+        health: None,
         origin: origin(""),
     };
     model.backends.insert(backend("web"), Arc::new(lasting));

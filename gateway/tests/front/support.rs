@@ -204,6 +204,7 @@ pub(crate) fn forward(model: &mut RoutingModel, address: SocketAddr) {
         Arc::new(Backend {
             protocol: BackendProtocol::Http1,
             seed: None,
+            health: None,
             origin: origin("backend"),
         }),
     );

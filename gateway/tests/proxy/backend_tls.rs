@@ -18,9 +18,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::{Site, add_backend_of, add_route_with, forward, model, origin, seen};
 
-type Issuer = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Issuer {
+pub(crate) fn authority() -> Issuer {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
@@ -34,7 +34,7 @@ fn issued(by: &Issuer, name: &str) -> (CertificateDer<'static>, Vec<u8>) {
 }
 
 /// A backend of this name. With `clients` it takes only those whose certificates are from there.
-async fn backend(by: &Issuer, name: &str, clients: Option<&Issuer>) -> SocketAddr {
+pub(crate) async fn backend(by: &Issuer, name: &str, clients: Option<&Issuer>) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let (certificate, key) = issued(by, name);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -75,7 +75,7 @@ async fn backend(by: &Issuer, name: &str, clients: Option<&Issuer>) -> SocketAdd
     address
 }
 
-fn tls(number: u8, authority: Option<&Issuer>, name: Option<&str>) -> BackendTls {
+pub(crate) fn tls(number: u8, authority: Option<&Issuer>, name: Option<&str>) -> BackendTls {
     BackendTls {
         fingerprint: format!("{number:032x}")
             .chars()
@@ -85,6 +85,24 @@ fn tls(number: u8, authority: Option<&Issuer>, name: Option<&str>) -> BackendTls
         client: None,
         authorities: authority.map(|authority| Arc::new(vec![authority.der().to_vec()])),
         name: name.map(Into::into),
+    }
+}
+
+/// Who we are.
+pub(crate) fn client(by: &Issuer) -> Certificate {
+    let (certificate, key) = issued(by, "lockgate");
+    Certificate {
+        names: vec!["lockgate".to_owned()],
+        not_before: 0,
+        not_after: i64::MAX,
+        fingerprint: "c".to_owned(),
+        algorithm: KeyAlgorithm::Ecdsa,
+        key: PrivateKey {
+            format: KeyFormat::Pkcs8,
+            der: Redacted::new(key),
+        },
+        chain: vec![certificate.to_vec()],
+        origin: origin("client"),
     }
 }
 
@@ -142,23 +160,9 @@ async fn a_backend_has_to_be_who_it_is_meant_to_be() {
 async fn a_backend_is_told_who_we_are() {
     let (servers, clients) = (authority(), authority());
     let address = backend(&servers, "web.shop.svc", Some(&clients)).await;
-    let (certificate, key) = issued(&clients, "lockgate");
-    let client = Certificate {
-        names: vec!["lockgate".to_owned()],
-        not_before: 0,
-        not_after: i64::MAX,
-        fingerprint: "c".to_owned(),
-        algorithm: KeyAlgorithm::Ecdsa,
-        key: PrivateKey {
-            format: KeyFormat::Pkcs8,
-            der: Redacted::new(key),
-        },
-        chain: vec![certificate.to_vec()],
-        origin: origin("client"),
-    };
     let mut model = serving(address);
     let with = BackendTls {
-        client: Some(Arc::new(client)),
+        client: Some(Arc::new(client(&clients))),
         ..tls(6, Some(&servers), None)
     };
     route(&mut model, "with.test", with);

@@ -7,7 +7,13 @@ mod answers;
 #[cfg(test)]
 mod backend_tls;
 #[cfg(test)]
+mod checks;
+#[cfg(test)]
+mod circuit;
+#[cfg(test)]
 mod clients;
+#[cfg(test)]
+mod deadlines;
 #[cfg(test)]
 mod endpoints;
 #[cfg(test)]
@@ -16,6 +22,8 @@ mod external;
 mod failures;
 #[cfg(test)]
 mod forwarding;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]

@@ -83,6 +83,7 @@ impl Site {
         let compiled = table::recompile(&self.writer.current(), &self.model, &changes);
         assert!(compiled.rejects.is_empty(), "{:?}", compiled.rejects);
         self.writer.publish(compiled.table);
+        self.running.update_checks();
     }
 
     /// Sends `GET` on a connection of its own.
@@ -234,6 +235,7 @@ pub(crate) fn add_backend_of(
         Arc::new(Backend {
             protocol,
             seed: None,
+            health: None,
             origin: origin(name),
         }),
     );

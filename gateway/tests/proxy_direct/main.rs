@@ -10,8 +10,19 @@ mod answers;
 #[path = "../proxy/backend_tls.rs"]
 mod backend_tls;
 #[cfg(test)]
+#[path = "../proxy/checks.rs"]
+mod checks;
+#[cfg(test)]
+#[path = "../proxy/circuit.rs"]
+mod circuit;
+#[cfg(test)]
 #[path = "../proxy/clients.rs"]
 mod clients;
+#[cfg(test)]
+#[path = "../proxy/deadlines.rs"]
+mod deadlines;
+#[cfg(test)]
+mod deadlines_of_http2;
 #[cfg(test)]
 mod early;
 #[cfg(test)]
@@ -30,6 +41,9 @@ mod forwarding;
 #[expect(dead_code, reason = "each folder of tests needs another part of it")]
 #[path = "../shared/frames.rs"]
 mod frames;
+#[cfg(test)]
+#[path = "../proxy/health.rs"]
+mod health;
 #[cfg(test)]
 mod hostile_http2;
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! What the annotations of one Ingress say.
 
 use ipnet::IpNet;
-use model::{AffinityMode, BackendProtocol, Balance, HostPattern, Pace, Retry, SameSite};
+use model::{
+    AffinityMode, BackendProtocol, Balance, Deadlines, HostPattern, Pace, Retry, SameSite,
+};
 
 use crate::external::ExternalValues;
+use crate::health::HealthValues;
 use crate::policy::PolicyPart;
 use crate::secret::UsersForm;
 
@@ -28,6 +31,8 @@ pub(crate) struct Annotations {
     pub(crate) traffic: Option<Box<Traffic>>,
     pub(crate) sessions: Option<Box<Sessions>>,
     pub(crate) backend_tls: Option<Box<BackendTlsValues>>,
+    /// How endpoints are watched over.
+    pub(crate) health: Option<Box<HealthValues>>,
     pub(crate) clients: Option<Box<ClientValues>>,
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) canary: Option<Box<Canary>>,
@@ -72,6 +77,7 @@ pub(crate) struct Traffic {
     pub(crate) retry: Option<Retry>,
     pub(crate) tries: Option<u32>,
     pub(crate) tries_timeout: Option<u32>,
+    pub(crate) deadlines: Option<Deadlines>,
     pub(crate) redirect_from: Option<String>,
     pub(crate) redirect_to: Option<String>,
     pub(crate) cookie_domain: Option<(String, String)>,
@@ -175,6 +181,10 @@ impl Annotations {
 
     pub(crate) fn sessions(&mut self) -> &mut Sessions {
         self.sessions.get_or_insert_default()
+    }
+
+    pub(crate) fn health(&mut self) -> &mut HealthValues {
+        self.health.get_or_insert_default()
     }
 
     pub(crate) fn backend_tls(&mut self) -> &mut BackendTlsValues {

@@ -11,7 +11,7 @@ use crate::policy;
 use crate::report::{Problem, Reason};
 use crate::secret::{self, SecretFault, UsersFault};
 use crate::service::Remark;
-use crate::{NamespacedName, backend_tls, headers, kinds, permit};
+use crate::{NamespacedName, backend_tls, headers, health, kinds, permit};
 
 impl Translator {
     /// Writes the reports that have to be written anew.
@@ -88,6 +88,9 @@ impl Translator {
                 .get(id)
                 .and_then(|state| state.remark.as_ref());
             problems.extend(remark.map(|remark| remark.problem(fields)));
+            let backend = self.model.backends.get(id);
+            let counts = backend.and_then(|backend| backend.health.as_deref());
+            problems.extend(health::overruled(entry, id, counts));
         }
         if let Some(basic) = &entry.basic
             && let Err(fault) = self.snapshot.users(&basic.secret, basic.form)

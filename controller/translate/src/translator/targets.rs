@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::CertificateId;
 
 use super::{BackendState, SecretChange, Translator, Work, problems, replace};
-use crate::service;
+use crate::{health, service};
 
 impl Translator {
     /// Settles who is wanted, then takes in what came.
@@ -59,6 +59,14 @@ impl Translator {
                         .and_then(|clients| clients.secret.as_ref());
                     [basic, tls, clients].contains(&Some(&name))
                 });
+                let checks = |entry: &&crate::ingress::Entry| {
+                    let health = entry.annotations.health.as_ref();
+                    health.is_some_and(|health| health.check.is_some())
+                };
+                // Their checks speak TLS with it.
+                if let Some(entry) = entry.filter(checks) {
+                    work.backends.extend(entry.backends.keys().cloned());
+                }
                 for pattern in asks.into_iter().flat_map(|entry| entry.hosts.keys()) {
                     work.hosts.insert(pattern.clone());
                     work.hosts.extend(self.index.aliases_of(pattern).cloned());
@@ -87,7 +95,10 @@ impl Translator {
                 || asked.as_ref() == Some(&id)
                 || self.ports.uses(&id);
             let (backend, endpoints, state) = if used {
-                let resolved = service::resolve(&id, &self.snapshot, &self.settings);
+                let mut resolved = service::resolve(&id, &self.snapshot, &self.settings);
+                let users = self.index.users_of_backend(&id);
+                let users = users.filter_map(|name| self.entries.get(name));
+                resolved.backend.health = health::of(&id, users, &self.snapshot).map(Arc::new);
                 let state = BackendState {
                     remark: resolved.remark,
                     slices: resolved.slices,
@@ -102,6 +113,9 @@ impl Translator {
             };
             if replace(&mut self.model.backends, &id, backend) {
                 work.outcome.changes.backends.insert(id.clone());
+                // Somebody's word may count that did not before.
+                work.reports
+                    .extend(self.index.users_of_backend(&id).cloned());
             }
             if replace(&mut self.model.endpoints, &id, endpoints) {
                 work.outcome.changes.endpoints.insert(id.clone());

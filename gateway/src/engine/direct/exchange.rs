@@ -15,10 +15,11 @@ use tokio::net::TcpStream;
 
 use super::body::Body;
 use super::client::{Client, Outgoing, Scratch};
-use super::patience::{Awaited, Clock, Failure, Patience};
+use super::patience::{Awaited, Clock, Failure, Patience, earlier};
 use super::pool::Pool;
 use super::request::Head;
 use crate::context::RequestContext;
+use crate::phases::deadline::{self, Until};
 
 /// When the current try began.
 fn began(context: &RequestContext) -> Instant {
@@ -39,6 +40,8 @@ pub(super) struct Exchange<'a> {
     pub(super) upload: Upload,
     pub(super) download: Download,
     clock: Clock,
+    /// What the route says about the time for an answer.
+    until: Option<Until>,
     now: Instant,
     /// Nothing has been sent on this connection.
     begins: bool,
@@ -97,6 +100,7 @@ impl<'a> Exchange<'a> {
         request: Request,
     ) -> Self {
         let now = began(context);
+        let until = deadline::of(context);
         let mut out = Outgoing::from(request.block);
         out.keep = true;
         Self {
@@ -128,6 +132,7 @@ impl<'a> Exchange<'a> {
                 sent: 0,
             },
             clock: Clock::new(now),
+            until,
             now,
             begins: true,
         }
@@ -207,7 +212,20 @@ impl<'a> Exchange<'a> {
             giving: self.client.is_sending().then_some(self.download.sent),
             connected,
         };
-        self.clock.deadline(&awaited, &self.patience)
+        let usual = self.clock.deadline(&awaited, &self.patience);
+        let Some(until) = self.until else {
+            return usual;
+        };
+        let silent = connected && upload.body.is_done() && self.download.body.is_none();
+        earlier(usual, until.next(silent.then(|| self.sent_at())))
+    }
+
+    /// When the last of the request came.
+    fn sent_at(&self) -> Instant {
+        match self.upload.received {
+            0 => self.began(),
+            _ => self.clock.received_at,
+        }
     }
 }
 

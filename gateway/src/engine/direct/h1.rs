@@ -30,7 +30,7 @@ use crate::phases::answer::Answer;
 use crate::phases::log::{self, Outcome};
 use crate::phases::route::{self, Verdict};
 use crate::phases::upstream::Upstream;
-use crate::phases::{decide, headers, retry, upstream};
+use crate::phases::{deadline, decide, headers, retry, upstream};
 
 /// A request body up to this size is read and thrown away after an answer that did not need it, so that the
 /// connection can be used on.
@@ -381,7 +381,7 @@ async fn exchange_on_some_endpoint(
             Err(fault) => {
                 let reason = error::reason(Source::Upstream, fault);
                 if !retry::not_connected(exchange.context, worker, &reason) {
-                    return Err(reason);
+                    return Err(deadline::or_over(exchange.context, reason));
                 }
             }
         }

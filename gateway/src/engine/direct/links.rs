@@ -36,6 +36,8 @@ const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 const MOST_HEADER_BYTES: u32 = 256 * 1024;
 /// How much of a request is held of one stream, apart from what its window allows.
 const SEND_BUFFER: usize = 128 * 1024;
+/// How long after something came on it a connection is trusted, although its endpoint fails elsewhere.
+const TRUSTED: Duration = Duration::from_secs(1);
 /// How often an endpoint is asked whether it is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
 /// How many kept connections may turn out to be closing, for one request.
@@ -108,6 +110,11 @@ impl Link {
             && self.status.streams.load(Ordering::Relaxed) < most.min(MOST_STREAMS)
     }
 
+    /// Was it made, or has the endpoint answered on it, just now?
+    fn is_proven(&self, now: Instant) -> bool {
+        now.saturating_duration_since(*lock(&self.status.used_at)) < TRUSTED
+    }
+
     fn is_idle(&self, now: Instant) -> bool {
         let used_at = *lock(&self.status.used_at);
         self.status.streams.load(Ordering::Relaxed) == 0
@@ -160,13 +167,14 @@ impl Links {
     }
 
     /// A connection that takes one more request, made within `patience` if there is none. Says whether it was there
-    /// before.
+    /// before. To a `suspect` endpoint only those are used on which it has just answered.
     pub(super) async fn open(
         self: &Arc<Self>,
         address: SocketAddr,
         patience: Duration,
+        suspect: bool,
     ) -> Result<(Lease, SendRequest<Bytes>, bool), Fault> {
-        if let Some(lease) = self.take(address) {
+        if let Some(lease) = self.take(address, suspect) {
             // Nearly always, and without a timer.
             let ready = lease.link.sender.clone().ready().now_or_never();
             if let Some(Ok(sender)) = ready {
@@ -175,9 +183,9 @@ impl Links {
         }
         let opened = timeout(patience, async {
             for _ in 0..MOST_CLOSING {
-                let (lease, reused) = match self.take(address) {
+                let (lease, reused) = match self.take(address, suspect) {
                     Some(lease) => (lease, true),
-                    None => self.connect(address).await?,
+                    None => self.connect(address, suspect).await?,
                 };
                 let sender = lease.link.sender.clone();
                 match sender.ready().await {
@@ -190,10 +198,13 @@ impl Links {
         opened.await.unwrap_or(Err(Fault::ConnectTimeout))
     }
 
-    fn take(&self, address: SocketAddr) -> Option<Lease> {
+    fn take(&self, address: SocketAddr, suspect: bool) -> Option<Lease> {
+        let now = suspect.then(Instant::now);
         let mut state = lock(&self.0);
         let group = state.groups.get_mut(&address)?;
-        if let Some(link) = group.links.iter().find(|link| link.has_room()) {
+        let usable =
+            |link: &&Arc<Link>| link.has_room() && now.is_none_or(|now| link.is_proven(now));
+        if let Some(link) = group.links.iter().find(usable) {
             return Some(Lease::on(link, true));
         }
         // Whoever is closing is looked at only once more.
@@ -202,7 +213,11 @@ impl Links {
         None
     }
 
-    async fn connect(self: &Arc<Self>, address: SocketAddr) -> Result<(Lease, bool), Fault> {
+    async fn connect(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        suspect: bool,
+    ) -> Result<(Lease, bool), Fault> {
         let gate = {
             let mut state = lock(&self.0);
             if !state.sweeping {
@@ -213,7 +228,7 @@ impl Links {
         };
         let _turn = gate.lock().await;
         // Somebody may have made one meanwhile.
-        if let Some(lease) = self.take(address) {
+        if let Some(lease) = self.take(address, suspect) {
             return Ok((lease, true));
         }
         let stream = TcpStream::connect(address).await;
@@ -326,5 +341,54 @@ impl Pulse {
             }
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// An endpoint that answers nothing.
+    async fn endpoint() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    while let Some(Ok(_)) = connection.accept().await {}
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn to_a_suspect_endpoint_only_proven_connections_are_used() {
+        let address = endpoint().await;
+        let links = Links::new();
+        let (lease, _, reused) = links.open(address, PATIENCE, false).await.unwrap();
+        assert!(!reused);
+        let first = Arc::clone(&lease.link);
+        let is_first = |lease: &Lease| Arc::ptr_eq(&lease.link, &first);
+        let open = |suspect| links.open(address, PATIENCE, suspect);
+        assert!(is_first(&open(true).await.unwrap().0), "it is new");
+
+        let long_ago = Instant::now().checked_sub(2 * TRUSTED).unwrap();
+        *lock(&first.status.used_at) = long_ago;
+        assert!(
+            is_first(&open(false).await.unwrap().0),
+            "the endpoint is well"
+        );
+        let (second, _, reused) = open(true).await.unwrap();
+        assert!(!is_first(&second) && !reused, "it may lead nowhere");
+        assert!(!is_first(&open(true).await.unwrap().0));
+
+        lease.answered();
+        assert!(is_first(&open(true).await.unwrap().0), "it leads there");
     }
 }

@@ -133,6 +133,7 @@ fn qualifies(context: &RequestContext) -> bool {
             canaries,
             backup,
             retry,
+            deadlines: _,
             balance: _,
             affinity,
             hash_by,

@@ -147,6 +147,18 @@ impl Clock {
     }
 }
 
+/// Of two deadlines the one that comes first.
+pub(super) fn earlier(
+    one: Option<(Instant, Failure)>,
+    other: Option<(Instant, Failure)>,
+) -> Option<(Instant, Failure)> {
+    match (one, other) {
+        (Some(one), Some(other)) if other.0 < one.0 => Some(other),
+        (None, other) => other,
+        (one, _) => one,
+    }
+}
+
 /// The time that one side was waited for.
 ///
 /// A client that moves one byte just before each deadline would hold its connection, and one to the endpoint, for as

@@ -32,8 +32,9 @@ static PLACEHOLDER: LazyLock<Arc<CaType>> = LazyLock::new(|| {
 pub(super) fn peer(upstream: Upstream, known: &KnownTls) -> HttpPeer {
     let Upstream {
         address,
-        // Pingora's pool cannot be told.
+        // Pingora's pool cannot be told; the era does the same.
         suspect: _,
+        era,
         protocol,
         tls: options_of_route,
         server_name,
@@ -82,6 +83,8 @@ pub(super) fn peer(upstream: Upstream, known: &KnownTls) -> HttpPeer {
             peer.options.verify_hostname = true;
         }
     }
+    // Connections from before an endpoint began to fail may lead nowhere, and are not found any more.
+    peer.group_key = peer.group_key.wrapping_add(u64::from(era) << 32);
     peer
 }
 
@@ -143,7 +146,7 @@ mod tests {
     use super::*;
 
     fn hash(protocol: BackendProtocol, server_name: &str, port: u16) -> u64 {
-        hash_with(protocol, server_name, port, None)
+        hash_with(protocol, server_name, port, None, 0)
     }
 
     fn hash_with(
@@ -151,6 +154,7 @@ mod tests {
         server_name: &str,
         port: u16,
         fingerprint: Option<&str>,
+        era: u32,
     ) -> u64 {
         let tls = fingerprint.map(|fingerprint| {
             Arc::new(BackendTls {
@@ -163,6 +167,7 @@ mod tests {
         let upstream = Upstream {
             address: ([10, 0, 0, 1], port).into(),
             suspect: false,
+            era,
             protocol,
             tls,
             server_name: server_name.to_owned(),
@@ -176,12 +181,23 @@ mod tests {
     #[test]
     fn a_connection_is_not_shared_by_routes_with_other_certificates() {
         let of = |fingerprint: Option<&str>| {
-            hash_with(BackendProtocol::Https, "a.ns.svc", 1, fingerprint)
+            hash_with(BackendProtocol::Https, "a.ns.svc", 1, fingerprint, 0)
         };
         let (one, other) = ("a1".repeat(32), "b2".repeat(32));
         assert_eq!(of(Some(&one)), of(Some(&one)));
         assert_ne!(of(Some(&one)), of(None));
         assert_ne!(of(Some(&one)), of(Some(&other)));
+    }
+
+    #[test]
+    fn connections_from_before_an_endpoint_failed_are_not_found() {
+        let one = "a1".repeat(32);
+        for fingerprint in [None, Some(one.as_str())] {
+            let of = |era| hash_with(BackendProtocol::Https, "a.ns.svc", 1, fingerprint, era);
+            assert_eq!(of(1), of(1));
+            assert_ne!(of(0), of(1));
+            assert_ne!(of(1), of(2));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use pingora::server::ShutdownWatch;
 
 use super::Proxy;
 use super::refusals::{Progress, Refusals};
-use crate::connection::Connection;
+use crate::connection::{Connection, Deadline};
 use crate::engine::{Worker, refusal};
 use crate::phases::log;
 
@@ -27,14 +27,16 @@ tokio::task_local! {
 struct Session {
     connection: Arc<Connection>,
     progress: Arc<Progress>,
+    /// What the reader of the client looks at; streams that Pingora reads by itself have none.
+    leash: Option<Arc<Deadline>>,
 }
 
-/// The connection of the request that begins now.
-pub(super) fn begin_request() -> Option<Arc<Connection>> {
+/// The connection of the request that begins now, and what can end it.
+pub(super) fn begin_request() -> Option<(Arc<Connection>, Option<Arc<Deadline>>)> {
     let session = SESSION.try_with(Session::clone).ok()?;
     session.progress.begin();
     session.connection.request_started();
-    Some(session.connection)
+    Some((session.connection, session.leash))
 }
 
 /// Serves a connection until it ends.
@@ -51,23 +53,26 @@ pub(super) async fn serve(
     } else {
         Box::new(Refusals::new(stream, Arc::clone(&progress)))
     };
+    let leash = (!connection.http2).then(|| Arc::clone(&connection.deadline));
     let app = Arc::new(App {
         proxy: Arc::clone(proxy),
         worker: Arc::clone(worker),
         session: Session {
             connection,
             progress,
+            leash,
         },
     });
     ServerApp::process_new(&app, stream, shutdown).await;
 }
 
-/// Serves one request of a connection.
+/// Serves one request of a connection; `leash` is what its reader looks at.
 pub(super) async fn serve_stream(
     proxy: &Arc<HttpProxy<Proxy>>,
     worker: &Arc<Worker>,
     stream: Box<dyn CustomSession>,
     connection: Arc<Connection>,
+    leash: Arc<Deadline>,
     shutdown: &ShutdownWatch,
 ) {
     let app = Arc::new(App {
@@ -76,6 +81,7 @@ pub(super) async fn serve_stream(
         session: Session {
             connection,
             progress: Arc::new(Progress::default()),
+            leash: Some(leash),
         },
     });
     app.process_new_http(ServerSession::new_custom(stream), shutdown)
@@ -100,6 +106,7 @@ impl HttpServerApp for App {
         let Session {
             connection,
             progress,
+            leash: _,
         } = &self.session;
         if !connection.http2 {
             progress.wait();

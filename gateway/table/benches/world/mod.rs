@@ -132,6 +132,7 @@ pub(crate) fn full() -> RoutingModel {
         let lasting = Backend {
             protocol: BackendProtocol::Http1,
             seed: None,
+            health: None,
             origin: Origin::default(),
         };
         model.backends.insert(backend(n), Arc::new(lasting));

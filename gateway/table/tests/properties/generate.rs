@@ -110,6 +110,7 @@ pub(crate) fn apply(model: &mut RoutingModel, edits: &[Edit], count: &mut u32) {
                     Arc::new(Backend {
                         protocol,
                         seed: None,
+                        health: None,
                         origin: origin(service),
                     })
                 });

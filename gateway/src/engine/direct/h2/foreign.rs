@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 use super::super::{DirectEngine, date};
 use super::outlet::{Client, End, Gone};
-use crate::connection::Connection;
+use crate::connection::{Connection, Deadline};
 
 /// How much of a request is kept to be sent again.
 const MOST_REPLAYED: usize = 64 * 1024;
@@ -39,8 +39,10 @@ pub(super) async fn serve(
     shutdown: &watch::Receiver<bool>,
 ) -> End {
     let end = Arc::new(OnceLock::new());
+    let leash = Arc::new(Deadline::at_rest());
     let session = Foreign {
         end: Arc::clone(&end),
+        leash: Arc::clone(&leash),
         request: RequestHeader::from(parts),
         client,
         response: None,
@@ -51,7 +53,7 @@ pub(super) async fn serve(
     };
     engine
         .pingora
-        .serve_stream(Box::new(session), connection, shutdown)
+        .serve_stream(Box::new(session), connection, leash, shutdown)
         .await;
     end.get().copied().unwrap_or(End::Done)
 }
@@ -59,6 +61,8 @@ pub(super) async fn serve(
 struct Foreign {
     /// How it ended; set at the end.
     end: Arc<OnceLock<End>>,
+    /// When there has to be an answer.
+    leash: Arc<Deadline>,
     request: RequestHeader,
     client: Client,
     /// What was sent.
@@ -328,10 +332,18 @@ impl Session for Foreign {
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        if no_body_expected || self.client.body.is_end_stream() {
-            return self.watch().await;
+        let leash = Arc::clone(&self.leash);
+        let next = async {
+            if no_body_expected || self.client.body.is_end_stream() {
+                return self.watch().await;
+            }
+            self.read().await
+        };
+        tokio::select! {
+            biased;
+            next = next => next,
+            () = leash.passed() => Err(Error::new_down(ErrorType::ReadTimedout)),
         }
-        self.read().await
     }
 
     fn body_bytes_sent(&self) -> usize {

@@ -13,6 +13,7 @@ use model::BackendProtocol;
 use table::{CompiledAction, CompiledFilter, CompiledOptions};
 use tokio::sync::watch;
 
+use super::super::patience::Clock;
 use super::super::{DirectEngine, date};
 use super::outlet::{Client, End};
 use super::{foreign, to_http1, to_http2};
@@ -24,7 +25,7 @@ use crate::phases::answer::Answer;
 use crate::phases::log::{self, Outcome};
 use crate::phases::route::{self, Verdict};
 use crate::phases::upstream::Upstream;
-use crate::phases::{decide, headers, retry, upstream};
+use crate::phases::{deadline, decide, headers, retry, upstream};
 use crate::timer::Timer;
 
 /// What a try to serve a request needs.
@@ -179,6 +180,7 @@ fn qualifies(context: &RequestContext) -> bool {
             canaries,
             backup,
             retry: _,
+            deadlines: _,
             balance: _,
             affinity: _,
             hash_by: _,
@@ -208,6 +210,16 @@ impl Exchange<'_> {
             }
             Ok(Err(answer)) => self.answer(answer).await,
             Err(gone) => self.fail(gone.into()).await,
+        }
+    }
+
+    /// When the last of the request came, in this try.
+    pub(super) fn sent_at(&self, clock: &Clock) -> Instant {
+        let attempt = self.context.tries.last();
+        let began = attempt.map_or(clock.received_at, |attempt| attempt.began);
+        match self.client.received {
+            0 => began,
+            _ => clock.received_at.max(began),
         }
     }
 
@@ -256,7 +268,7 @@ impl Exchange<'_> {
         let (again, reason) = match halt {
             Halt::NotConnected(reason) => {
                 let again = retry::not_connected(self.context, worker, &reason);
-                (again, reason)
+                (again, deadline::or_over(self.context, reason))
             }
             Halt::Stale(reason) => (retry::went_stale(self.context), reason),
             // What says so has asked the rules.

@@ -14,11 +14,12 @@ use tokio::net::TcpStream;
 
 use super::super::body::Body;
 use super::super::client::{Outgoing, Scratch};
-use super::super::patience::{Awaited, Clock, Failure, Patience};
+use super::super::patience::{Awaited, Clock, Failure, Patience, earlier};
 use super::super::pool::connect;
 use super::fields;
 use super::stream::{Exchange, Halt};
 use crate::error::{self, Reason, Source};
+use crate::phases::deadline::{self, Until};
 use crate::phases::retry;
 use crate::phases::upstream::Upstream;
 
@@ -69,6 +70,8 @@ struct Attempt<'e, 'a> {
     download: Download,
     clock: Clock,
     patience: Patience,
+    /// What the route says about the time for an answer.
+    until: Option<Until>,
     now: Instant,
 }
 
@@ -114,6 +117,7 @@ pub(super) async fn exchange(
     // Only a connection that may have been closed long ago, or a rule, leads to a second time.
     upload.out.keep &= upload.has_rules || reused && exchange.parts.method.is_idempotent();
     let patience = Patience::new(to, &exchange.engine.worker.shared.settings.limits);
+    let until = deadline::of(exchange.context);
     let mut attempt = Attempt {
         exchange,
         upload,
@@ -132,6 +136,7 @@ pub(super) async fn exchange(
         },
         clock: Clock::new(now),
         patience,
+        until,
         now,
     };
     poll_fn(|cx| attempt.poll(cx)).await
@@ -187,7 +192,12 @@ impl Attempt<'_, '_> {
             giving: (client.is_sending() || self.download.held_up).then_some(client.sent),
             connected,
         };
-        let (at, failure) = self.clock.deadline(&awaited, &self.patience)?;
-        Some((at, Some(failure)))
+        let mut first = self.clock.deadline(&awaited, &self.patience);
+        if let Some(until) = self.until {
+            let silent = connected && self.upload.complete && client.status.is_none();
+            let since = silent.then(|| self.exchange.sent_at(&self.clock));
+            first = earlier(first, until.next(since));
+        }
+        first.map(|(at, failure)| (at, Some(failure)))
     }
 }

@@ -14,11 +14,12 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::super::links::{Ending, Lease};
-use super::super::patience::{Awaited, Clock, Failure, Patience};
+use super::super::patience::{Awaited, Clock, Failure, Patience, earlier};
 use super::super::response::MOST_INTERIM;
 use super::outlet::Outlet;
 use super::stream::{Exchange, Halt};
 use crate::error::{self, Fault, Reason, Source};
+use crate::phases::deadline::{self, Until};
 use crate::phases::upstream::Upstream;
 use crate::phases::{body, headers, retry};
 
@@ -75,6 +76,8 @@ struct Attempt<'e, 'a> {
     paused: Option<Instant>,
     clock: Clock,
     patience: Patience,
+    /// What the route says about the time for an answer.
+    until: Option<Until>,
     now: Instant,
 }
 
@@ -85,7 +88,7 @@ pub(super) async fn exchange(
     to: &Upstream,
 ) -> Result<(), Halt> {
     let links = &exchange.engine.links;
-    let opened = links.open(to.address, to.connect);
+    let opened = links.open(to.address, to.connect, to.suspect);
     let opened = exchange.client.or_gone(opened).await?;
     let (lease, mut sender, reused) =
         opened.map_err(|fault| Halt::NotConnected(error::reason(Source::Upstream, fault)))?;
@@ -97,6 +100,7 @@ pub(super) async fn exchange(
     let (response, stream) = sent.map_err(|error| halt(Ending::of(&error), replay, false))?;
     let now = Instant::now();
     let patience = Patience::new(to, &exchange.engine.worker.shared.settings.limits);
+    let until = deadline::of(exchange.context);
     let mut attempt = Attempt {
         exchange,
         replay,
@@ -112,6 +116,7 @@ pub(super) async fn exchange(
         paused: None,
         clock: Clock::new(now),
         patience,
+        until,
         now,
     };
     poll_fn(|cx| attempt.poll(cx)).await
@@ -186,7 +191,8 @@ impl Attempt<'_, '_> {
         };
         ready!(self.exchange.timer.poll(cx, at));
         if let Some((source, fault)) = failure {
-            if source == Source::Upstream {
+            // One slow answer says nothing about those that others wait for.
+            if source == Source::Upstream && fault != Fault::AnswerTimeout {
                 // Others are not to wait for a connection that may be dead.
                 self.lease.distrust();
             }
@@ -215,8 +221,13 @@ impl Attempt<'_, '_> {
             giving: (client.is_sending() || self.held_up).then_some(client.sent),
             connected: true,
         };
-        let (at, failure) = self.clock.deadline(&awaited, &self.patience)?;
-        Some((at, Some(failure)))
+        let mut first = self.clock.deadline(&awaited, &self.patience);
+        if let Some(until) = self.until {
+            let silent = self.complete && !sending && client.status.is_none();
+            let since = silent.then(|| self.exchange.sent_at(&self.clock));
+            first = earlier(first, until.next(since));
+        }
+        first.map(|(at, failure)| (at, Some(failure)))
     }
 
     /// Moves the request on. Says whether anything moved.
