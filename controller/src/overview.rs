@@ -312,10 +312,12 @@ fn answer(route: &RouteDescription) -> String {
                 None => "no client certificate".to_owned(),
             }
         }
-        Filter::BackendTls(tls) => match (&tls.client, &tls.authorities) {
-            (_, Some(_)) => "verified TLS".to_owned(),
-            (Some(_), None) => "TLS with a client certificate".to_owned(),
-            (None, None) => "TLS with a name".to_owned(),
+        Filter::BackendTls(tls) => match (&tls.client, &tls.authorities, &tls.limits) {
+            (_, Some(_), None) => "verified TLS".to_owned(),
+            (_, Some(_), Some(_)) => "verified, narrowed TLS".to_owned(),
+            (Some(_), None, _) => "TLS with a client certificate".to_owned(),
+            (None, None, Some(_)) => "narrowed TLS".to_owned(),
+            (None, None, None) => "TLS with a name".to_owned(),
         },
         Filter::Deny(rules) => format!("refusals ({})", rules.len()),
         Filter::PathRules(rules) => format!("rules for paths ({})", rules.len()),

@@ -1,6 +1,6 @@
 //! TLS towards backends, from annotations and Secrets.
 
-use model::{BackendTls, Certificate};
+use model::{BackendTls, BackendTlsLimits, Certificate, TlsVersion};
 use sha2::{Digest, Sha256};
 
 use crate::Snapshot;
@@ -14,6 +14,7 @@ pub(crate) fn of(part: &BackendTlsPart, snapshot: &Snapshot) -> Result<BackendTl
         client: None,
         authorities: None,
         name: part.name.clone(),
+        limits: part.limits.clone(),
     };
     if let Some(secret) = &part.secret {
         let (client, authorities) = snapshot.backend_tls(secret)?;
@@ -32,6 +33,7 @@ fn fingerprint(tls: &BackendTls) -> Box<str> {
         client,
         authorities,
         name,
+        limits,
     } = tls;
     let mut hash = Sha256::new();
     let mut part = |bytes: Option<&[u8]>| {
@@ -52,5 +54,28 @@ fn fingerprint(tls: &BackendTls) -> Box<str> {
         part(Some(certificate));
     }
     part(authorities.as_ref().map(|_| &[][..]));
+    if let Some(limits) = limits {
+        let BackendTlsLimits {
+            version,
+            cipher_suites,
+            depth,
+            http2,
+        } = &**limits;
+        let version = version.map(|version| match version {
+            TlsVersion::V1_2 => [2],
+            TlsVersion::V1_3 => [3],
+        });
+        part(version.as_ref().map(<[u8; 1]>::as_slice));
+        part(
+            depth
+                .map(u32::to_be_bytes)
+                .as_ref()
+                .map(<[u8; 4]>::as_slice),
+        );
+        part(http2.then_some(&[][..]));
+        for suite in cipher_suites {
+            part(Some(suite.as_bytes()));
+        }
+    }
     crate::secret::hexadecimal(&hash.finalize()).into()
 }

@@ -19,6 +19,7 @@ use crate::headers::Fields;
 use crate::report::{Reason, quoted};
 use crate::setting;
 use crate::settings::{Compat, Settings};
+use crate::tls_names;
 use crate::value;
 use crate::{NamespacedName, Problem};
 
@@ -368,34 +369,20 @@ fn locations(text: &str) -> Result<Vec<String>, String> {
 }
 
 fn protocols(text: &str, min_version: &mut TlsVersion) -> Result<(), Fault> {
-    let mut left_out = Vec::new();
-    let (mut v1_2, mut v1_3) = (false, false);
-    for name in text.split_whitespace() {
-        match name {
-            "TLSv1.2" => v1_2 = true,
-            "TLSv1.3" => v1_3 = true,
-            "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" => left_out.push(name),
-            _ => return Err(Fault::Invalid(format!("{} is no version", quoted(name)))),
-        }
-    }
-    *min_version = match (v1_2, v1_3) {
-        (true, _) => TlsVersion::V1_2,
-        (false, true) => TlsVersion::V1_3,
-        (false, false) => {
-            return Err(Fault::Invalid(
-                "it names neither TLSv1.2 nor TLSv1.3, and older versions are not spoken"
-                    .to_owned(),
-            ));
-        }
+    let versions = tls_names::versions(text)?;
+    *min_version = if versions.v1_2 {
+        TlsVersion::V1_2
+    } else {
+        TlsVersion::V1_3
     };
-    if !left_out.is_empty() {
+    if !versions.left_out.is_empty() {
         return Err(Fault::Partly(format!(
             "{} is not spoken; the lowest version is TLSv1.{}",
-            left_out.join(", "),
-            if v1_2 { 2 } else { 3 }
+            versions.left_out.join(", "),
+            if versions.v1_2 { 2 } else { 3 }
         )));
     }
-    if !v1_3 {
+    if !versions.v1_3 {
         return Err(Fault::Partly(
             "TLSv1.3 cannot be switched off; it is offered as well".to_owned(),
         ));
@@ -403,71 +390,17 @@ fn protocols(text: &str, min_version: &mut TlsVersion) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Cipher suites of TLS 1.2 by their OpenSSL and IANA names, as far as rustls has them. `ssl-ciphers` says nothing about
-/// TLS 1.3, as in OpenSSL.
-const TLS12_SUITES: [(&str, &str); 6] = [
-    (
-        "ECDHE-ECDSA-AES256-GCM-SHA384",
-        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-    ),
-    (
-        "ECDHE-ECDSA-AES128-GCM-SHA256",
-        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-    ),
-    (
-        "ECDHE-ECDSA-CHACHA20-POLY1305",
-        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-    ),
-    (
-        "ECDHE-RSA-AES256-GCM-SHA384",
-        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-    ),
-    (
-        "ECDHE-RSA-AES128-GCM-SHA256",
-        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-    ),
-    (
-        "ECDHE-RSA-CHACHA20-POLY1305",
-        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-    ),
-];
-
 fn ciphers(text: &str, suites: &mut Vec<String>) -> Result<(), Fault> {
-    let mut chosen: Vec<String> = Vec::new();
-    let mut left_out = Vec::new();
-    for name in text
-        .split([':', ',', ' '])
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-    {
-        let known = TLS12_SUITES
-            .iter()
-            .find(|(openssl, iana)| name == *openssl || name == *iana);
-        match known {
-            Some((_, iana)) => {
-                if !chosen.iter().any(|suite| suite == iana) {
-                    chosen.push((*iana).to_owned());
-                }
-            }
-            // Named by their IANA names they are there anyway.
-            None if name.starts_with("TLS_AES_") || name.starts_with("TLS_CHACHA20_") => {}
-            None => left_out.push(quoted(name)),
-        }
+    let read = tls_names::suites(text)?;
+    *suites = read.names.iter().copied().map(str::to_owned).collect();
+    if read.left_out.is_empty() {
+        return Ok(());
     }
-    if chosen.is_empty() {
-        return Err(Fault::Invalid(
-            "none of its TLS 1.2 cipher suites is available".to_owned(),
-        ));
-    }
-    *suites = chosen;
-    if left_out.is_empty() {
-        Ok(())
-    } else {
-        Err(Fault::Partly(format!(
-            "these suites are not available, the others are used: {}",
-            left_out.join(", ")
-        )))
-    }
+    let left_out: Vec<_> = read.left_out.iter().map(|name| quoted(name)).collect();
+    Err(Fault::Partly(format!(
+        "these suites are not available, the others are used: {}",
+        left_out.join(", ")
+    )))
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ pub mod setting;
 mod settings;
 mod snapshot;
 mod stream;
+mod tls_names;
 mod translator;
 mod value;
 

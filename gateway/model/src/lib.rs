@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use access::{Access, AuthCache, BasicAuth, ClientLimits, ExternalAuth, Pace, Users};
 pub use affinity::{Affinity, AffinityMode, HashBy, SameSite};
 pub use backend::{Backend, BackendId, BackendProtocol, Endpoint, EndpointSet};
-pub use backend_tls::{Authorities, BackendTls};
+pub use backend_tls::{Authorities, BackendTls, BackendTlsLimits};
 pub use certificate::{
     Certificate, CertificateId, KeyAlgorithm, KeyFormat, PrivateKey, TlsHost, TlsPolicy, TlsVersion,
 };

@@ -4,6 +4,7 @@
 //! translation between Pingora's types and those of the phases, and the settings that keep Pingora within bounds.
 
 mod fields;
+mod narrow;
 mod peer;
 mod refusals;
 mod session;

@@ -53,6 +53,7 @@
 
 mod access;
 mod affinity;
+mod backend_tls;
 mod backends;
 mod certificates;
 mod clients;
@@ -101,6 +102,7 @@ use crate::tls::Tls;
 
 pub use access::{CompiledAccess, CompiledBasic, CompiledLimits, Rate};
 pub use affinity::{CompiledAffinity, CompiledHash};
+pub use backend_tls::narrow_client;
 pub use backends::{BackendSlot, CompiledBackend, WeightedTargets};
 pub use clients::{
     ClientFault, ClientVerifier, CompiledClientCertificate, Names, names as names_of_certificate,

@@ -168,15 +168,24 @@ impl Base {
 }
 
 /// The suites that `policy` allows among `known`, best first.
-///
-/// A list that names no suite of TLS 1.3 says nothing about TLS 1.3, as in nginx and OpenSSL: its suites stay.
 fn cipher_suites(
     policy: &TlsPolicy,
     known: &[SupportedCipherSuite],
 ) -> Result<Vec<SupportedCipherSuite>, String> {
-    let is_13 = |suite: &SupportedCipherSuite| suite.version() == &version::TLS13;
+    let mut suites = suites_named(&policy.cipher_suites, known)?;
+    suites.retain(|suite| policy.min_version == TlsVersion::V1_2 || is_13(suite));
+    Ok(suites)
+}
+
+/// The suites of these IANA names among `known`, best first; without a name, all.
+///
+/// A list that names no suite of TLS 1.3 says nothing about TLS 1.3, as in nginx and OpenSSL: its suites stay.
+pub(crate) fn suites_named(
+    names: &[String],
+    known: &[SupportedCipherSuite],
+) -> Result<Vec<SupportedCipherSuite>, String> {
     let mut suites = Vec::new();
-    for name in &policy.cipher_suites {
+    for name in names {
         let suite = known
             .iter()
             .find(|suite| iana_name(suite) == *name)
@@ -193,8 +202,11 @@ fn cipher_suites(
     } else if !suites.iter().any(is_13) {
         suites.splice(0..0, known.iter().copied().filter(is_13));
     }
-    suites.retain(|suite| policy.min_version == TlsVersion::V1_2 || is_13(suite));
     Ok(suites)
+}
+
+pub(crate) fn is_13(suite: &SupportedCipherSuite) -> bool {
+    suite.version() == &version::TLS13
 }
 
 /// The name in IANA's registry, where TLS 1.3 suites have no version in it.

@@ -9,6 +9,7 @@ use model::{
 };
 
 use crate::access::{self, Accesses, CompiledAccess};
+use crate::backend_tls;
 use crate::backends::{BackendSlot, Backends, WeightedTargets};
 use crate::clients::CompiledClientCertificate;
 use crate::deny::CompiledDeny;
@@ -257,7 +258,12 @@ fn compile_filter(filter: &Filter, patterns: &mut Patterns) -> Result<CompiledFi
             .map(CompiledFilter::Deny),
         // It takes more than this to compile.
         Filter::Access(_) => Err("access is compiled with its route".to_owned()),
-        Filter::BackendTls(tls) => Ok(CompiledFilter::BackendTls(Arc::clone(tls))),
+        Filter::BackendTls(tls) => {
+            if let Some(limits) = &tls.limits {
+                backend_tls::check(limits)?;
+            }
+            Ok(CompiledFilter::BackendTls(Arc::clone(tls)))
+        }
         Filter::Pace(pace) if pace.bytes_per_second == 0 => {
             Err("a response without any bytes per second would never end".to_owned())
         }

@@ -24,7 +24,9 @@ use std::sync::LazyLock;
 
 pub(crate) use self::near::{current, distance};
 pub(crate) use self::read::read;
-pub(crate) use self::values::{AccessValues, Annotations, Canary, Routing, Sessions, Verify};
+pub(crate) use self::values::{
+    AccessValues, Annotations, BackendTlsValues, Canary, Routing, Sessions, Verify,
+};
 
 /// An annotation, without its prefix.
 #[derive(Clone, Copy, Debug)]

@@ -91,6 +91,13 @@ pub(crate) struct BackendTlsValues {
     pub(crate) secret: Option<(Option<Box<str>>, Box<str>)>,
     pub(crate) verify: bool,
     pub(crate) name: Option<Box<str>>,
+    /// Is TLS 1.2 spoken, and 1.3? Never neither.
+    pub(crate) versions: Option<(bool, bool)>,
+    /// Suites of TLS 1.2; empty for all.
+    pub(crate) cipher_suites: Vec<&'static str>,
+    pub(crate) depth: Option<u32>,
+    /// HTTP/2 is spoken, where that cannot be negotiated.
+    pub(crate) http2: bool,
 }
 
 /// Certificates of clients.

@@ -6,9 +6,11 @@ use std::time::Duration;
 use ahash::AHashMap;
 use model::{BackendProtocol, BackendTls};
 use pingora::protocols::tls::CaType;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Scheme};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
+use rustls::ClientConfig;
 
+use super::narrow::NarrowConnect;
 use crate::phases::upstream::Upstream;
 
 /// How long an unused connection to an endpoint is kept.
@@ -82,10 +84,28 @@ pub(super) fn peer(upstream: Upstream, known: &KnownTls) -> HttpPeer {
             peer.options.verify_cert = true;
             peer.options.verify_hostname = true;
         }
+        if let Some(narrow) = &made.narrow {
+            narrow_down(&mut peer, narrow, connect);
+        }
     }
     // Connections from before an endpoint began to fail may lead nowhere, and are not found any more.
     peer.group_key = peer.group_key.wrapping_add(u64::from(era) << 32);
     peer
+}
+
+/// Leaves TLS to [`NarrowConnect`]. The rest is as it would be without TLS.
+fn narrow_down(peer: &mut HttpPeer, narrow: &Narrow, connect: Duration) {
+    peer.scheme = Scheme::HTTP;
+    let options = &mut peer.options;
+    options.custom_l4 = Some(Arc::new(NarrowConnect {
+        config: narrow.config.clone(),
+        server_name: peer.sni.clone(),
+        timeout: connect,
+    }));
+    // They cannot be used again, so nobody has to hold them.
+    options.idle_timeout = Some(Duration::ZERO);
+    let version = if narrow.http2 { 2 } else { 1 };
+    options.set_http_version(version, version);
 }
 
 /// What routes say about TLS to their backends, in Pingora's words. One per worker, so that its lock is never waited for.
@@ -97,6 +117,14 @@ struct Made {
     group: u64,
     client: Option<Arc<CertKey>>,
     authorities: Option<Arc<CaType>>,
+    narrow: Option<Narrow>,
+}
+
+/// What Pingora cannot be told.
+struct Narrow {
+    /// `None` where it cannot be done: nobody is connected to then.
+    config: Option<Arc<ClientConfig>>,
+    http2: bool,
 }
 
 /// So many are remembered; then it begins anew.
@@ -135,6 +163,10 @@ impl Made {
                     .collect();
                 Arc::<CaType>::from(list)
             }),
+            narrow: tls.limits.as_ref().map(|limits| Narrow {
+                config: table::narrow_client(tls, limits).ok().map(Arc::new),
+                http2: limits.http2,
+            }),
         }
     }
 }
@@ -162,6 +194,7 @@ mod tests {
                 client: None,
                 authorities: None,
                 name: None,
+                limits: None,
             })
         });
         let upstream = Upstream {

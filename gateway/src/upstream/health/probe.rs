@@ -245,6 +245,13 @@ fn serving_status(framed: &[u8]) -> Option<u8> {
 
 /// TLS as the route asks for it.
 fn config(tls: Option<&BackendTls>, grpc: bool) -> Result<ClientConfig, Cause> {
+    if let Some(tls) = tls
+        && let Some(limits) = &tls.limits
+    {
+        let mut limits = limits.clone();
+        limits.http2 |= grpc;
+        return Ok(table::narrow_client(tls, &limits)?);
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
