@@ -50,6 +50,20 @@ pub(crate) enum Remark {
 }
 
 impl Remark {
+    /// As a problem of the Ingress whose requests are copied to the backend.
+    pub(crate) fn problem_of_copies(&self) -> Problem {
+        const FIELD: &str = "metadata.annotations";
+        match self {
+            Self::Fault(reason, text) => {
+                let text = format!("`mirror-target`: {text}; copies of requests are lost");
+                Problem::error(*reason, FIELD, &text)
+            }
+            Self::Hint(reason, text) => {
+                Problem::warning(*reason, FIELD, &format!("`mirror-target`: {text}"))
+            }
+        }
+    }
+
     /// As a problem of the Ingress that names the backend in `fields`.
     pub(crate) fn problem(&self, fields: &[Box<str>]) -> Problem {
         let field = fields.first().map_or("", |field| field);

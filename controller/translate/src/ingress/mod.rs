@@ -84,7 +84,7 @@ pub(crate) struct Entry {
     pub(crate) mirror: Option<Box<Mirror>>,
     /// Asks another server.
     pub(crate) external: Option<Arc<ExternalAuth>>,
-    /// Backends and the fields that name them.
+    /// Backends and the fields that name them; only `mirror` names those without a field.
     pub(crate) backends: Fixed<BackendId, Vec<Box<str>>>,
     /// Hosts that get what another one of its hosts has, unless somebody has rules for them.
     pub(crate) aliases: Fixed<HostPattern, Alias>,
@@ -287,10 +287,13 @@ fn name_backends(
     mirror: Option<&Mirror>,
 ) {
     let asked = external.and_then(|asked| asked.backend.clone());
-    let copied = mirror.and_then(|mirror| mirror.backend.clone());
-    for id in [default, asked, copied].into_iter().flatten() {
+    for id in [default, asked].into_iter().flatten() {
         let fields = backends.entry(id).or_default();
         fields.push("metadata.annotations".into());
+    }
+    // Nothing is answered by it, so no field is about answers.
+    if let Some(copied) = mirror.and_then(|mirror| mirror.backend.clone()) {
+        backends.entry(copied).or_default();
     }
 }
 

@@ -87,7 +87,13 @@ impl Translator {
                 .backends
                 .get(id)
                 .and_then(|state| state.remark.as_ref());
-            problems.extend(remark.map(|remark| remark.problem(fields)));
+            let copied = entry.mirror.as_ref().and_then(|to| to.backend.as_ref());
+            if copied == Some(id) {
+                problems.extend(remark.map(Remark::problem_of_copies));
+            }
+            if !fields.is_empty() {
+                problems.extend(remark.map(|remark| remark.problem(fields)));
+            }
             let backend = self.model.backends.get(id);
             let counts = backend.and_then(|backend| backend.health.as_deref());
             problems.extend(health::overruled(entry, id, counts));
