@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use jiff::Zoned;
+use k8s_openapi::jiff::Timestamp;
 use model::ObjectRef;
 use table::{Reject, Table};
 use translate::{Change, Problem, Reason, Severity, Translator};
@@ -16,6 +17,7 @@ use crate::certificate::{CertificateError, default_certificate};
 use crate::files::Manifests;
 use crate::overview::Overview;
 use crate::problems::Entry;
+use crate::status::plan;
 use crate::watch::directory::{Folder, FolderError, implied_class};
 
 /// Why there is no result.
@@ -196,6 +198,17 @@ impl Manifests {
                 &format!("Lockgate does not serve it: {why}"),
             )
         });
+        let now = Timestamp::now();
+        let of_lists = report.revocations().filter_map(|(object, term)| {
+            let note = plan::revocation(term, now)?;
+            let counts = (term.not_before..term.not_after).contains(&now.as_second());
+            let severity = if counts {
+                Severity::Warning
+            } else {
+                Severity::Error
+            };
+            Some(self.finding(object, severity, &note.message))
+        });
         let of_files = self.problems.iter().map(|problem| Finding {
             file: problem.file.clone(),
             line: problem.line,
@@ -206,6 +219,7 @@ impl Manifests {
             .chain(of_objects)
             .chain(of_rejects)
             .chain(of_unclaimed)
+            .chain(of_lists)
             .collect();
         all.sort();
         all

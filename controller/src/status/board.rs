@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use model::ObjectRef;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use translate::NamespacedName;
+use translate::{NamespacedName, RevocationTerm};
 
 use super::plan::{self, Address, Claim, Note, Publish, Published, Validity};
 use crate::reconcile::{Pass, PassObserver};
@@ -58,6 +58,8 @@ struct Subject {
     look: Option<Instant>,
     /// The Secrets that it names.
     secrets: BTreeSet<NamespacedName>,
+    /// The time of the revocation lists for its clients.
+    revocation: Option<RevocationTerm>,
     told: BTreeMap<Note, Told>,
     /// Is a status write under way?
     writing: bool,
@@ -145,7 +147,7 @@ impl Board {
         let with_secrets: Vec<_> = state
             .subjects
             .iter()
-            .filter(|(_, subject)| !subject.secrets.is_empty())
+            .filter(|(_, subject)| !subject.secrets.is_empty() || subject.revocation.is_some())
             .map(|(object, _)| object.clone())
             .collect();
         let now = Instant::now();
@@ -231,6 +233,8 @@ impl Board {
                 let validity = (self.validities)(secret)?;
                 plan::expiry(secret, validity, now)
             });
+            let lists = subject.revocation.iter();
+            let expiring = expiring.chain(lists.filter_map(|term| plan::revocation(term, now)));
             let mut holding = subject.notes.clone();
             holding.extend(expiring.map(|note| (note, at - SETTLED)));
             let Some((note, since)) = subject.untold(&holding) else {
@@ -335,7 +339,9 @@ impl State {
         };
         subject.take_notes(notes);
         subject.secrets.clear();
+        subject.revocation = None;
         if claimed {
+            subject.revocation = pass.report.revocation(object).cloned();
             let tls = ingress.spec.iter().flat_map(|spec| &spec.tls).flatten();
             subject.secrets = tls
                 .filter_map(|tls| tls.secret_name.as_deref())

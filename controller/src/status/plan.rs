@@ -14,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use model::{ObjectRef, Origin};
 use serde_json::{Value, json};
 use table::Reject;
-use translate::{NamespacedName, Problem};
+use translate::{NamespacedName, Problem, RevocationTerm};
 
 /// An address under which the gateway is reached.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -298,6 +298,45 @@ pub(crate) fn expiry(secret: &NamespacedName, validity: Validity, now: Timestamp
     } else {
         None
     }
+}
+
+/// The note about revocation lists of which one has expired, is not valid yet, or expires soon.
+pub(crate) fn revocation(term: &RevocationTerm, now: Timestamp) -> Option<Note> {
+    let RevocationTerm {
+        secret,
+        not_before,
+        not_after,
+    } = term;
+    let seconds = now.as_second();
+    let at = |second: i64| {
+        Timestamp::from_second(second).map_or_else(|_| second.to_string(), |at| at.to_string())
+    };
+    let soon = SOON.min(not_after.saturating_sub(*not_before) / 6);
+    let (reason, text) = if seconds >= *not_after {
+        let text = format!(
+            "expired at {}; every client with a certificate gets 400 until there is a new one",
+            at(*not_after)
+        );
+        ("RevocationListExpired", text)
+    } else if seconds < *not_before {
+        let text = format!(
+            "is not valid before {}; every client with a certificate gets 400 until then",
+            at(*not_before)
+        );
+        ("RevocationListNotYetValid", text)
+    } else if not_after.saturating_sub(seconds) <= soon {
+        let text = format!(
+            "expires at {}; every client with a certificate gets 400 from then on",
+            at(*not_after)
+        );
+        ("RevocationListExpiring", text)
+    } else {
+        return None;
+    };
+    let text = format!(
+        "metadata.annotations: `auth-tls-secret`: a revocation list (`ca.crl`) in Secret {secret} {text}"
+    );
+    Some(Note::new(reason, &text))
 }
 
 #[cfg(test)]

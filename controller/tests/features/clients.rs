@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use tempfile::TempDir;
 
 use crate::client::{self, Answer};
+use crate::command::lockgate;
 use crate::manifest::{Authority, Pair, ingress, secret, service};
 use crate::origin::Origin;
 use crate::world::{World, put};
@@ -168,6 +170,46 @@ async fn what_was_taken_back_does_not_pass() {
     let expired = shop.clients.takes_back(&[], 2021);
     shop.secret(&authorities(&pem, Some(&expired))).await;
     assert_eq!(shop.get(Some(&kept)).await.status, 400, "nobody knows");
+    let early = shop.clients.takes_back_from(2100, &[], 2101);
+    shop.secret(&authorities(&pem, Some(&early))).await;
+    assert_eq!(shop.get(Some(&kept)).await.status, 400, "nor what will be");
+    assert_eq!(shop.get(None).await.status, 400, "as without one");
+}
+
+#[test]
+fn check_names_a_revocation_list_whose_time_is_over_or_has_not_come() {
+    let clients = Authority::new();
+    for (list, want, code) in [
+        (
+            clients.takes_back(&[], 2021),
+            Some("in Secret test/clients expired at 2021-01-01T00:00:00Z"),
+            1,
+        ),
+        (
+            clients.takes_back_from(2100, &[], 2101),
+            Some("in Secret test/clients is not valid before 2100-01-01T00:00:00Z"),
+            1,
+        ),
+        (clients.takes_back(&[], 2100), None, 0),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let text = ingress("shop", SHOP, &[("/", "web")]).replace(
+            "metadata: {name: shop, namespace: test}",
+            "metadata: {name: shop, namespace: test, annotations: {nginx.ingress.kubernetes.io/auth-tls-secret: test/clients}}",
+        );
+        put(folder.path(), "shop.yaml", &text);
+        put(folder.path(), "web.yaml", &service("web", &[9001]));
+        let lists = authorities(&clients.pem(), Some(&list));
+        put(folder.path(), "clients.yaml", &lists);
+        let (got, out, error) = lockgate(&["check", "."], folder.path(), "");
+        assert_eq!(got, Some(code), "{out}{error}");
+        assert_eq!(
+            out.contains("a revocation list (`ca.crl`)"),
+            want.is_some(),
+            "{out}"
+        );
+        assert!(want.is_none_or(|want| out.contains(want)), "{out}");
+    }
 }
 
 #[tokio::test]

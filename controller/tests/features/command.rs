@@ -9,7 +9,11 @@ use tempfile::TempDir;
 use crate::manifest::{ingress, service};
 use crate::world::put;
 
-fn lockgate(arguments: &[&str], folder: &Path, stdin: &str) -> (Option<i32>, String, String) {
+pub(crate) fn lockgate(
+    arguments: &[&str],
+    folder: &Path,
+    stdin: &str,
+) -> (Option<i32>, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_lockgate"))
         .args(arguments)
         .current_dir(folder)

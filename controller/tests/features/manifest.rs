@@ -136,7 +136,12 @@ impl Authority {
 
     /// A list that takes certificates back, good until the beginning of a year, in PEM.
     pub(crate) fn takes_back(&self, serials: &[u64], year: i32) -> String {
-        let begun = date_time_ymd(2020, 1, 1);
+        self.takes_back_from(2020, serials, year)
+    }
+
+    /// The same, good from the beginning of another year.
+    pub(crate) fn takes_back_from(&self, begin: i32, serials: &[u64], year: i32) -> String {
+        let begun = date_time_ymd(begin, 1, 1);
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: begun,

@@ -61,7 +61,7 @@ mod value;
 pub use names::{InvalidName, NamespacedName};
 pub use object::{Change, Object, kinds};
 pub use policy::{merge, replacement};
-pub use report::{Problem, Reason, Report, Severity};
+pub use report::{Problem, Reason, Report, RevocationTerm, Severity};
 pub use secret::{SecretFault, fingerprint};
 pub use settings::{Compat, Settings};
 pub use snapshot::Snapshot;

@@ -6,6 +6,8 @@ use std::fmt;
 use model::ObjectRef;
 use serde::{Serialize, Serializer};
 
+use crate::NamespacedName;
+
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -194,6 +196,23 @@ pub struct Report {
     unclaimed: BTreeMap<ObjectRef, &'static str>,
     #[serde(serialize_with = "by_reference")]
     problems: BTreeMap<ObjectRef, Vec<Problem>>,
+    #[serde(
+        serialize_with = "by_reference",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    revocation: BTreeMap<ObjectRef, RevocationTerm>,
+}
+
+/// The time of the revocation lists that an Ingress verifies certificates of clients with. Before and after it nobody
+/// passes, as with nginx; whoever knows the time can tell the owner.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct RevocationTerm {
+    /// The Secret that holds them.
+    pub secret: NamespacedName,
+    /// From when on each issuer has a list, in seconds since 1970.
+    pub not_before: i64,
+    /// Until when.
+    pub not_after: i64,
 }
 
 impl Report {
@@ -217,6 +236,32 @@ impl Report {
         self.problems
             .iter()
             .flat_map(|(object, problems)| problems.iter().map(move |problem| (object, problem)))
+    }
+
+    /// The time of the revocation lists that an Ingress uses.
+    pub fn revocation(&self, object: &ObjectRef) -> Option<&RevocationTerm> {
+        self.revocation.get(object)
+    }
+
+    /// All such times.
+    pub fn revocations(&self) -> impl Iterator<Item = (&ObjectRef, &RevocationTerm)> {
+        self.revocation.iter()
+    }
+
+    /// Replaces the time of the revocation lists of an Ingress. True if that is news.
+    pub(crate) fn set_revocation(
+        &mut self,
+        object: &ObjectRef,
+        term: Option<RevocationTerm>,
+    ) -> bool {
+        if self.revocation.get(object) == term.as_ref() {
+            return false;
+        }
+        match term {
+            Some(term) => self.revocation.insert(object.clone(), term),
+            None => self.revocation.remove(object),
+        };
+        true
     }
 
     /// The problems of one object.

@@ -162,6 +162,16 @@ fn time_and_purpose_count() {
         .push(ExtendedKeyUsagePurpose::ClientAuth);
     let both = issued(&listed, &purposes);
     let authority = below(&listed, "second");
+    let used = |usages: &[KeyUsagePurpose]| {
+        let mut params = named("client");
+        params.key_usages = usages.to_vec();
+        issued(&listed, &params)
+    };
+    let signs = used(&[KeyUsagePurpose::KeyEncipherment]);
+    let agrees = used(&[
+        KeyUsagePurpose::KeyAgreement,
+        KeyUsagePurpose::KeyEncipherment,
+    ]);
     let usual = issued(&listed, &named("client"));
     let year = 31_557_600;
     for (certificate, seconds, want, why) in [
@@ -170,7 +180,19 @@ fn time_and_purpose_count() {
         (&server, NOW, Err(ClientFault::Purpose), "for servers"),
         (&usual, NOW + 10 * year, Err(ClientFault::Expired), ""),
         (&usual, NOW - 11 * year, Err(ClientFault::NotYetValid), ""),
-        (authority.der(), NOW, Err(ClientFault::Authority), ""),
+        (
+            authority.der(),
+            NOW,
+            Err(ClientFault::Purpose),
+            "for signing others",
+        ),
+        (
+            &signs,
+            NOW,
+            Err(ClientFault::Purpose),
+            "only for enciphering",
+        ),
+        (&agrees, NOW, Ok(()), "one of two usages is enough"),
     ] {
         let got = verifier.verify(std::slice::from_ref(certificate), at(seconds));
         assert_eq!(got, want, "{why}");
@@ -197,7 +219,14 @@ fn an_authority_whose_time_is_over_vouches_for_nobody() {
 
 #[test]
 fn a_listed_certificate_is_good_by_itself() {
-    let pinned = CertifiedIssuer::self_signed(ca("pinned"), KeyPair::generate().unwrap()).unwrap();
+    let pinned = anything_by_itself("pinned");
+    let signing = root("signing");
+    let listed = verifier(&[&signing], &[], 1);
+    assert_eq!(
+        listed.verify(&[signing.der().clone()], at(NOW)),
+        Err(ClientFault::Purpose),
+        "only for signing others"
+    );
     let verifier = verifier(&[&pinned], &[], 1);
     let own = [pinned.der().clone()];
     assert_eq!(verifier.verify(&own, at(NOW)), Ok(()));
@@ -207,7 +236,75 @@ fn a_listed_certificate_is_good_by_itself() {
     );
 }
 
+/// An authority whose certificate is for anything.
+fn anything_by_itself(name: &str) -> Issuer {
+    let mut params = ca(name);
+    params.key_usages = Vec::new();
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// What nginx with OpenSSL answered to certificates of these kinds: an authority is a client as everybody else, if
+/// nothing in its certificate says that it is for other things.
+#[test]
+fn an_authority_can_be_a_client() {
+    let listed = root("listed");
+    let namesake = root("listed");
+    let mut params = ca("second");
+    params.key_usages = Vec::new();
+    let plain = issued(&listed, &params);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let server = issued(&listed, &params);
+    params.extended_key_usages = Vec::new();
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    let both = issued(&listed, &params);
+    let year = 31_557_600;
+    for (certificate, seconds, want, why) in [
+        (plain.clone(), NOW, Ok(()), "for anything"),
+        (both, NOW, Ok(()), "for signing others, and for this"),
+        (server, NOW, Err(ClientFault::Purpose), "for servers"),
+        (
+            plain.clone(),
+            NOW + 10 * year,
+            Err(ClientFault::Expired),
+            "",
+        ),
+        (
+            issued(&namesake, &params),
+            NOW,
+            Err(ClientFault::Signature),
+            "a name is not a key",
+        ),
+        (
+            anything_by_itself("stranger").der().clone(),
+            NOW,
+            Err(ClientFault::SelfSigned),
+            "nobody has listed it",
+        ),
+        (
+            root("stranger").der().clone(),
+            NOW,
+            Err(ClientFault::Purpose),
+            "nor would it do",
+        ),
+    ] {
+        let verifier = verifier(&[&listed], &[], 1);
+        assert_eq!(verifier.verify(&[certificate], at(seconds)), want, "{why}");
+    }
+    let looked_up = verifier(&[&listed], &[list(&listed, &[], 2039)], 1);
+    assert_eq!(
+        looked_up.verify(&[plain], at(NOW)),
+        Err(ClientFault::NoRevocationList)
+    );
+}
+
 fn list(by: &Issuer, revoked: &[u64], until: i32) -> Vec<u8> {
+    list_from(by, revoked, 2021, until)
+}
+
+fn list_from(by: &Issuer, revoked: &[u64], from: i32, until: i32) -> Vec<u8> {
     let revoked = revoked.iter().map(|serial| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
         revocation_time: date_time_ymd(2021, 1, 1),
@@ -215,7 +312,7 @@ fn list(by: &Issuer, revoked: &[u64], until: i32) -> Vec<u8> {
         invalidity_date: None,
     });
     let params = CertificateRevocationListParams {
-        this_update: date_time_ymd(2021, 1, 1),
+        this_update: date_time_ymd(from, 1, 1),
         next_update: date_time_ymd(until, 1, 1),
         crl_number: SerialNumber::from(1),
         issuing_distribution_point: None,
@@ -253,6 +350,33 @@ fn what_is_revoked_does_not_pass_and_what_cannot_be_looked_up_neither() {
             "nobody knows what has happened since",
         ),
         (
+            vec![list_from(&listed, &[], 2035, 2039)],
+            vec![good.clone()],
+            Err(ClientFault::RevocationListNotYetValid),
+            "nobody knows what will have happened until then",
+        ),
+        (
+            vec![
+                list_from(&listed, &[], 2035, 2039),
+                list(&listed, &[], 2025),
+            ],
+            vec![good.clone()],
+            Err(ClientFault::RevocationListExpired),
+            "the one between is missing",
+        ),
+        (
+            vec![list(&listed, &[], 2025), of_root.clone()],
+            vec![good.clone()],
+            Ok(()),
+            "the one of now counts",
+        ),
+        (
+            vec![list(&listed, &[], 2025), of_root.clone()],
+            vec![bad.clone()],
+            Err(ClientFault::Revoked),
+            "whatever the old one says",
+        ),
+        (
             vec![list(&namesake, &[], 2039)],
             vec![good],
             Err(ClientFault::Other),
@@ -273,7 +397,7 @@ fn what_is_revoked_does_not_pass_and_what_cannot_be_looked_up_neither() {
         (
             vec![of_root],
             vec![listed.der().clone()],
-            Err(ClientFault::Authority),
+            Err(ClientFault::NoRevocationList),
             "a list is asked also about a listed certificate",
         ),
     ] {

@@ -398,6 +398,56 @@ async fn an_expired_certificate_is_told_to_the_owners_of_ingresses() {
     assert!(expired.unwrap().contains("Secret shop/old"), "{told:?}");
 }
 
+/// A Secret with an authority and its revocation list, whose time is over.
+fn outdated_lists(name: &str) -> k8s_openapi::api::core::v1::Secret {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        next_update: rcgen::date_time_ymd(2021, 1, 1),
+        crl_number: rcgen::SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    let list = list.signed_by(&authority).unwrap().pem().unwrap();
+    let bytes = |pem: String| k8s_openapi::ByteString(pem.into_bytes());
+    k8s_openapi::api::core::v1::Secret {
+        metadata: serde_json::from_value(json!({"name": name, "namespace": "shop"})).unwrap(),
+        data: Some(
+            [
+                ("ca.crt".to_owned(), bytes(authority.pem())),
+                ("ca.crl".to_owned(), bytes(list)),
+            ]
+            .into(),
+        ),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_list_whose_time_is_over_is_told_to_the_owners_of_ingresses() {
+    let mut scene = Scene::start(Publish::Nothing);
+    let mut ingress = faultless();
+    ingress["metadata"]["annotations"] =
+        json!({"nginx.ingress.kubernetes.io/auth-tls-secret": "shop/clients"});
+    scene.put("web", ingress);
+    let lists = Change::Apply(Object::from(outdated_lists("clients")));
+    scene.pass(vec![lists], BTreeSet::new());
+    Scene::settle().await;
+    let told = scene.told();
+    let expired = told
+        .iter()
+        .find(|text| text.starts_with("RevocationListExpired"));
+    let expired = expired.unwrap_or_else(|| panic!("{told:?}"));
+    assert!(
+        expired.contains("Secret shop/clients expired at 2021-01-01T00:00:00Z"),
+        "{expired}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_problems_are_told_without_a_flood() {
     let mut scene = Scene::start(Publish::Nothing);

@@ -234,3 +234,26 @@ fn certificates_are_noted_before_and_after_their_end() {
         "spec.tls: the certificate in Secret shop/tls expires at 1972-12-26T00:00:00Z; renew it before then"
     );
 }
+
+#[test]
+fn revocation_lists_are_noted_before_and_after_their_end() {
+    let day = 24 * 60 * 60;
+    let term = RevocationTerm {
+        secret: NamespacedName::new("shop", "clients"),
+        not_before: 1_000 * day,
+        not_after: 1_030 * day,
+    };
+    let at = |day_of: i64| {
+        let now = Timestamp::from_second(day_of * day).unwrap();
+        revocation(&term, now).map(|note| note.reason)
+    };
+    assert_eq!(at(999), Some("RevocationListNotYetValid"));
+    assert_eq!(at(1_024), None);
+    assert_eq!(at(1_025), Some("RevocationListExpiring"));
+    assert_eq!(at(1_030), Some("RevocationListExpired"));
+    let now = Timestamp::from_second(1_040 * day).unwrap();
+    assert_eq!(
+        revocation(&term, now).unwrap().message,
+        "metadata.annotations: `auth-tls-secret`: a revocation list (`ca.crl`) in Secret shop/clients expired at 1972-10-27T00:00:00Z; every client with a certificate gets 400 until there is a new one"
+    );
+}

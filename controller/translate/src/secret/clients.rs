@@ -1,5 +1,6 @@
 //! What certificates of clients are verified with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -20,6 +21,8 @@ pub(crate) struct ClientLists {
     pub(crate) revoked: Arc<Vec<Vec<u8>>>,
     /// Stands for both.
     pub(crate) fingerprint: Box<str>,
+    /// From when to when there is a revocation list of everybody who has one, in seconds since 1970.
+    pub(crate) validity: Option<(i64, i64)>,
 }
 
 impl ClientLists {
@@ -50,6 +53,7 @@ impl ClientLists {
         }
         Ok(Some(Self {
             authorities,
+            validity: validity(&revoked),
             revoked: Arc::new(revoked),
             fingerprint: hexadecimal(&hash.finalize()).into(),
         }))
@@ -76,6 +80,28 @@ fn revoked(secret: &Secret) -> Result<Vec<Vec<u8>>, SecretFault> {
         })?;
     }
     Ok(lists.iter().map(|list| list.to_vec()).collect())
+}
+
+/// From when to when all lists count. Of several lists of one issuer any will do.
+fn validity(lists: &[Vec<u8>]) -> Option<(i64, i64)> {
+    let mut issuers: BTreeMap<&[u8], (i64, i64)> = BTreeMap::new();
+    for der in lists {
+        let Ok((_, list)) = CertificateRevocationList::from_der(der) else {
+            continue;
+        };
+        let from = list.last_update().timestamp();
+        let until = list.next_update().map_or(i64::MAX, |end| end.timestamp());
+        issuers
+            .entry(list.tbs_cert_list.issuer.as_raw())
+            .and_modify(|(first, last)| {
+                *first = from.min(*first);
+                *last = until.max(*last);
+            })
+            .or_insert((from, until));
+    }
+    let from = issuers.values().map(|(from, _)| *from).max()?;
+    let until = issuers.values().map(|(_, until)| *until).min()?;
+    Some((from, until))
 }
 
 /// The parser's own words are for those who know its code.

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{BackendId, ObjectRef};
 
 use super::{Translator, Work};
+use crate::annotation::Verify;
 use crate::ingress::Entry;
 use crate::ingress::tls::TlsEntry;
 use crate::policy;
-use crate::report::{Problem, Reason};
+use crate::report::{Problem, Reason, RevocationTerm};
 use crate::secret::{self, SecretFault, UsersFault};
 use crate::service::Remark;
 use crate::{NamespacedName, backend_tls, headers, health, kinds, permit};
@@ -22,8 +23,13 @@ impl Translator {
                 .get(&name)
                 .map(|entry| self.problems_of(entry))
                 .unwrap_or_default();
+            let term = self
+                .entries
+                .get(&name)
+                .and_then(|entry| self.revocation_of(entry));
             let object = name.reference(kinds::INGRESS);
-            if self.report.set_problems(&object, problems) {
+            let later = self.report.set_revocation(&object, term);
+            if self.report.set_problems(&object, problems) || later {
                 work.outcome.touched.insert(object);
             }
         }
@@ -66,6 +72,21 @@ impl Translator {
             )),
             Some(Remark::Hint(..)) | None => None,
         }
+    }
+
+    /// The time of the revocation lists that it asks for.
+    fn revocation_of(&self, entry: &Entry) -> Option<RevocationTerm> {
+        let part = entry.clients.as_deref()?;
+        let secret = part
+            .secret
+            .as_ref()
+            .filter(|_| part.verify != Verify::Off)?;
+        let (not_before, not_after) = self.snapshot.clients(secret).ok()?.validity?;
+        Some(RevocationTerm {
+            secret: secret.clone(),
+            not_before,
+            not_after,
+        })
     }
 
     fn problems_of(&self, entry: &Entry) -> Vec<Problem> {

@@ -11,7 +11,9 @@ use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
     RawPublicKeyEntity, RevocationOptionsBuilder, VerifiedPath, anchor_from_trusted_cert,
 };
-use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+use x509_parser::prelude::{
+    CertificateRevocationList, FromDer, ParsedExtension, X509Certificate, X509Version,
+};
 
 /// What is wrong with a certificate. Shown in the words of OpenSSL, which backends know from nginx.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,6 +34,8 @@ pub enum ClientFault {
     NoRevocationList,
     /// The revocation list of its authority is too old.
     RevocationListExpired,
+    /// The revocation list of its authority is for a time to come.
+    RevocationListNotYetValid,
     /// It is not for clients.
     Purpose,
     /// It is the certificate of an authority.
@@ -63,6 +67,7 @@ impl fmt::Display for ClientFault {
             Self::Revoked => "certificate revoked",
             Self::NoRevocationList => "unable to get certificate CRL",
             Self::RevocationListExpired => "CRL has expired",
+            Self::RevocationListNotYetValid => "CRL is not yet valid",
             Self::Purpose => "unsuitable certificate purpose",
             Self::Signature => "certificate signature failure",
             Self::Authority | Self::Other => "certificate rejected",
@@ -76,7 +81,7 @@ pub struct ClientVerifier {
     anchors: Vec<TrustAnchor<'static>>,
     /// One for each anchor.
     authorities: Vec<Authority>,
-    revoked: Vec<CertRevocationList<'static>>,
+    revoked: Vec<RevocationList>,
     depth: usize,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -86,6 +91,36 @@ struct Authority {
     der: Vec<u8>,
     not_before: i64,
     not_after: i64,
+}
+
+/// A revocation list, and what webpki does not look at.
+struct RevocationList {
+    list: CertRevocationList<'static>,
+    not_before: i64,
+    /// Without an end webpki does not take it.
+    not_after: Option<i64>,
+}
+
+impl RevocationList {
+    fn new(der: &[u8]) -> Result<Self, String> {
+        let list = OwnedCertRevocationList::from_der(der)
+            .map_err(|fault| format!("a revocation list cannot be used: {fault}"))?;
+        let (_, parsed) = CertificateRevocationList::from_der(der)
+            .map_err(|_| "a revocation list cannot be used".to_owned())?;
+        Ok(Self {
+            list: list.into(),
+            not_before: parsed.last_update().timestamp(),
+            not_after: parsed.next_update().map(|end| end.timestamp()),
+        })
+    }
+
+    fn has_begun(&self, now: i64) -> bool {
+        self.not_before <= now
+    }
+
+    fn is_over(&self, now: i64) -> bool {
+        self.not_after.is_some_and(|end| end <= now)
+    }
 }
 
 impl Authority {
@@ -134,9 +169,7 @@ impl ClientVerifier {
             });
         }
         for der in revoked.iter() {
-            let list = OwnedCertRevocationList::from_der(der)
-                .map_err(|fault| format!("a revocation list cannot be used: {fault}"))?;
-            verifier.revoked.push(list.into());
+            verifier.revoked.push(RevocationList::new(der)?);
         }
         Ok(verifier)
     }
@@ -158,20 +191,45 @@ impl ClientVerifier {
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), ClientFault> {
         let (first, others) = chain.split_first().ok_or(ClientFault::Other)?;
         let parsed = parse(first).ok_or(ClientFault::Other)?;
-        if self.lists(first) {
-            return check_by_itself(&parsed, now);
+        let verified = if self.lists(first) {
+            check_by_itself(&parsed, now)
+        } else if parsed.version() != X509Version::V3 {
+            self.verify_directly(&parsed, now)
+        } else if parsed.is_ca() {
+            check_extensions(&parsed).and_then(|()| self.verify_directly(&parsed, now))
+        } else {
+            self.verify_chain(first, &parsed, others, now)
+        };
+        // OpenSSL looks at this before the signature, but what it finds last is what counts.
+        if matches!(verified, Ok(()) | Err(ClientFault::SelfSigned)) {
+            check_usage(&parsed)?;
         }
-        if parsed.version() != X509Version::V3 {
-            return self.verify_old(&parsed, now);
+        if verified == Err(ClientFault::SelfSigned) && !self.revoked.is_empty() {
+            return Err(ClientFault::NoRevocationList);
         }
-        let entity = EndEntityCert::try_from(first).map_err(|fault| judged(&fault, &parsed))?;
+        verified
+    }
+
+    fn verify_chain(
+        &self,
+        first: &CertificateDer<'_>,
+        parsed: &X509Certificate<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), ClientFault> {
+        let entity = EndEntityCert::try_from(first).map_err(|fault| judged(&fault, parsed))?;
         let anchors = self.anchors_at(now);
-        let lists: Vec<_> = self.revoked.iter().collect();
-        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
-            options
-                .with_expiration_policy(ExpirationPolicy::Enforce)
-                .build()
-        });
+        let lists = self.lists_at(seconds(now));
+        let revocation = match RevocationOptionsBuilder::new(&lists) {
+            Ok(options) => Some(
+                options
+                    .with_expiration_policy(ExpirationPolicy::Enforce)
+                    .build(),
+            ),
+            Err(_) if self.revoked.is_empty() => None,
+            // Without a list nobody would be looked up.
+            Err(_) => return Err(ClientFault::RevocationListNotYetValid),
+        };
         let short = |path: &VerifiedPath<'_>| {
             if path.intermediate_certificates().count() > self.depth {
                 return Err(webpki::Error::MaximumPathDepthExceeded);
@@ -187,9 +245,22 @@ impl ClientVerifier {
             revocation,
             Some(&short),
         );
-        verified
-            .map(|_| ())
-            .map_err(|fault| judged(&fault, &parsed))
+        verified.map(|_| ()).map_err(|fault| {
+            let fault = judged(&fault, parsed);
+            if fault == ClientFault::NoRevocationList && lists.len() < self.revoked.len() {
+                return ClientFault::RevocationListNotYetValid;
+            }
+            fault
+        })
+    }
+
+    /// The revocation lists whose time has come, which webpki does not ask of them. It takes the first one of an issuer,
+    /// so those that are over come last.
+    fn lists_at(&self, now: i64) -> Vec<&CertRevocationList<'static>> {
+        let begun = self.revoked.iter().filter(|one| one.has_begun(now));
+        let mut begun: Vec<_> = begun.collect();
+        begun.sort_by_key(|one| one.is_over(now));
+        begun.into_iter().map(|one| &one.list).collect()
     }
 
     /// Is it one of the authorities itself? Whoever lists a certificate that was made for one client and by nobody else
@@ -202,9 +273,10 @@ impl ClientVerifier {
                 .any(|authority| authority.der == certificate.as_ref())
     }
 
-    /// A certificate without extensions, as `openssl x509 -req` makes them when it is not told otherwise. webpki does
-    /// not read these, and one step is all there is to verify: nothing says that another one may have signed it.
-    fn verify_old(
+    /// A certificate without extensions, as `openssl x509 -req` makes them when it is not told otherwise, or one of an
+    /// authority. webpki does not take these from clients, so that one step is all that is verified: a listed authority
+    /// has to have signed it.
+    fn verify_directly(
         &self,
         certificate: &X509Certificate<'_>,
         now: UnixTime,
@@ -221,10 +293,11 @@ impl ClientVerifier {
             };
             if issuer.subject().as_raw() != certificate.issuer().as_raw()
                 || !authority.is_valid_at(at)
+                || !may_sign(&issuer)
             {
                 continue;
             }
-            // What it may be for is said in extensions, which this one does not have.
+            // They are about names, which are not compared here.
             if anchor.name_constraints.is_some() {
                 fault = ClientFault::Other;
                 continue;
@@ -283,6 +356,10 @@ fn check_validity(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<()
 /// A certificate that is listed itself: only time and purpose are left to look at.
 fn check_by_itself(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), ClientFault> {
     check_validity(certificate, now)?;
+    check_purpose(certificate)
+}
+
+fn check_purpose(certificate: &X509Certificate<'_>) -> Result<(), ClientFault> {
     let purposes = certificate
         .extended_key_usage()
         .map_err(|_| ClientFault::Other)?;
@@ -291,6 +368,45 @@ fn check_by_itself(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(
             Err(ClientFault::Purpose)
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+/// Is it used for what it is for? Without the extension, it is for anything. webpki does not look at this; of an
+/// authority's certificate it often says that it is for nothing but signing others.
+fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), ClientFault> {
+    let usage = certificate.key_usage().map_err(|_| ClientFault::Other)?;
+    match usage {
+        Some(usage) if !usage.value.digital_signature() && !usage.value.key_agreement() => {
+            Err(ClientFault::Purpose)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What webpki would look at in the extensions of a certificate.
+fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), ClientFault> {
+    let unknown = certificate.extensions().iter().any(|extension| {
+        extension.critical
+            && !matches!(
+                extension.parsed_extension(),
+                ParsedExtension::BasicConstraints(_)
+                    | ParsedExtension::KeyUsage(_)
+                    | ParsedExtension::ExtendedKeyUsage(_)
+                    | ParsedExtension::SubjectAlternativeName(_)
+            )
+    });
+    if unknown {
+        return Err(ClientFault::Authority);
+    }
+    check_purpose(certificate)
+}
+
+/// May this authority sign certificates?
+fn may_sign(authority: &X509Certificate<'_>) -> bool {
+    match authority.key_usage() {
+        Ok(Some(usage)) => usage.value.key_cert_sign(),
+        Ok(None) => true,
+        Err(_) => false,
     }
 }
 

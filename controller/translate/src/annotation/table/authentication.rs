@@ -268,7 +268,7 @@ pub(super) static CERTIFICATES: &[Annotation] = &[
                 values.secret = Some(secret);
             })
         },
-        "a Secret that is missing, broken or, without a `ReferenceGrant`, another namespace's closes the host (503); without TLS a client has no certificate; a certificate of version 1 has to come directly from an authority in `ca.crt`; CRLs of version 1 cannot be read; of two Ingresses the older one in the namespace of the host decides, and a younger one that asks for more than that is closed",
+        "a Secret that is missing, broken or, without a `ReferenceGrant`, another namespace's closes the host (503); without TLS a client has no certificate; a certificate of version 1, or of an authority, has to come directly from an authority in `ca.crt`, and there may be no `ca.crl`; CRLs of version 1 cannot be read; of two Ingresses the older one in the namespace of the host decides, and a younger one that asks for more than that is closed",
     )
     .scope(Scope::Host)
     .risk(Risk::Medium)
