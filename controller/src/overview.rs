@@ -89,6 +89,7 @@ impl Display for Overview {
             default_tls,
             certificates,
             trust: _, // settings, not routes
+            log_format: _,
             streams,
         } = table;
         writeln!(f, "Generation {generation}\n")?;

@@ -5,8 +5,9 @@
 
 mod clock;
 mod line;
-mod nginx;
 mod stream_line;
+mod template;
+mod tries;
 mod write;
 
 use std::fmt;
@@ -215,10 +216,11 @@ pub(crate) struct LineWriter {
 
 impl LineWriter {
     /// Does a line have the identity of its request also where no backend was asked?
-    pub(crate) fn names_every_request(&self) -> bool {
-        match self.format {
-            LogFormat::Text => true,
-            LogFormat::Json => false,
+    pub(crate) fn names_every_request(&self, context: &RequestContext) -> bool {
+        match (context.table.log_format(), self.format) {
+            (Some(format), _) => format.names_requests(),
+            (None, LogFormat::Text) => true,
+            (None, LogFormat::Json) => false,
         }
     }
 
@@ -236,10 +238,15 @@ impl LineWriter {
             status,
             elapsed,
         };
-        self.append(|lines, clock| match self.format {
-            LogFormat::Json => line::json(lines, &facts, clock),
-            LogFormat::Text => nginx::line(lines, &facts, clock),
-        });
+        self.append(
+            |lines, clock| match (context.table.log_format(), self.format) {
+                (Some(format), _) => template::line(lines, &facts, clock, format),
+                (None, LogFormat::Json) => line::json(lines, &facts, clock),
+                (None, LogFormat::Text) => {
+                    template::line(lines, &facts, clock, &template::DEFAULT);
+                }
+            },
+        );
     }
 
     /// Writes the line of a stream.

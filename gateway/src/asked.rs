@@ -23,19 +23,19 @@ impl<'a> Named<'a> {
     pub(crate) fn service(self) -> &'a str {
         &self.0.service
     }
+
+    /// Its port. What follows a plus sign tells backends of one port apart.
+    pub(crate) fn port(self) -> &'a str {
+        self.0.port.split('+').next().unwrap_or_default()
+    }
 }
 
 impl Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let BackendId {
-            namespace,
-            service,
-            port,
-            ..
+            namespace, service, ..
         } = self.0;
-        // What follows a plus sign tells backends of one port apart.
-        let port = port.split('+').next().unwrap_or_default();
-        write!(f, "{namespace}-{service}-{port}")
+        write!(f, "{namespace}-{service}-{}", self.port())
     }
 }
 

@@ -41,6 +41,30 @@ pub(crate) struct Connection {
     /// The client's address as text, once somebody has asked for it.
     pub(crate) client_text: OnceLock<HeaderValue>,
     pub(crate) slot: Slot,
+    /// What the access log says about it, where it does.
+    pub(crate) logged: Logged,
+}
+
+/// What only the access log counts.
+#[derive(Debug, Default)]
+pub(crate) struct Logged {
+    number: OnceLock<u64>,
+    requests: AtomicU64,
+}
+
+impl Logged {
+    /// The number of the connection among those that have been asked for theirs.
+    pub(crate) fn number(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        *self
+            .number
+            .get_or_init(|| NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Counts one more request.
+    pub(crate) fn request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// What a TLS handshake settled.

@@ -68,6 +68,8 @@ pub(crate) struct RequestContext {
     pub(crate) certificate: Option<Arc<Judgement>>,
     /// What another server said when it let the request pass, or sent the client elsewhere.
     pub(crate) reply: Option<Arc<Reply>>,
+    /// What the access log wants to know of the response.
+    pub(crate) shown: Option<Box<Shown>>,
     /// What goes to another server, too.
     pub(crate) copy: Option<Box<Duplicate>>,
     /// Holds the place of the request among those that its client may have at the same time.
@@ -78,6 +80,17 @@ pub(crate) struct RequestContext {
     pub(crate) reason: Option<Reason>,
     /// The status that Lockgate decided on without a backend.
     pub(crate) own_status: Option<StatusCode>,
+}
+
+/// What is kept of a response for its line in the access log.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// Fields of the backend's response, those that the format names.
+    pub(crate) upstream: Box<[Option<HeaderValue>]>,
+    /// Fields of the response to the client.
+    pub(crate) sent: Box<[Option<HeaderValue>]>,
+    /// The size of its header section as text.
+    pub(crate) header_bytes: usize,
 }
 
 /// Who a request is from.
@@ -162,6 +175,7 @@ impl RequestContext {
             session: None,
             certificate: None,
             reply: None,
+            shown: None,
             copy: None,
             permit: None,
             pace: None,

@@ -6,6 +6,7 @@
 
 mod backends;
 mod checks;
+mod formats;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -66,18 +67,27 @@ impl Drop for Nginx {
 impl Nginx {
     /// Another program may take the port between two looks at it, so that several are tried.
     async fn start(program: &Path, backends: &Backends) -> Self {
+        Self::with(program, |address, home| {
+            put(home, "users", checks::USERS);
+            checks::configuration(address, home, backends)
+        })
+        .await
+    }
+
+    /// With this configuration for an address and a folder.
+    async fn with(program: &Path, configuration: impl Fn(SocketAddr, &Path) -> String) -> Self {
         for _ in 0..5 {
             let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = free.local_addr().unwrap();
             drop(free);
             let home = TempDir::new().unwrap();
-            let text = checks::configuration(address, home.path(), backends);
+            let text = configuration(address, home.path());
             put(home.path(), "nginx.conf", &text);
-            put(home.path(), "users", checks::USERS);
             let child = Command::new(program)
                 .args(["-e", "stderr", "-p"])
                 .arg(home.path())
                 .args(["-c", "nginx.conf"])
+                .env("TZ", "UTC")
                 .stdin(Stdio::null())
                 .spawn()
                 .unwrap();
@@ -109,7 +119,11 @@ impl Nginx {
 
     /// What it has logged, once it has logged everything.
     async fn logged(&self, lines: usize) -> Vec<String> {
-        let file = self.home.path().join("access.log");
+        self.logged_in("access.log", lines).await
+    }
+
+    async fn logged_in(&self, name: &str, lines: usize) -> Vec<String> {
+        let file = self.home.path().join(name);
         let deadline = Instant::now() + PATIENCE;
         loop {
             let text = std::fs::read_to_string(&file).unwrap_or_default();

@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;
-use model::{BackendId, Balance, ClientTrust, Hsts, StreamRules, Timeouts, TlsPolicy, TlsVersion};
+use model::{
+    BackendId, Balance, ClientTrust, Hsts, LogEscape, LogFormat, LogPart, StreamRules, Timeouts,
+    TlsPolicy, TlsVersion,
+};
 
 pub(crate) use self::access::GlobalAccess;
 use crate::annotation::Verdict;
@@ -49,6 +52,8 @@ pub(crate) struct Globals {
     pub(crate) errors: GlobalErrors,
     pub(crate) access: GlobalAccess,
     pub(crate) headers: GlobalHeaders,
+    /// Lines of the access log.
+    pub(crate) log_format: Option<Arc<LogFormat>>,
 }
 
 /// Headers that stand in other ConfigMaps.
@@ -111,6 +116,9 @@ struct Draft {
     forwarded_headers: bool,
     real_ip_from: Vec<IpNet>,
     asked: access::Asked,
+    log_format: Option<String>,
+    log_as_json: bool,
+    log_unescaped: bool,
 }
 
 impl Default for Draft {
@@ -134,6 +142,7 @@ impl Default for Draft {
                 errors: GlobalErrors::default(),
                 access: GlobalAccess::default(),
                 headers: GlobalHeaders::default(),
+                log_format: None,
             },
             hsts: true,
             hsts_values: Hsts {
@@ -144,6 +153,9 @@ impl Default for Draft {
             server_tokens: None,
             backend_server: false,
             asked: access::Asked::default(),
+            log_format: None,
+            log_as_json: false,
+            log_unescaped: false,
             next_stream_upstream: true,
             forwarded_headers: false,
             real_ip_from: [IpAddr::from([0; 4]), IpAddr::from([0; 16])]
@@ -166,6 +178,9 @@ impl Draft {
             forwarded_headers,
             real_ip_from,
             asked,
+            log_format,
+            log_as_json,
+            log_unescaped,
         } = self;
         let strict = globals.compat == Some(Compat::Strict);
         globals.server = if server_tokens.unwrap_or(strict) {
@@ -176,6 +191,14 @@ impl Draft {
             ServerField::Backend
         };
         globals.access.external = asked.together(settings);
+        globals.log_format = log_format.map(|text| {
+            let escape = match (log_unescaped, log_as_json) {
+                (true, _) => LogEscape::None,
+                (false, true) => LogEscape::Json,
+                (false, false) => LogEscape::Default,
+            };
+            Arc::new(LogFormat { text, escape })
+        });
         globals.hsts = hsts.then_some(hsts_values);
         globals.streams.connect = globals.timeouts.connect;
         if !next_stream_upstream {
@@ -319,6 +342,9 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "proxy-stream-next-upstream-tries" => {
             globals.streams.tries = value::number(text, 0, u32::MAX)?;
         }
+        "log-format-upstream" => return log_format(text, &mut draft.log_format),
+        "log-format-escape-json" => draft.log_as_json = value::boolean(text)?,
+        "log-format-escape-none" => draft.log_unescaped = value::boolean(text)?,
         "proxy-stream-responses" => globals.streams.responses = value::number(text, 0, u32::MAX)?,
         key if key.starts_with("global-auth-") => {
             let key = key.strip_prefix("global-auth-").unwrap_or(key);
@@ -327,6 +353,35 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         _ => return access::set(&mut globals.access, key, text),
     }
     Ok(())
+}
+
+/// The line end of a block of YAML is not meant.
+fn log_format(text: &str, format: &mut Option<String>) -> Result<(), Fault> {
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        return Ok(());
+    }
+    let read = LogFormat {
+        text: text.to_owned(),
+        escape: LogEscape::default(),
+    };
+    let unknown: BTreeSet<String> = read
+        .parts()
+        .into_iter()
+        .filter_map(|part| match part {
+            LogPart::Unknown(name) => Some(quoted(&format!("${name}"))),
+            LogPart::Text(_) | LogPart::Variable(_) => None,
+        })
+        .collect();
+    *format = Some(read.text);
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let unknown: Vec<_> = unknown.into_iter().collect();
+    Err(Fault::Partly(format!(
+        "there are no such variables, and lines have `-` instead: {}",
+        unknown.join(", ")
+    )))
 }
 
 /// The name of another ConfigMap; nothing where there is none.

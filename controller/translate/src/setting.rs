@@ -82,7 +82,7 @@ const NO_LUA: &str = "there is no Lua in here";
 const NO_FIREWALL: &str =
     "there is no ModSecurity in here; put a firewall before or behind Lockgate";
 const NOT_EXECUTED: &str = "raw configuration is never executed";
-const LOG_FLAGS: &str = "the access log has a fixed set of fields, or those of ingress-nginx's default; see `--access-log` and `--access-log-format`";
+const LOG_FLAGS: &str = "see `log-format-upstream`, `--access-log` and `--access-log-format`";
 const SESSIONS: &str = "sessions are resumed with tickets whose keys the gateway makes";
 const POOLS: &str = "the gateway sizes its pools of connections itself";
 const NAMED: &str = "`--header-configmaps` has to name it; headers whose values have variables, and `Host`, are left out";
@@ -479,29 +479,29 @@ static SETTINGS: &[Setting] = &[
     ),
     honoured("load-balance", "round_robin", "How an endpoint is chosen."),
     ignored("location-snippet", "", "Raw configuration.", NOT_EXECUTED),
-    ignored(
+    different(
         "log-format-escape-json",
         "false",
-        "Escapes the fields of the access log.",
-        "they are always escaped",
+        "Escapes values in lines of the access log as JSON does.",
+        "only with `log-format-upstream`; bytes that are not UTF-8 become U+FFFD",
     ),
-    ignored(
+    different(
         "log-format-escape-none",
         "false",
-        "Does not escape the fields of the access log.",
-        "they are always escaped",
+        "Does not escape values in lines of the access log.",
+        "only with `log-format-upstream`; control characters are escaped all the same",
     ),
     ignored(
         "log-format-stream",
         "",
         "The access log of TCP and UDP.",
-        LOG_FLAGS,
+        "lines of streams have a fixed set of fields, or those of ingress-nginx's default; see `--access-log-format`",
     ),
-    ignored(
+    different(
         "log-format-upstream",
         "",
-        "The fields of the access log.",
-        LOG_FLAGS,
+        "Lines of the access log.",
+        "it goes before `--access-log-format`; variables that are not known are reported, and `-` in a line; `$bytes_sent` counts the header section as far as it is known when it is made; what answers without a backend, such as a redirect, has no `$service_name`",
     ),
     ignored("lua-shared-dicts", "", "Memory for Lua.", NO_LUA),
     ignored("main-snippet", "", "Raw configuration.", NOT_EXECUTED),

@@ -77,7 +77,8 @@ impl Changes {
             globals: old.listeners != new.listeners
                 || old.default_tls != new.default_tls
                 || old.fallback != new.fallback
-                || old.trust != new.trust,
+                || old.trust != new.trust
+                || old.log_format != new.log_format,
         }
     }
 }

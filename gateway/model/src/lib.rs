@@ -16,6 +16,7 @@ mod filter;
 mod health;
 mod host;
 mod listener;
+mod log_format;
 mod options;
 mod origin;
 mod path;
@@ -45,6 +46,7 @@ pub use filter::{
 pub use health::{BackendLimits, CheckKind, Health, HealthCheck, Outliers};
 pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
 pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};
+pub use log_format::{LogEscape, LogFormat, LogPart, LogVariable};
 pub use options::{
     Balance, Canary, CanaryHeader, CanaryValue, Deadlines, ErrorPages, Mirror, Retry, RouteOptions,
 };
@@ -95,4 +97,7 @@ pub struct RoutingModel {
     /// What is passed on unread.
     #[serde(default, skip_serializing_if = "Streams::is_empty")]
     pub streams: Streams,
+    /// Lines of the access log; `None` for what the gateway's settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<Arc<LogFormat>>,
 }

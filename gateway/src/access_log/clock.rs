@@ -22,6 +22,13 @@ impl Clock {
         out.push(b'Z');
     }
 
+    /// `2026-11-22T18:38:00+00:00`
+    pub(super) fn iso8601(&mut self, out: &mut Vec<u8>, time: SystemTime) {
+        self.set(time);
+        out.extend_from_slice(&self.rfc3339);
+        out.extend_from_slice(b"+00:00");
+    }
+
     /// `22/Nov/2026:18:38:00 +0000`
     pub(super) fn local(&mut self, out: &mut Vec<u8>, time: SystemTime) {
         self.set(time);
@@ -118,6 +125,9 @@ mod tests {
             out.clear();
             clock.local(&mut out, time);
             assert_eq!(std::str::from_utf8(&out), Ok(local));
+            out.clear();
+            clock.iso8601(&mut out, time);
+            assert_eq!(out, want.replace(".000Z", "+00:00").as_bytes());
         }
     }
 }

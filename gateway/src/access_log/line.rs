@@ -29,7 +29,7 @@ impl Facts<'_> {
     }
 
     /// The host as the client wrote it.
-    fn host(&self) -> Option<&[u8]> {
+    pub(super) fn host(&self) -> Option<&[u8]> {
         let authority = self.outcome.request.uri.authority();
         self.header(&HOST)
             .or_else(|| authority.map(|authority| authority.as_str().as_bytes()))

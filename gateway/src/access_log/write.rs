@@ -165,7 +165,7 @@ impl std::fmt::Write for Escaped<'_> {
 }
 
 /// The inside of a JSON string. Bytes that are not UTF-8 become U+FFFD.
-fn escape_json(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn escape_json(out: &mut Vec<u8>, bytes: &[u8]) {
     if is_plain(bytes) {
         out.extend_from_slice(bytes);
         return;
@@ -229,6 +229,17 @@ pub(super) fn escape_text(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// Only control characters but tabs: they would end the line or act on a terminal.
+pub(super) fn escape_control(out: &mut Vec<u8>, bytes: &[u8]) {
+    for &byte in bytes {
+        if byte < 0x20 && byte != b'\t' || byte == 0x7f {
+            show(out, format_args!("\\x{byte:02X}"));
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,6 +271,9 @@ mod tests {
         let mut out = Vec::new();
         escape_text(&mut out, b"a\"b\\c\n\x7f\xff ");
         assert_eq!(out, br"a\x22b\x5Cc\x0A\x7F\xFF ");
+        out.clear();
+        escape_control(&mut out, b"a\"b\\c\n\x7f\xff ");
+        assert_eq!(out, b"a\"b\\c\\x0A\\x7F\xff ");
     }
 
     #[test]

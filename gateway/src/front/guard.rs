@@ -369,6 +369,7 @@ mod tests {
             linger: AtomicBool::new(false),
             client_text: std::sync::OnceLock::new(),
             slot: Tracker::new(1).open().unwrap(),
+            logged: crate::connection::Logged::default(),
         };
         let digests = Digests {
             id: 0,

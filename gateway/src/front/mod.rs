@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error};
 
 use crate::Shared;
-use crate::connection::{Connection, Deadline};
+use crate::connection::{Connection, Deadline, Logged};
 use crate::drain::{Slot, Tracker};
 use crate::engine::Engine;
 use crate::front::conn::{Socket, Transport};
@@ -292,6 +292,7 @@ impl Front {
             linger: AtomicBool::new(false),
             client_text: OnceLock::new(),
             slot: arrival.slot,
+            logged: Logged::default(),
         });
         Ok(Prepared::Http(transport, connection))
     }

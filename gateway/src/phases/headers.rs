@@ -13,7 +13,7 @@ use table::CompiledFilter;
 use super::fields::Fields;
 use super::forwarding::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT};
 use super::{session, stand_in};
-use crate::context::RequestContext;
+use crate::context::{RequestContext, Shown};
 use crate::filters;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -197,8 +197,42 @@ pub(crate) fn identify(context: &RequestContext, original: &Parts, fields: &mut 
     }
 }
 
-/// Changes the header fields of a response for the client; of one that Lockgate makes itself, too.
-pub(crate) fn to_client(context: &RequestContext, fields: &mut impl Fields) {
+/// Changes the header fields of a response for the client; of one that Lockgate makes itself, too. What the access log
+/// shows of them is kept.
+pub(crate) fn to_client(context: &mut RequestContext, fields: &mut impl Fields) {
+    let format = context.table.log_format();
+    let Some(format) = format.filter(|format| format.reads_responses()).cloned() else {
+        change_for_client(context, fields);
+        return;
+    };
+    let values = |names: &[HeaderName], fields: &HeaderMap| {
+        let values = names.iter().map(|name| joined(fields, name));
+        values.collect::<Box<[_]>>()
+    };
+    let upstream = match context.own_status {
+        None => values(format.upstream(), fields.map()),
+        Some(_) => Box::default(),
+    };
+    change_for_client(context, fields);
+    let fields = fields.map();
+    context.shown = Some(Box::new(Shown {
+        upstream,
+        sent: values(format.sent(), fields),
+        header_bytes: size(fields),
+    }));
+}
+
+/// The size of a header section as text, with a status line and without what an engine adds.
+fn size(fields: &HeaderMap) -> usize {
+    const FRAME: usize = "HTTP/1.1 200 OK\r\n\r\n".len();
+    const MARKS: usize = ": \r\n".len();
+    let lines = fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + MARKS);
+    FRAME + lines.sum::<usize>()
+}
+
+fn change_for_client(context: &RequestContext, fields: &mut impl Fields) {
     let Some(route) = &context.route else {
         return;
     };

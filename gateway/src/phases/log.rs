@@ -60,7 +60,7 @@ pub(crate) fn finish(
     if let Some(writer) = &worker.log
         && !unlogged
     {
-        if writer.names_every_request() {
+        if writer.names_every_request(context) {
             let id = || headers::request_id(&outcome.request.headers, || worker.random.wide());
             context.request_id.get_or_insert_with(id);
         }

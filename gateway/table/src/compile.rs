@@ -8,6 +8,7 @@ use crate::access::Accesses;
 use crate::backends::{BackendSlot, Backends};
 use crate::hosts::{self, HostMap, Patterned};
 use crate::listeners::Listeners;
+use crate::log_format::CompiledLogFormat;
 use crate::paths::{Paths, Rule, Specificity};
 use crate::pattern::Patterns;
 use crate::reject::{Part, Reject, Rejects};
@@ -102,6 +103,7 @@ fn empty() -> Table {
         tls: Tls::new(),
         trust: Arc::default(),
         streams: Arc::default(),
+        log_format: None,
         rejects: Rejects::default(),
     }
 }
@@ -112,6 +114,12 @@ fn update_globals(table: &mut Table, model: &RoutingModel) {
     table.rejects.set(Part::Listeners, rejects);
     if *table.trust != model.trust {
         table.trust = Arc::new(model.trust.clone());
+    }
+    let format = table.log_format.as_ref().map(|format| &format.source);
+    if format != model.log_format.as_ref() {
+        let source = model.log_format.as_ref();
+        table.log_format =
+            source.map(|source| Arc::new(CompiledLogFormat::new(Arc::clone(source))));
     }
 
     let mut rejects = Vec::new();

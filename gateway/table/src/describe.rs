@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use model::{
     BackendId, BackendProtocol, CertificateId, ClientTrust, EndpointSet, Filter, Health,
-    HostPattern, KeyAlgorithm, ListenerName, ListenerSelector, Origin, Redirect, Route, RouteMatch,
-    RouteOptions, Streams, Timeouts, TlsPolicy,
+    HostPattern, KeyAlgorithm, ListenerName, ListenerSelector, LogFormat, Origin, Redirect, Route,
+    RouteMatch, RouteOptions, Streams, Timeouts, TlsPolicy,
 };
 use serde::Serialize;
 
@@ -40,6 +40,9 @@ pub struct Description {
     /// What is passed on unread.
     #[serde(skip_serializing_if = "Streams::is_empty")]
     pub streams: Streams,
+    /// Lines of the access log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
 }
 
 /// One route.
@@ -179,6 +182,10 @@ impl Table {
             certificates: certificates.collect(),
             trust: ClientTrust::clone(&self.trust),
             streams: self.streams.source.clone(),
+            log_format: self
+                .log_format
+                .as_ref()
+                .map(|format| LogFormat::clone(&format.source)),
         }
     }
 

@@ -65,6 +65,7 @@ mod external;
 mod hosts;
 mod intern;
 mod listeners;
+mod log_format;
 mod mirror;
 mod networks;
 mod options;
@@ -115,6 +116,7 @@ pub use describe::{
 };
 pub use external::{CompiledAuthCache, CompiledExternal};
 pub use listeners::ListenerId;
+pub use log_format::{CompiledLogFormat, CompiledLogPart};
 pub use mirror::CompiledMirror;
 pub use networks::Networks;
 pub use options::{CompiledCanary, CompiledErrorPages, CompiledOptions, cookie};
@@ -150,6 +152,7 @@ pub struct Table {
     tls: Tls,
     trust: Arc<ClientTrust>,
     streams: Arc<CompiledStreams>,
+    log_format: Option<Arc<CompiledLogFormat>>,
     rejects: Rejects,
 }
 
@@ -227,6 +230,11 @@ impl Table {
         &self.streams
     }
 
+    /// What lines of the access log look like, where the model says so.
+    pub fn log_format(&self) -> Option<&Arc<CompiledLogFormat>> {
+        self.log_format.as_ref()
+    }
+
     /// Where TLS connections for `server_name` (in normal form) are passed on unread, if they are. A virtual host or
     /// TLS entry that is more specific keeps them from it.
     pub fn passed_on(&self, server_name: &str) -> Option<&Arc<CompiledStream>> {
@@ -251,6 +259,7 @@ impl Table {
             tls,
             trust,
             streams,
+            log_format,
             rejects,
         } = self;
         Self {
@@ -263,6 +272,7 @@ impl Table {
             tls: tls.clone(),
             trust: Arc::clone(trust),
             streams: Arc::clone(streams),
+            log_format: log_format.clone(),
             rejects: rejects.clone(),
         }
     }

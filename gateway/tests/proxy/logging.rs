@@ -1,13 +1,19 @@
 //! The access log.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use gateway::{LogFormat, NginxLabels};
-use model::{Canary, Filter, HttpsRedirect, RoutingModel};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use model::{Canary, Filter, HttpsRedirect, LogEscape, RoutingModel};
+use tokio::net::TcpStream;
 
 use crate::support::{
     Site, add_backend, add_route, add_route_with, backend_id, counted, echo, eventually, forward,
-    model, nobody, to,
+    model, nobody, soon, to,
 };
 
 #[tokio::test]
@@ -261,6 +267,106 @@ async fn names_of_ingress_nginx_are_counted_where_somebody_asks_for_them() {
         let host = format!("host=\"{host}\"");
         assert!(counted(&name("requests"), &[&host]) < 0.1, "{why}");
     }
+}
+
+fn format(text: &str, escape: LogEscape) -> Option<Arc<model::LogFormat>> {
+    Some(Arc::new(model::LogFormat {
+        text: text.to_owned(),
+        escape,
+    }))
+}
+
+#[tokio::test]
+async fn a_format_goes_before_the_settings_and_may_change() {
+    let mut model = to(echo("web").await);
+    let text = "$status|$sent_http_x_origin|$upstream_http_x_origin|$sent_http_nothing|$body_bytes_sent|$bytes_sent|$service_name:$service_port|$geoip_city|$req_id|$sent_http_content_type";
+    model.log_format = format(text, LogEscape::Default);
+    let mut site = Site::start(model);
+    let log = site.log.clone();
+    let line = |number: usize| {
+        let log = log.clone();
+        async move {
+            eventually("it is logged", || log.text().lines().count() >= number).await;
+            log.text().lines().nth(number - 1).unwrap().to_owned()
+        }
+    };
+    let id = [("x-request-id", "id-1")];
+    let answer = site.get_with("a.test", "/p", &id).await;
+    let words = line(1).await;
+    let words: Vec<&str> = words.split('|').collect();
+    let length = answer.body.len();
+    assert_eq!(
+        words[..5],
+        ["200", "web", "web", "-", &length.to_string()],
+        "{words:?}"
+    );
+    let whole: usize = words[5].parse().unwrap();
+    assert!(
+        (length + 40..length + 400).contains(&whole),
+        "with the header section: {words:?}"
+    );
+    assert_eq!(words[6..9], ["web:80", "-", "id-1"], "{words:?}");
+
+    site.change(|model| {
+        let text =
+            r#"{"status": $status, "agent": "$http_user_agent", "referer": "$http_referer"}"#;
+        model.log_format = format(text, LogEscape::Json);
+    });
+    site.get_with("a.test", "/p", &[("user-agent", "a\"b\u{e9}")])
+        .await;
+    let text = line(2).await;
+    let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        parsed,
+        serde_json::json!({"status": 200, "agent": "a\"b\u{e9}", "referer": ""})
+    );
+
+    // Without a backend there is no response of one.
+    site.change(|model| {
+        model.hosts.clear();
+        let text = "$status|$upstream_http_content_type|$sent_http_content_type|$upstream_status";
+        model.log_format = format(text, LogEscape::Default);
+    });
+    site.get("a.test", "/p").await;
+    assert_eq!(line(3).await, "404|-|text/plain; charset=utf-8|-");
+
+    site.change(|model| model.log_format = None);
+    site.get("a.test", "/p").await;
+    assert!(
+        line(4).await.starts_with("{\"time\":"),
+        "the settings again"
+    );
+}
+
+#[tokio::test]
+async fn requests_of_one_connection_are_counted() {
+    let mut model = to(echo("web").await);
+    model.log_format = format("$connection $connection_requests", LogEscape::Default);
+    let site = Site::start(model);
+    for requests in [2, 1] {
+        let stream = TcpStream::connect(site.http).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        for _ in 0..requests {
+            sender.ready().await.unwrap();
+            let request = Request::get("/p").header("host", "a.test");
+            let request = request.body(Full::<Bytes>::default()).unwrap();
+            let response = soon(sender.send_request(request)).await.unwrap();
+            response.into_body().collect().await.unwrap();
+        }
+    }
+    let log = site.log.clone();
+    eventually("all are logged", || log.text().lines().count() == 3).await;
+    let text = log.text();
+    let lines: Vec<_> = text
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .collect();
+    assert_eq!((lines[0].1, lines[1].1, lines[2].1), ("1", "2", "1"));
+    assert_eq!(lines[0].0, lines[1].0, "one connection");
+    assert_ne!(lines[0].0, lines[2].0, "another connection");
 }
 
 #[tokio::test]

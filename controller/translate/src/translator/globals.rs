@@ -121,10 +121,12 @@ impl Translator {
         if model.default_tls != default_tls
             || model.fallback != fallback
             || model.trust != self.globals.trust
+            || model.log_format != self.globals.log_format
         {
             model.default_tls = default_tls;
             model.fallback = fallback;
             model.trust = self.globals.trust.clone();
+            model.log_format.clone_from(&self.globals.log_format);
             work.outcome.changes.globals = true;
         }
     }

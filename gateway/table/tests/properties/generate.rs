@@ -78,6 +78,7 @@ pub(crate) enum Edit {
     Listeners(Vec<&'static str>),
     Fallback(Option<Box<Route>>),
     Trust(bool),
+    Log(Option<&'static str>),
     Port(u16, Option<&'static str>),
     PassedOn(&'static str, Option<&'static str>),
 }
@@ -135,6 +136,14 @@ pub(crate) fn apply(model: &mut RoutingModel, edits: &[Edit], count: &mut u32) {
                 model.fallback = route.as_ref().map(|route| Arc::new(numbered(route)));
             }
             Edit::Trust(believed) => model.trust.append_forwarded_for = *believed,
+            Edit::Log(text) => {
+                model.log_format = text.map(|text| {
+                    Arc::new(model::LogFormat {
+                        text: text.to_owned(),
+                        escape: model::LogEscape::default(),
+                    })
+                });
+            }
             Edit::Port(port, service) => {
                 set(&mut model.streams.tcp, *port, service.map(stream));
             }
@@ -181,6 +190,8 @@ pub(crate) fn edits(number: Range<usize>) -> impl Strategy<Value = Vec<Edit>> {
             .prop_map(|listeners| Edit::Listeners(listeners.into_iter().collect())),
         1 => option::weighted(0.7, route().prop_map(Box::new)).prop_map(Edit::Fallback),
         1 => any::<bool>().prop_map(Edit::Trust),
+        1 => select(vec![None, Some("$status"), Some("$host $sent_http_x")])
+            .prop_map(Edit::Log),
         1 => (1..3_u16, option::of(select(&SERVICES[..])))
             .prop_map(|(port, service)| Edit::Port(port, service)),
         2 => (select(&PATTERNS[..]), option::weighted(0.7, select(&SERVICES[..])))
