@@ -245,6 +245,7 @@ impl Reconciler {
             touched,
             secrets_wanted,
             secrets_unwanted,
+            translated: _,
         } = self.translator.apply(changes);
         for name in &secrets_wanted {
             self.state.wants += 1;

@@ -92,6 +92,21 @@ impl Permits {
         }
     }
 
+    /// Do hosts belong to the same policies in both?
+    pub(crate) fn bind_as(&self, other: &Self) -> bool {
+        self.entries == other.entries && self.children == other.children
+    }
+
+    /// Do the same policies say the same about a namespace in both?
+    pub(crate) fn rule_as(&self, other: &Self, namespace: &str) -> bool {
+        let (own, others) = (self.of(namespace).own, other.of(namespace).own);
+        own.len() == others.len()
+            && own
+                .iter()
+                .zip(&others)
+                .all(|((name, rules), (before, said))| name == before && rules.say_as(said))
+    }
+
     /// The most specific entry that covers a host, with its policies.
     fn best(&self, host: &HostPattern) -> Option<&BTreeSet<Box<str>>> {
         let (exact, suffix) = match host {
@@ -272,6 +287,31 @@ impl Rules {
         let first = faults(spec).into_iter().find(|fault| fault.breaks);
         rules.broken = first.map(|fault| format!("{}: {}", fault.field, fault.text));
         rules
+    }
+
+    /// Do both say the same to those that they are for?
+    fn say_as(&self, other: &Self) -> bool {
+        let Self {
+            namespaces: _,
+            hosts,
+            binds,
+            max_risk,
+            allowed,
+            denied,
+            body,
+            seconds,
+            tries,
+            broken,
+        } = self;
+        *hosts == other.hosts
+            && *binds == other.binds
+            && *max_risk == other.max_risk
+            && *allowed == other.allowed
+            && *denied == other.denied
+            && *body == other.body
+            && *seconds == other.seconds
+            && *tries == other.tries
+            && *broken == other.broken
     }
 
     fn is_for(&self, namespace: &str) -> bool {

@@ -180,14 +180,6 @@ impl Snapshot {
         })
     }
 
-    /// The Ingresses that a `RoutePolicy` may be for: those of its namespace.
-    pub(crate) fn ingresses_beside(
-        &self,
-        policy: &NamespacedName,
-    ) -> impl Iterator<Item = &NamespacedName> {
-        of_namespace(&self.ingresses, &policy.namespace).map(|(name, _)| name)
-    }
-
     /// May Ingresses of this namespace name this object of the core group, which may be in another one?
     pub(crate) fn may_refer(&self, namespace: &str, kind: &str, object: &NamespacedName) -> bool {
         *object.namespace == *namespace

@@ -18,6 +18,7 @@
 
 mod globals;
 mod index;
+mod policies;
 mod problems;
 mod streams;
 mod targets;
@@ -89,6 +90,8 @@ pub struct Outcome {
     pub secrets_wanted: BTreeSet<NamespacedName>,
     /// Secrets that are not wanted any more.
     pub secrets_unwanted: BTreeSet<NamespacedName>,
+    /// How many Ingresses were read anew.
+    pub translated: usize,
 }
 
 /// Translates changes, remembering what it did before.
@@ -261,10 +264,7 @@ impl Translator {
             }
             Object::Secret(secret) => secrets.push(SecretChange::Apply(name, secret)),
             Object::ConfigMap(configmap) => self.put_configmap(&name, Some(*configmap), work),
-            Object::RoutePolicy(policy) => {
-                self.policy_changes(&name, work);
-                self.snapshot.put_policy(name, *policy);
-            }
+            Object::RoutePolicy(policy) => self.put_policy(name, Some(*policy), work),
             Object::ReferenceGrant(grant) => {
                 self.grant_changes(&name, work);
                 self.snapshot.put_grant(name.clone(), *grant);
@@ -295,10 +295,7 @@ impl Translator {
             kinds::ENDPOINT_SLICE => work.services.extend(self.snapshot.remove_slice(&name)),
             kinds::SECRET => secrets.push(SecretChange::Delete(name)),
             kinds::CONFIG_MAP => self.put_configmap(&name, None, work),
-            kinds::ROUTE_POLICY => {
-                self.policy_changes(&name, work);
-                self.snapshot.remove_policy(&name);
-            }
+            kinds::ROUTE_POLICY => self.put_policy(name, None, work),
             kinds::REFERENCE_GRANT => {
                 self.grant_changes(&name, work);
                 self.snapshot.remove_grant(&name);
@@ -310,12 +307,6 @@ impl Translator {
             // An object of another kind has no part in a translation.
             _ => {}
         }
-    }
-
-    fn policy_changes(&self, name: &NamespacedName, work: &mut Work) {
-        work.ingresses
-            .extend(self.snapshot.ingresses_beside(name).cloned());
-        work.policies.insert(name.clone());
     }
 
     fn grant_changes(&self, name: &NamespacedName, work: &mut Work) {
@@ -360,11 +351,11 @@ impl Translator {
             self.read_ports(work);
         }
         if work.permits {
-            self.permits = Permits::new(self.snapshot.gateway_policies());
-            let all = self.snapshot.ingresses().keys();
-            work.ingresses.extend(all.cloned());
+            self.read_permits(work);
         }
-        for name in std::mem::take(&mut work.ingresses) {
+        let ingresses = std::mem::take(&mut work.ingresses);
+        work.outcome.translated = ingresses.len();
+        for name in ingresses {
             self.ingress(&name, work);
         }
         self.header_configmaps(work);

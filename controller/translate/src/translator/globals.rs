@@ -48,6 +48,10 @@ impl Translator {
         if !self.settings.reads_headers_of(&name) {
             return;
         }
+        let before = self.snapshot.header_configmap(&name);
+        if before.map(|before| &before.data) == configmap.as_ref().map(|after| &after.data) {
+            return;
+        }
         let headers = &self.globals.headers;
         let named = [&headers.request_from, &headers.response_from];
         work.configmap |= named.iter().any(|named| named.as_ref() == Some(&name));

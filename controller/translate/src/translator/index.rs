@@ -25,6 +25,8 @@ pub(super) struct Index {
     secrets: BTreeMap<NamespacedName, Few<NamespacedName>>,
     /// ConfigMaps with headers.
     configmaps: BTreeMap<NamespacedName, Few<NamespacedName>>,
+    /// By the `RoutePolicy` that they name.
+    policies: BTreeMap<NamespacedName, Few<NamespacedName>>,
     /// Those that make something of certificates of clients.
     clients: BTreeSet<NamespacedName>,
     /// By the policies of kind `GatewayPolicy` to which they do not keep.
@@ -54,6 +56,9 @@ impl Index {
         }
         for configmap in entry.header_configmaps.iter() {
             put(&mut self.configmaps, configmap, name);
+        }
+        if let Some(policy) = policy_of(entry) {
+            put(&mut self.policies, &policy, name);
         }
         if entry.clients.is_some() {
             self.clients.insert(name.clone());
@@ -88,6 +93,9 @@ impl Index {
         for configmap in entry.header_configmaps.iter() {
             take(&mut self.configmaps, configmap, name);
         }
+        if let Some(policy) = policy_of(entry) {
+            take(&mut self.policies, &policy, name);
+        }
         self.clients.remove(name);
         for policy in &entry.violates {
             take(&mut self.violators, policy, name);
@@ -100,6 +108,14 @@ impl Index {
         name: &NamespacedName,
     ) -> impl Iterator<Item = &NamespacedName> {
         self.configmaps.get(name).into_iter().flat_map(Few::iter)
+    }
+
+    /// The Ingresses that name a `RoutePolicy`.
+    pub(super) fn users_of_policy(
+        &self,
+        name: &NamespacedName,
+    ) -> impl Iterator<Item = &NamespacedName> {
+        self.policies.get(name).into_iter().flat_map(Few::iter)
     }
 
     /// The Ingresses that name any.
@@ -232,6 +248,12 @@ impl Index {
     ) -> impl Iterator<Item = &NamespacedName> {
         self.secrets.get(name).into_iter().flat_map(Few::iter)
     }
+}
+
+/// The `RoutePolicy` that an Ingress names.
+fn policy_of(entry: &Entry) -> Option<NamespacedName> {
+    let policy = entry.annotations.policy_name.as_deref()?;
+    Some(NamespacedName::new(&entry.rank.name.namespace, policy))
 }
 
 fn parent(pattern: &HostPattern) -> Option<&str> {

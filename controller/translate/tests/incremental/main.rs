@@ -6,6 +6,7 @@
 )]
 
 mod edits;
+mod narrow;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -150,6 +151,7 @@ fn differing(old: &Report, new: &Report) -> BTreeSet<ObjectRef> {
         report
             .claimed()
             .chain(report.problems().map(|(object, _)| object))
+            .chain(report.revocations().map(|(object, _)| object))
             .cloned()
             .collect()
     };
@@ -158,6 +160,7 @@ fn differing(old: &Report, new: &Report) -> BTreeSet<ObjectRef> {
     objects.retain(|object| {
         old.claims(object) != new.claims(object)
             || old.problems_of(object) != new.problems_of(object)
+            || old.revocation(object) != new.revocation(object)
     });
     objects
 }
