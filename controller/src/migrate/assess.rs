@@ -298,6 +298,8 @@ fn is_finding(problem: &Problem) -> bool {
         | Reason::InvalidSecret
         | Reason::InvalidSetting
         | Reason::PolicyViolation
+        | Reason::ReferenceRefused
+        | Reason::InvalidConfigMap
         | Reason::UnsupportedSetting => true,
     }
 }

@@ -134,7 +134,7 @@ pub(crate) fn problem(
         let text = format!(
             "Ingress {owner} asks for certificates of clients on host `{host}`, which cannot be verified; the paths of this Ingress answer 503 there, too"
         );
-        return Some(Problem::error(Reason::TlsConflict, at, &text));
+        return Some(Problem::error(Reason::InvalidSecret, at, &text));
     }
     own.filter(|own| *own != clients.part).map(|_| {
         let text = format!(

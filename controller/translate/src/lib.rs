@@ -65,4 +65,4 @@ pub use report::{Problem, Reason, Report, RevocationTerm, Severity};
 pub use secret::{SecretFault, fingerprint};
 pub use settings::{Compat, Settings};
 pub use snapshot::Snapshot;
-pub use translator::{Outcome, Translation, Translator, translate};
+pub use translator::{Outcome, Preview, Previewed, Translation, Translator, translate};

@@ -82,6 +82,10 @@ pub enum Reason {
     UnsupportedSetting,
     /// A `GatewayPolicy` does not permit it.
     PolicyViolation,
+    /// An object of another namespace that no `ReferenceGrant` lets an Ingress name.
+    ReferenceRefused,
+    /// A ConfigMap that an annotation names does not exist, or what is in it cannot be used.
+    InvalidConfigMap,
     /// Too many problems to list.
     MoreProblems,
 }
@@ -116,7 +120,45 @@ impl Reason {
             Self::InvalidSetting => "InvalidSetting",
             Self::UnsupportedSetting => "UnsupportedSetting",
             Self::PolicyViolation => "PolicyViolation",
+            Self::ReferenceRefused => "ReferenceRefused",
+            Self::InvalidConfigMap => "InvalidConfigMap",
             Self::MoreProblems => "MoreProblems",
+        }
+    }
+
+    /// Is it solved by another object that comes or changes, without a change to the one that has the problem? The order in
+    /// which objects are applied must not matter.
+    pub fn awaits_others(self) -> bool {
+        match self {
+            Self::ServiceNotFound
+            | Self::PortNotFound
+            | Self::MatchedByTargetPort
+            | Self::ExternalNameRefused
+            | Self::EndpointRefused
+            | Self::CanaryWithoutMain
+            | Self::SecretNotFound
+            | Self::InvalidSecret
+            | Self::CertificateMismatch
+            | Self::PolicyNotFound
+            | Self::ReferenceRefused
+            | Self::InvalidConfigMap => true,
+            Self::InvalidHost
+            | Self::InvalidPath
+            | Self::InvalidPathType
+            | Self::InvalidBackend
+            | Self::ResourceBackend
+            | Self::NothingToServe
+            | Self::Conflict
+            | Self::RegexHost
+            | Self::TlsConflict
+            | Self::InvalidPolicy
+            | Self::InvalidAnnotation
+            | Self::UnknownAnnotation
+            | Self::UnsupportedAnnotation
+            | Self::InvalidSetting
+            | Self::UnsupportedSetting
+            | Self::PolicyViolation
+            | Self::MoreProblems => false,
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct Settings {
     pub own_ports: BTreeSet<u16>,
     /// The Secret whose certificate serves names that have no other.
     pub default_certificate_secret: Option<NamespacedName>,
+    /// The Secret with the certificate of the admission webhook. It is kept like those that Ingresses name.
+    pub admission_secret: Option<NamespacedName>,
     /// The Service that answers what no route matches, on its first port.
     pub default_backend_service: Option<NamespacedName>,
     /// A self-signed certificate for the time in which there is no other default certificate.
@@ -87,6 +89,7 @@ impl Default for Settings {
             udp_services: None,
             own_ports: BTreeSet::new(),
             default_certificate_secret: None,
+            admission_secret: None,
             default_backend_service: None,
             fake_certificate: None,
             adopt_default_class: false,
@@ -106,6 +109,12 @@ impl Settings {
     /// The ConfigMaps with settings and with ports.
     pub fn configmaps(&self) -> BTreeSet<&NamespacedName> {
         let all = [&self.configmap, &self.tcp_services, &self.udp_services];
+        all.into_iter().flatten().collect()
+    }
+
+    /// The Secrets that the process itself needs, whoever else names them.
+    pub fn own_secrets(&self) -> BTreeSet<&NamespacedName> {
+        let all = [&self.default_certificate_secret, &self.admission_secret];
         all.into_iter().flatten().collect()
     }
 

@@ -1,5 +1,7 @@
 //! Every object that a translation may see.
 
+mod part;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

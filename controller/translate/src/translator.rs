@@ -19,6 +19,7 @@
 mod globals;
 mod index;
 mod policies;
+mod preview;
 mod problems;
 mod streams;
 mod targets;
@@ -32,6 +33,8 @@ use model::{
     BackendId, CertificateId, Changes, HostPattern, Listener, ListenerName, ListenerProtocol,
     ObjectRef, RoutingModel, VirtualHost,
 };
+
+pub use self::preview::{Preview, Previewed};
 
 use self::index::Index;
 use self::streams::PortState;
@@ -60,8 +63,11 @@ pub struct Translation {
 
 /// Translates everything from nothing.
 pub fn translate(snapshot: &Snapshot, settings: &Settings) -> Translation {
-    let mut translator = Translator::new(settings.clone());
-    translator.snapshot = snapshot.clone();
+    from_nothing(snapshot.clone(), settings.clone())
+}
+
+fn from_nothing(snapshot: Snapshot, settings: Settings) -> Translation {
+    let mut translator = Translator::new(settings);
     let mut work = Work {
         ingresses: snapshot.ingresses().keys().cloned().collect(),
         policies: snapshot.policies().keys().cloned().collect(),
@@ -71,6 +77,7 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings) -> Translation {
         gateway_policies: snapshot.gateway_policies().keys().cloned().collect(),
         ..Work::default()
     };
+    translator.snapshot = snapshot;
     translator.update(&mut work, Vec::new());
     Translation {
         model: translator.model,
@@ -179,11 +186,7 @@ impl Translator {
         }
         let (globals, _) = configmap::globals(None, &settings);
         let mut translator = Self {
-            wanted: settings
-                .default_certificate_secret
-                .iter()
-                .cloned()
-                .collect(),
+            wanted: settings.own_secrets().into_iter().cloned().collect(),
             settings,
             snapshot: Snapshot::default(),
             model,
@@ -337,11 +340,11 @@ impl Translator {
                 .changes
                 .certificates
                 .extend(self.model.certificates.keys().cloned());
+            let own = self.settings.own_secrets();
             work.outcome
                 .secrets_wanted
-                .extend(self.settings.default_certificate_secret.iter().cloned());
-            work.secrets
-                .extend(self.settings.default_certificate_secret.iter().cloned());
+                .extend(own.iter().map(|name| (*name).clone()));
+            work.secrets.extend(own.into_iter().cloned());
             work.backends.extend(self.fallback_backend());
         }
         if work.configmap {

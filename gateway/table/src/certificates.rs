@@ -31,10 +31,7 @@ impl Keyed for Arc<LoadedCertificate> {
 }
 
 /// Loads the key and checks that it is the one of the first certificate.
-pub(crate) fn load(
-    certificate: &Certificate,
-    provider: &CryptoProvider,
-) -> Result<CertifiedKey, String> {
+pub fn load(certificate: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
     let PrivateKey { format, der } = &certificate.key;
     let der = der.expose().clone();
     let der: PrivateKeyDer<'static> = match format {

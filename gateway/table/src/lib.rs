@@ -105,6 +105,7 @@ pub use access::{CompiledAccess, CompiledBasic, CompiledLimits, Rate};
 pub use affinity::{CompiledAffinity, CompiledHash};
 pub use backend_tls::narrow_client;
 pub use backends::{BackendSlot, CompiledBackend, WeightedTargets};
+pub use certificates::load as load_certificate;
 pub use clients::{
     ClientFault, ClientVerifier, CompiledClientCertificate, Names, names as names_of_certificate,
 };

@@ -28,9 +28,12 @@ pub(crate) fn basic(
     problems: &mut Vec<Problem>,
 ) -> Option<BasicPart> {
     let values = annotations.access.as_deref()?;
-    let closed = match (&values.secret, values.basic) {
+    let (reason, closed) = match (&values.secret, values.basic) {
         (None, false) => return None,
-        (None, true) => "`auth-type` needs `auth-secret`".to_owned(),
+        (None, true) => (
+            Reason::InvalidAnnotation,
+            "`auth-type` needs `auth-secret`".to_owned(),
+        ),
         // Without `auth-type`, too: whoever names a Secret with passwords wants them to be asked for.
         (Some(named), _) => {
             match reference::object(named, namespace, kinds::SECRET, "auth-secret", snapshot) {
@@ -41,11 +44,11 @@ pub(crate) fn basic(
                         realm: values.realm.clone(),
                     });
                 }
-                Err(why) => why,
+                Err(why) => (Reason::ReferenceRefused, why),
             }
         }
     };
-    close(annotations, &closed, problems);
+    close(annotations, reason, &closed, problems);
     None
 }
 
@@ -64,15 +67,20 @@ pub(crate) fn external(
     if values.is_half() && annotations.closed.is_none() {
         // Whoever says how to ask wants somebody to be asked.
         let text = "annotations of external authentication need `auth-url`";
-        close(annotations, text, problems);
+        close(annotations, Reason::InvalidAnnotation, text, problems);
     }
     together
 }
 
-pub(super) fn close(annotations: &mut Annotations, why: &str, problems: &mut Vec<Problem>) {
+pub(super) fn close(
+    annotations: &mut Annotations,
+    reason: Reason,
+    why: &str,
+    problems: &mut Vec<Problem>,
+) {
     annotations.closed.get_or_insert("invalid-annotation");
     problems.push(Problem::error(
-        Reason::InvalidAnnotation,
+        reason,
         "metadata.annotations",
         &format!("{why}; the routes of this Ingress answer 503 rather than without it"),
     ));

@@ -37,11 +37,13 @@ pub(crate) fn read(
             snapshot,
         )
     });
-    let closed = match secret {
-        None if values.verify => {
-            "`proxy-ssl-verify` needs `proxy-ssl-secret`, with the authority in `ca.crt`".to_owned()
-        }
-        Some(Err(why)) => why,
+    let (reason, closed) = match secret {
+        None if values.verify => (
+            Reason::InvalidAnnotation,
+            "`proxy-ssl-verify` needs `proxy-ssl-secret`, with the authority in `ca.crt`"
+                .to_owned(),
+        ),
+        Some(Err(why)) => (Reason::ReferenceRefused, why),
         secret => {
             let secret = secret.and_then(Result::ok);
             let limits = limits(values);
@@ -56,7 +58,7 @@ pub(crate) fn read(
     };
     annotations.closed.get_or_insert("invalid-annotation");
     problems.push(Problem::error(
-        Reason::InvalidAnnotation,
+        reason,
         "metadata.annotations",
         &format!("{closed}; the routes of this Ingress answer 503 rather than without it"),
     ));

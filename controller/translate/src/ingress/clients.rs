@@ -4,6 +4,7 @@ use super::auth::close;
 use super::reference;
 use crate::annotation::{Annotations, Verify};
 use crate::object::kinds;
+use crate::report::Reason;
 use crate::{NamespacedName, Problem, Snapshot};
 
 /// How many authorities may stand between a certificate and the one that it is traced back to.
@@ -62,9 +63,9 @@ pub(crate) fn read(
     let secret = values.secret.as_ref().map(|named| {
         reference::object(named, namespace, kinds::SECRET, "auth-tls-secret", snapshot)
     });
-    let (part, closed) = match secret {
+    let (part, reason, closed) = match secret {
         Some(Ok(secret)) => return Some(part(Some(secret))),
-        Some(Err(why)) => (part(None), why),
+        Some(Err(why)) => (part(None), Reason::ReferenceRefused, why),
         None => {
             let off = matches!(values.verify, Some(Verify::Off));
             let half = values.subject.is_some()
@@ -78,9 +79,9 @@ pub(crate) fn read(
             }
             // Whoever says how to verify wants something to be verified.
             let text = "annotations of certificates of clients need `auth-tls-secret`";
-            (part(None), text.to_owned())
+            (part(None), Reason::InvalidAnnotation, text.to_owned())
         }
     };
-    close(annotations, &closed, problems);
+    close(annotations, reason, &closed, problems);
     Some(part)
 }

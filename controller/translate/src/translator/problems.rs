@@ -149,7 +149,7 @@ impl Translator {
         ] {
             problems.extend(fault.map(|fault| {
                 Problem::error(
-                    Reason::InvalidAnnotation,
+                    Reason::InvalidConfigMap,
                     "metadata.annotations",
                     &format!("`{annotation}`: {fault}; the routes of this Ingress answer 503 rather than without it"),
                 )
@@ -220,28 +220,43 @@ impl Translator {
         ))
     }
 
-    /// The default certificate has no Ingress to report on, so its Secret gets the problem.
-    pub(super) fn report_default_certificate(&mut self, name: &NamespacedName, work: &mut Work) {
-        if self.settings.default_certificate_secret.as_ref() != Some(name) {
+    /// Secrets that the process itself needs have no Ingress to report on, so they get their problems themselves.
+    pub(super) fn report_own_secret(&mut self, name: &NamespacedName, work: &mut Work) {
+        if !self.settings.own_secrets().contains(name) {
             return;
         }
-        let problem = self.snapshot.secret_fault(name).map(|fault| {
-            let consequence = if self.snapshot.certificate(name).is_some() {
-                "its last good version goes on serving"
-            } else {
-                "a self-signed certificate serves instead"
-            };
-            Problem::error(
-                reason(fault),
-                "",
-                &format!("the default certificate cannot be used: {fault}; {consequence}"),
-            )
-        });
+        let mut problems = Vec::new();
+        if let Some(fault) = self.snapshot.secret_fault(name) {
+            let is_served = self.snapshot.certificate(name).is_some();
+            for (secret, what, without) in [
+                (
+                    &self.settings.default_certificate_secret,
+                    "the default certificate",
+                    "a self-signed certificate serves instead",
+                ),
+                (
+                    &self.settings.admission_secret,
+                    "the certificate of the admission webhook",
+                    "nothing is reviewed",
+                ),
+            ] {
+                if secret.as_ref() != Some(name) {
+                    continue;
+                }
+                let consequence = if is_served {
+                    "its last good version goes on serving"
+                } else {
+                    without
+                };
+                problems.push(Problem::error(
+                    reason(fault),
+                    "",
+                    &format!("{what} cannot be used: {fault}; {consequence}"),
+                ));
+            }
+        }
         let object = name.reference(kinds::SECRET);
-        if self
-            .report
-            .set_problems(&object, problem.into_iter().collect())
-        {
+        if self.report.set_problems(&object, problems) {
             work.outcome.touched.insert(object);
         }
     }

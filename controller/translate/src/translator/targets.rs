@@ -11,8 +11,7 @@ impl Translator {
     /// Settles who is wanted, then takes in what came.
     pub(super) fn secrets(&mut self, changes: Vec<SecretChange>, work: &mut Work) {
         for name in &work.secrets {
-            let wanted = self.settings.default_certificate_secret.as_ref() == Some(name)
-                || self.index.uses_secret(name);
+            let wanted = self.settings.own_secrets().contains(name) || self.index.uses_secret(name);
             if wanted && self.wanted.insert(name.clone()) {
                 work.outcome.secrets_wanted.insert(name.clone());
             } else if !wanted && self.wanted.remove(name) {
@@ -77,7 +76,7 @@ impl Translator {
                     }
                 }
             }
-            self.report_default_certificate(&name, work);
+            self.report_own_secret(&name, work);
         }
     }
 

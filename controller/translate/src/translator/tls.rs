@@ -128,7 +128,7 @@ impl Translator {
 }
 
 /// The next pattern that may stand for a name.
-fn wider(pattern: &HostPattern) -> Option<HostPattern> {
+pub(super) fn wider(pattern: &HostPattern) -> Option<HostPattern> {
     match pattern {
         HostPattern::Exact(name) => {
             let wildcard = name

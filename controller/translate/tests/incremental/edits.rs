@@ -104,7 +104,7 @@ fn tls() -> impl Strategy<Value = String> {
     }
 }
 
-fn ingresses() -> impl Strategy<Value = Object> {
+pub(crate) fn ingresses() -> impl Strategy<Value = Object> {
     let annotation = select(vec![
         "",
         "",
@@ -214,7 +214,7 @@ fn secrets() -> impl Strategy<Value = Object> {
     prop_oneof![pairs, authorities]
 }
 
-fn gateway_policies() -> impl Strategy<Value = Object> {
+pub(crate) fn gateway_policies() -> impl Strategy<Value = Object> {
     (
         select(vec!["p1", "p2"]),
         select(vec!["", "namespaces: [a]", "namespaces: [b, c]", "namespaces: ['*']"]),
@@ -264,7 +264,7 @@ fn configmaps() -> impl Strategy<Value = Object> {
     })
 }
 
-fn policies() -> impl Strategy<Value = Object> {
+pub(crate) fn policies() -> impl Strategy<Value = Object> {
     (
         namespace(),
         select(vec!["p1", "p2"]),

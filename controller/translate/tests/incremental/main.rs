@@ -7,6 +7,7 @@
 
 mod edits;
 mod narrow;
+mod preview;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -165,42 +166,52 @@ fn differing(old: &Report, new: &Report) -> BTreeSet<ObjectRef> {
     objects
 }
 
-#[test]
-fn incremental_equals_from_nothing() {
+fn runner() -> TestRunner {
     let cases = std::env::var("LOCKGATE_PROPTEST_CASES")
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(500);
-    let mut runner = TestRunner::new(Config {
+    TestRunner::new(Config {
         cases,
         failure_persistence: None,
         ..Config::default()
-    });
+    })
+}
+
+#[test]
+fn incremental_equals_from_nothing() {
+    let mut runner = runner();
     let batches = prop::collection::vec(prop::collection::vec(edits::edits(), 1..5), 1..12);
     runner
         .run(&(batches, any::<bool>()), |(batches, folder)| {
-            let mut world = World::new(Settings {
-                configmap: Some(NamespacedName::new("a", "settings")),
-                default_certificate_secret: Some(NamespacedName::new("b", "t1")),
-                default_backend_service: Some(NamespacedName::new("a", "s1")),
-                tcp_services: Some(NamespacedName::new("a", "tcp")),
-                // The same object for two things.
-                udp_services: Some(NamespacedName::new("a", "settings")),
-                ssl_passthrough: folder,
-                adopt_default_class: folder,
-                allow_loopback_endpoints: folder,
-                ..Settings::default()
-            });
-            // Otherwise hardly any Ingress would be ours.
-            world.apply(vec![Change::Apply(object(
-                "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: c1}, spec: {controller: lockgate.dev/ingress-controller}}",
-            ))])?;
+            let mut world = crowded(folder)?;
             for batch in batches {
                 world.apply(batch)?;
             }
             Ok(())
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// A world in which nearly every setting names something.
+fn crowded(folder: bool) -> Result<World, TestCaseError> {
+    let mut world = World::new(Settings {
+        configmap: Some(NamespacedName::new("a", "settings")),
+        default_certificate_secret: Some(NamespacedName::new("b", "t1")),
+        default_backend_service: Some(NamespacedName::new("a", "s1")),
+        tcp_services: Some(NamespacedName::new("a", "tcp")),
+        // The same object for two things.
+        udp_services: Some(NamespacedName::new("a", "settings")),
+        ssl_passthrough: folder,
+        adopt_default_class: folder,
+        allow_loopback_endpoints: folder,
+        ..Settings::default()
+    });
+    // Otherwise hardly any Ingress would be ours.
+    world.apply(vec![Change::Apply(object(
+        "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: c1}, spec: {controller: lockgate.dev/ingress-controller}}",
+    ))])?;
+    Ok(world)
 }
 
 fn world() -> World {
