@@ -3,6 +3,7 @@
 //! [`run`] is the whole process with its signals; [`App`] is the same without them, for tests and for whoever wants
 //! to run a gateway inside another program.
 
+mod admission;
 mod cluster;
 mod ports;
 mod settings;
@@ -27,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{error, info, warn};
-use translate::Translator;
+use translate::{NamespacedName, Translator};
 
 use crate::admin::{self, Admin};
 use crate::certificate::default_certificate;
@@ -141,22 +142,15 @@ impl App {
         let farewell = settings.drain_timeout;
         let gateway =
             |http, https| gateway_settings(http, https, &settings.serve, farewell, labels);
-        let sockets = Sockets::bind(settings.listen, gateway, tables.clone()).await?;
+        let certificate = settings.translation.admission_secret.as_ref();
+        let sockets = Sockets::bind(settings.listen, gateway, tables.clone(), certificate).await?;
         let weak = events.downgrade();
         let mut parts = Parts::default();
         match opened {
             Opened::Folder(folder) => parts.directory = Some(directory::spawn(folder, events)?),
             Opened::Cluster(cluster) => {
-                let translation = &settings.translation;
-                cluster::start(
-                    cluster,
-                    translation,
-                    &shared,
-                    &lifecycle,
-                    events,
-                    &mut parts,
-                )
-                .await?;
+                let (translation, parts) = (&settings.translation, &mut parts);
+                cluster::start(cluster, translation, &shared, &lifecycle, events, parts).await?;
             }
         }
 
@@ -170,6 +164,7 @@ impl App {
         );
         let end = Alive(Arc::clone(&alive), lifecycle.subscribe());
         let mut tasks = parts.tasks;
+        let reconciler = admission::connect(sockets.reviews, reconciler, &mut tasks);
         tasks.spawn(async move {
             let _end = end;
             reconciler.run(received).await;
@@ -234,6 +229,11 @@ impl App {
     /// Where operators look; port 0 has become a real one.
     pub fn admin_address(&self) -> SocketAddr {
         self.listen.admin
+    }
+
+    /// Where reviews are answered, if anywhere; port 0 has become a real one.
+    pub fn admission_address(&self) -> Option<SocketAddr> {
+        self.listen.admission
     }
 
     /// How far the reconcile loop has come.
@@ -349,6 +349,7 @@ impl Opened {
 struct Sockets {
     gateway: Gateway,
     listener: TcpListener,
+    reviews: Option<admission::Parts>,
     /// Where they are; port 0 has become a real one.
     bound: Listen,
 }
@@ -358,16 +359,27 @@ impl Sockets {
         listen: Listen,
         settings: impl FnOnce(Vec<SocketAddr>, Vec<SocketAddr>) -> gateway::Settings,
         tables: TableReader,
+        certificate: Option<&NamespacedName>,
     ) -> anyhow::Result<Self> {
-        let Listen { http, https, admin } = listen;
+        let Listen {
+            http,
+            https,
+            admin,
+            admission,
+        } = listen;
         let gateway = Gateway::bind(settings(http, https), tables)?;
         let listener = TcpListener::bind(admin)
             .await
             .with_context(|| format!("cannot listen on {admin} (--admin-listen)"))?;
+        let reviews = match admission {
+            Some(listen) => Some(admission::bind(listen, certificate).await?),
+            None => None,
+        };
         let bound = Listen {
             http: gateway.http_addresses().to_vec(),
             https: gateway.https_addresses().to_vec(),
             admin: listener.local_addr()?,
+            admission: reviews.as_ref().map(|reviews| reviews.address),
         };
         info!(
             http = ?bound.http,
@@ -379,6 +391,7 @@ impl Sockets {
         Ok(Self {
             gateway,
             listener,
+            reviews,
             bound,
         })
     }

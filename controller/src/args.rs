@@ -78,6 +78,9 @@ pub struct RunArgs {
     /// What is written to the cluster.
     #[command(flatten)]
     pub status: StatusArgs,
+    /// What is said beforehand.
+    #[command(flatten)]
+    pub admission: AdmissionArgs,
     /// How the process ends.
     #[command(flatten)]
     pub shutdown: ShutdownArgs,
@@ -228,6 +231,23 @@ pub struct StatusArgs {
         default_value = "lockgate-leader"
     )]
     pub election_id: String,
+}
+
+/// What is said to those who write objects, before they are stored.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Admission webhook (docs/admission.md)")]
+pub struct AdmissionArgs {
+    /// Answer the API server's reviews of Ingresses and policies here, by HTTPS at `/validate` [default: nowhere]
+    #[arg(long, value_name = "ADDR", env = "LOCKGATE_ADMISSION_LISTEN", value_parser = address, requires = "admission_secret")]
+    pub admission_listen: Option<SocketAddr>,
+    /// The Secret with the webhook's certificate and key; another one in it counts at once
+    #[arg(
+        long,
+        value_name = "NS/NAME",
+        env = "LOCKGATE_ADMISSION_SECRET",
+        requires = "admission_listen"
+    )]
+    pub admission_secret: Option<NamespacedName>,
 }
 
 /// How the process ends after SIGTERM or SIGINT. A second signal ends it at once.
@@ -418,6 +438,7 @@ impl RunArgs {
             scope,
             listen,
             status,
+            admission,
             shutdown,
             observe,
         } = self;
@@ -431,6 +452,7 @@ impl RunArgs {
             .admin_listen
             .unwrap_or_else(|| SocketAddr::new(IpAddr::V4(everywhere), ADMIN_PORT));
         let own = listen.http_listen.iter().chain(&listen.https_listen);
+        let own = own.chain(&admission.admission_listen);
         let own_ports = own.chain([&admin]).map(SocketAddr::port);
         app::Settings {
             translation: translate::Settings {
@@ -441,6 +463,7 @@ impl RunArgs {
                 } else {
                     Some(scope.header_configmaps.iter().cloned().collect())
                 },
+                admission_secret: admission.admission_secret,
                 own_ports: own_ports.filter(|port| *port > 0).collect(),
                 ..scope.translation()
             },
@@ -457,6 +480,7 @@ impl RunArgs {
                 http: listen.http_listen,
                 https: listen.https_listen,
                 admin,
+                admission: admission.admission_listen,
             },
             serve: app::Serve {
                 workers: listen.workers,
@@ -632,6 +656,11 @@ mod tests {
                 &["--publish-service", "a/b", "--publish-status-address", "c"],
                 "cannot be used with",
             ),
+            (
+                &["--admission-listen", "127.0.0.1:9443"],
+                "--admission-secret <NS/NAME>",
+            ),
+            (&["--admission-secret", "a/b"], "--admission-listen <ADDR>"),
             (&["--drain-timeout", "soon"], "expected number"),
             (&["--log-format", "xml"], "possible values: json, text"),
         ] {

@@ -5,6 +5,7 @@
 //! and is the only module that names the gateway.
 
 mod admin;
+mod admission;
 pub mod app;
 pub mod args;
 pub mod backend_metrics;

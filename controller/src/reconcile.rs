@@ -15,6 +15,7 @@ use tracing::{debug, info};
 use translate::{Change, NamespacedName, Object, Outcome, Report, Snapshot, Translator, kinds};
 
 use self::words::{describe, only_endpoints};
+use crate::admission::{Known, Question};
 use crate::debounce::{Debounce, Passed};
 use crate::expiry::ExpiryBook;
 use crate::problems::ProblemBook;
@@ -41,6 +42,12 @@ pub(crate) trait PassObserver: Send {
     fn observe(&mut self, pass: &Pass<'_>);
 }
 
+impl PassObserver for Box<dyn PassObserver> {
+    fn observe(&mut self, pass: &Pass<'_>) {
+        (**self).observe(pass);
+    }
+}
+
 impl<A: PassObserver, B: PassObserver> PassObserver for (A, B) {
     fn observe(&mut self, pass: &Pass<'_>) {
         self.0.observe(pass);
@@ -64,6 +71,8 @@ pub(crate) struct Reconciler {
     translator: Translator,
     publisher: Publisher,
     observer: Option<Box<dyn PassObserver>>,
+    /// Of the admission webhook.
+    questions: Option<mpsc::Receiver<Question>>,
     shared: Shared,
     debounce: Debounce,
     /// Of the table, then of the gateway.
@@ -135,6 +144,7 @@ impl Reconciler {
             translator,
             publisher,
             observer,
+            questions: None,
             shared,
             debounce: Debounce::default(),
             rejects: Vec::new(),
@@ -144,13 +154,40 @@ impl Reconciler {
         }
     }
 
+    /// Answers the questions of the admission webhook, too, which looks at each pass for its certificate.
+    pub(crate) fn reviewing(
+        mut self,
+        observer: impl PassObserver + 'static,
+        questions: mpsc::Receiver<Question>,
+    ) -> Self {
+        let observer: Box<dyn PassObserver> = match self.observer.take() {
+            Some(first) => Box::new((first, observer)),
+            None => Box::new(observer),
+        };
+        self.observer = Some(observer);
+        self.questions = Some(questions);
+        self
+    }
+
     /// Runs until the source is gone.
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Stamped>) {
+        let mut questions = self.questions.take();
         loop {
             let due = self.due();
-            let received = match due {
-                Some(due) => timeout_at(due.into(), events.recv()).await,
-                None => Ok(events.recv().await),
+            let received = async {
+                match due {
+                    Some(due) => timeout_at(due.into(), events.recv()).await,
+                    None => Ok(events.recv().await),
+                }
+            };
+            let received = tokio::select! {
+                // Nothing that has happened waits for what may happen.
+                biased;
+                received = received => received,
+                question = next(&mut questions) => {
+                    self.answer(question);
+                    continue;
+                }
             };
             match received {
                 Ok(Some(stamped)) => self.take(stamped),
@@ -165,6 +202,32 @@ impl Reconciler {
                 self.pass();
             }
         }
+    }
+
+    /// Says what is known of an object that is not there yet.
+    fn answer(&mut self, Question { object, reply }: Question) {
+        let known = if self.publisher.generation() == 0 {
+            Known::TooEarly
+        } else {
+            // What was applied just before counts, too; it is published when it is due.
+            if !self.state.objects.is_empty() {
+                self.translate();
+            }
+            match self.translator.preview(&object) {
+                None => Known::Foreign,
+                Some(preview) => Known::Ours {
+                    rejected: self
+                        .rejects
+                        .iter()
+                        .filter(|reject| reject.origin.object == *preview.object())
+                        .cloned()
+                        .collect(),
+                    preview: Box::new(preview),
+                },
+            }
+        };
+        // Whoever asked may have given up.
+        let _ = reply.send(known);
     }
 
     /// When to act on what has been received.
@@ -343,6 +406,16 @@ impl Reconciler {
         self.rejects = by_table.iter().chain(by_gateway).cloned().collect();
         self.shared.problems.update_rejects(&self.rejects)
     }
+}
+
+async fn next(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
+    if let Some(receiver) = questions
+        && let Some(question) = receiver.recv().await
+    {
+        return question;
+    }
+    // Nobody asks, or nobody is left who could.
+    std::future::pending().await
 }
 
 fn reference_of(change: &Change) -> ObjectRef {
@@ -532,6 +605,55 @@ spec:
                     || text.contains("has no certificate")),
             "the Secret is known: {problems:?}"
         );
+    }
+
+    struct Nothing;
+
+    impl PassObserver for Nothing {
+        fn observe(&mut self, _pass: &Pass<'_>) {}
+    }
+
+    #[tokio::test]
+    async fn questions_are_answered_with_what_is_known() {
+        let (events, received) = source::channel();
+        let (writer, _tables) = table::channel(table::compile(&RoutingModel::default()).table);
+        let shared = Shared::default();
+        let settings = translate::Settings {
+            watch_without_class: true,
+            ..translate::Settings::default()
+        };
+        let (ask, questions) = crate::admission::questions();
+        let reconciler = Reconciler::new(
+            Translator::new(settings),
+            Publisher::new(writer),
+            None,
+            shared.clone(),
+            false,
+        );
+        tokio::spawn(reconciler.reviewing(Nothing, questions).run(received));
+        let about = async |text: &str| {
+            let object = manifests::parse(text).objects.remove(0);
+            let (reply, known) = tokio::sync::oneshot::channel();
+            ask.send(Question { object, reply }).await.unwrap();
+            timeout(PATIENCE, known).await.unwrap().unwrap()
+        };
+        let known = about(&ingress("a.test")).await;
+        assert!(matches!(known, Known::TooEarly), "{known:?}");
+        events.send(SourceEvent::Synced).await.unwrap();
+        let mut progress = shared.progress.subscribe();
+        let synced = progress.wait_for(|progress| progress.generation == 1);
+        timeout(PATIENCE, synced).await.unwrap().unwrap();
+        let known = about(&ingress("a.test")).await;
+        assert!(matches!(known, Known::Ours { .. }), "{known:?}");
+        let known = about(SECRET).await;
+        assert!(matches!(known, Known::Foreign), "{known:?}");
+        drop(ask);
+        // It goes on without anybody who asks.
+        let object = manifests::parse(&ingress("b.test")).objects.remove(0);
+        let change = SourceEvent::Changes(vec![Change::Apply(object)]);
+        events.send(change).await.unwrap();
+        let passed = progress.wait_for(|progress| progress.generation == 2);
+        timeout(PATIENCE, passed).await.unwrap().unwrap();
     }
 
     #[tokio::test]

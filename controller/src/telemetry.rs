@@ -30,6 +30,9 @@ pub const STATUS_WRITES: &str = "lockgate_status_writes_total";
 /// Counter: Events sent to the owners of objects, by `outcome`.
 pub const EVENTS: &str = "lockgate_events_total";
 
+/// Counter: reviews of the admission webhook, by `outcome`.
+pub const ADMISSION_REVIEWS: &str = "lockgate_admission_reviews_total";
+
 /// Gauge: 1 while this process is the one that writes statuses and Events, 0 otherwise.
 pub const LEADER: &str = "lockgate_leader";
 
@@ -182,6 +185,10 @@ pub fn describe_metrics() {
         "Writes to the status of Ingresses, by outcome."
     );
     describe_counter!(EVENTS, "Events sent to the owners of objects, by outcome.");
+    describe_counter!(
+        ADMISSION_REVIEWS,
+        "Reviews that the admission webhook was asked for, by outcome: `allowed`, `refused`, or `failed` where it could not judge."
+    );
     describe_gauge!(
         LEADER,
         "1 while this process is the one that writes statuses and Events."

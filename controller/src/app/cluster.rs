@@ -143,10 +143,6 @@ fn scope(translation: &translate::Settings, publish_service: Option<NamespacedNa
             .cloned()
             .chain(publish_service)
             .collect(),
-        secrets: translation
-            .default_certificate_secret
-            .iter()
-            .cloned()
-            .collect(),
+        secrets: translation.own_secrets().into_iter().cloned().collect(),
     }
 }

@@ -34,6 +34,8 @@ pub struct Listen {
     pub https: Vec<SocketAddr>,
     /// For operators.
     pub admin: SocketAddr,
+    /// For reviews of objects, if anywhere.
+    pub admission: Option<SocketAddr>,
 }
 
 /// How connections are served.

@@ -76,10 +76,16 @@ const WITHOUT: [(&str, &str); 21] = [
     ("sync-rate-limit", "nothing is reloaded"),
     (
         "validating-webhook",
-        "there is no webhook; `lockgate check` reads manifests",
+        "the webhook is optional: `--admission-listen`, see docs/admission.md",
     ),
-    ("validating-webhook-certificate", "there is no webhook"),
-    ("validating-webhook-key", "there is no webhook"),
+    (
+        "validating-webhook-certificate",
+        "`--admission-secret` names a Secret",
+    ),
+    (
+        "validating-webhook-key",
+        "`--admission-secret` names a Secret",
+    ),
 ];
 
 /// The flags of the old controller, with their values.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -49,7 +49,7 @@ impl Answer {
 pub(crate) async fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<Answer> {
     let exchange = async {
         let stream = TcpStream::connect(address).await?;
-        exchange(stream, host, path, Vec::new()).await
+        exchange(stream, asking(host, path)?, Vec::new()).await
     };
     timeout(PATIENCE, exchange)
         .await
@@ -63,6 +63,16 @@ pub(crate) async fn get_tls(
     host: &str,
     path: &str,
 ) -> anyhow::Result<Answer> {
+    send_tls(address, config, host, asking(host, path)?).await
+}
+
+/// Sends a request over TLS, with `host` as server name.
+pub(crate) async fn send_tls(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    host: &str,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<Answer> {
     let exchange = async {
         let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from(host.to_owned())?;
@@ -73,24 +83,26 @@ pub(crate) async fn get_tls(
         let certificate = certificates
             .and_then(<[_]>::first)
             .map_or_else(Vec::new, |of| of.to_vec());
-        exchange(stream, host, path, certificate).await
+        exchange(stream, request, certificate).await
     };
     timeout(PATIENCE, exchange)
         .await
         .context("no answer in time")?
 }
 
+fn asking(host: &str, path: &str) -> anyhow::Result<Request<Full<Bytes>>> {
+    Ok(Request::get(path)
+        .header("host", host)
+        .body(Full::default())?)
+}
+
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    host: &str,
-    path: &str,
+    request: Request<Full<Bytes>>,
     certificate: Vec<u8>,
 ) -> anyhow::Result<Answer> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request = Request::get(path)
-        .header("host", host)
-        .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();

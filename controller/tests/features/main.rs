@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod admission;
 mod cases;
 mod client;
 mod clients;

@@ -176,6 +176,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
             http: vec![free],
             https: vec![free],
             admin: free,
+            admission: None,
         },
         serve: Serve {
             workers: Some(1),
