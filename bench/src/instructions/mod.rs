@@ -1,5 +1,6 @@
 //! Instructions that the hot paths take, counted by valgrind: the same on a busy machine as on a quiet one.
 
+mod beside;
 mod requests;
 mod work;
 
@@ -243,20 +244,22 @@ mod tests {
 
     #[test]
     fn what_others_use_has_to_be_free() {
-        let [first, second] = requests::Kind::FREE;
+        let [first, second, third] = requests::Kind::FREE;
         for (more, good) in [(1000, true), (1015, true), (1016, false), (900, true)] {
             let all = counts(&[
                 (first.0, more),
                 (first.1, 1000),
                 (second.0, 1000),
                 (second.1, 1000),
+                (third.0, 1000),
+                (third.1, 1000),
             ]);
             let comparison = all.compare(&all);
             assert_eq!(comparison.is_good(), good, "{more}");
             let text = comparison.to_string();
             assert_eq!(text.contains("it should cost nothing"), !good, "{text}");
         }
-        let without = counts(&[(first.1, 1000), (second.1, 1000)]);
+        let without = counts(&[(first.1, 1000), (second.1, 1000), (third.1, 1000)]);
         assert!(!without.compare(&without).is_good(), "it was not counted");
         let file = tempfile::NamedTempFile::new().unwrap();
         counts(&[(first.0, 1), (first.1, 2)])

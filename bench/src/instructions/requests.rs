@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use http::Request;
 use serde_json::json;
 
-use super::{VALGRIND, collected};
+use super::{VALGRIND, beside, collected};
 use crate::certs::{self, Authority};
 use crate::load::{Body, Connector, Target, Version};
 use crate::origin::{self, Site};
@@ -39,7 +39,7 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::new(Protocol::Http1, "auto", "request by HTTP/1.1"),
         Self::new(Protocol::Https1, "auto", "request by HTTP/1.1 with TLS"),
         Self::new(Protocol::Http2, "auto", "request by HTTP/2 with TLS"),
@@ -64,6 +64,14 @@ impl Kind {
         Self {
             beside: true,
             ..Self::new(
+                Protocol::Https1,
+                "auto",
+                "request by HTTP/1.1 with TLS, annotations on other hosts",
+            )
+        },
+        Self {
+            beside: true,
+            ..Self::new(
                 Protocol::Http1,
                 "pingora",
                 "request by HTTP/1.1, Pingora's engine, annotations on other hosts",
@@ -72,10 +80,14 @@ impl Kind {
     ];
 
     /// What others use costs nothing: the first of each pair may not take more than the second, but for noise.
-    pub(super) const FREE: [(&'static str, &'static str); 2] = [
+    pub(super) const FREE: [(&'static str, &'static str); 3] = [
         (
             "request by HTTP/1.1, annotations on other hosts",
             "request by HTTP/1.1",
+        ),
+        (
+            "request by HTTP/1.1 with TLS, annotations on other hosts",
+            "request by HTTP/1.1 with TLS",
         ),
         (
             "request by HTTP/1.1, Pingora's engine, annotations on other hosts",
@@ -120,7 +132,8 @@ async fn run(lockgate: &Path, kind: Kind, home: &Path, requests: u64) -> Result<
     certs::write(&manifests.join("tls.yaml"), &leaf.secret("bench", "tls"))?;
     certs::write(&manifests.join("bench.yaml"), &objects(backend))?;
     if beside {
-        certs::write(&manifests.join("beside.yaml"), &annotated())?;
+        let others = beside::manifests(authority.pem());
+        certs::write(&manifests.join("beside.yaml"), &others)?;
     }
 
     let report = home.path().join("report");
@@ -216,68 +229,38 @@ fn objects(backend: std::net::SocketAddr) -> String {
     texts.join("\n---\n")
 }
 
-/// Ingresses on other hosts, one for each annotation or group of them.
-fn annotated() -> String {
-    let groups = [
-        json!({"rewrite-target": "/$2"}),
-        json!({"use-regex": "true"}),
-        json!({"app-root": "/home"}),
-        json!({"permanent-redirect": "https://other.test/"}),
-        json!({"from-to-www-redirect": "true"}),
-        json!({"server-alias": "alias.beside.test"}),
-        json!({"upstream-vhost": "inside.test"}),
-        json!({"backend-protocol": "GRPC"}),
-        json!({"proxy-body-size": "8m", "proxy-read-timeout": "7", "proxy-next-upstream": "error http_503"}),
-        json!({"proxy-redirect-from": "http://a/", "proxy-redirect-to": "/", "proxy-cookie-path": "/ /b"}),
-        json!({"auth-type": "basic", "auth-secret": "users"}),
-        json!({"auth-url": "http://bench.bench.svc/auth", "auth-cache-key": "$cookie_a"}),
-        json!({"allowlist-source-range": "192.0.2.0/24", "denylist-source-range": "192.0.2.7"}),
-        json!({"limit-rps": "5", "limit-connections": "3", "limit-rate": "100"}),
-        json!({"enable-cors": "true", "cors-allow-origin": "https://a.test"}),
-        json!({"canary": "true", "canary-weight": "50"}),
-        json!({"affinity": "cookie", "session-cookie-name": "stay"}),
-        json!({"upstream-hash-by": "$request_uri"}),
-        json!({"custom-http-errors": "404,503", "default-backend": "bench"}),
-        json!({"configuration-snippet": "more_set_headers \"A: b\";"}),
-    ];
-    let service = json!({"service": {"name": "bench", "port": {"number": 80}}});
-    let mut texts: Vec<String> = (0..)
-        .zip(&groups)
-        .map(|(number, group): (u32, _)| {
-            let named = group.as_object().into_iter().flatten();
-            let annotations: serde_json::Map<_, _> = named
-                .map(|(name, value)| {
-                    (
-                        format!("nginx.ingress.kubernetes.io/{name}"),
-                        value.clone(),
-                    )
-                })
-                .collect();
-            let host = format!("beside-{number}.test");
-            let object = json!({
-                "apiVersion": "networking.k8s.io/v1",
-                "kind": "Ingress",
-                "metadata": {
-                    "namespace": "bench",
-                    "name": format!("beside-{number}"),
-                    "annotations": annotations,
-                },
-                "spec": {
-                    "ingressClassName": "lockgate",
-                    "rules": [{"host": host, "http": {"paths": [
-                        {"path": "/a(/|$)(.*)", "pathType": "ImplementationSpecific", "backend": service},
-                    ]}}],
-                },
-            });
-            object.to_string()
-        })
-        .collect();
-    let users = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"namespace": "bench", "name": "users"},
-        "stringData": {"auth": "a:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="},
-    });
-    texts.push(users.to_string());
-    texts.join("\n---\n")
+#[cfg(test)]
+mod tests {
+    use translate::{Change, Settings, Severity, Translator, manifests};
+
+    use super::*;
+
+    #[test]
+    fn what_others_use_is_served() {
+        let authority = Authority::new("test").unwrap();
+        let leaf = authority.issue(&[HOST.to_owned()], None).unwrap();
+        let class = "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: lockgate}, spec: {controller: lockgate.dev/ingress-controller}}";
+        let texts = [
+            class.to_owned(),
+            leaf.secret("bench", "tls"),
+            objects("127.0.0.1:80".parse().unwrap()),
+            beside::manifests(authority.pem()),
+        ];
+        let read = manifests::parse(&texts.join("\n---\n"));
+        assert!(read.problems.is_empty(), "{:?}", read.problems);
+        let mut translator = Translator::new(Settings {
+            allow_loopback_endpoints: true,
+            ..Settings::default()
+        });
+        translator.apply(read.objects.into_iter().map(Change::Apply));
+        let problems = translator.report().problems();
+        let errors = problems.filter(|(_, problem)| problem.severity == Severity::Error);
+        let errors: Vec<String> = errors
+            .map(|(object, problem)| format!("{object}: {}", problem.message))
+            .collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+        assert!(translator.report().claimed().count() > 20);
+        let rejects = table::compile(translator.model()).rejects;
+        assert!(rejects.is_empty(), "{rejects:?}");
+    }
 }
