@@ -57,6 +57,17 @@ impl Kubectl {
         arguments: &[&str],
         input: &str,
     ) -> Result<String> {
+        let (printed, _warnings) = self.run_showing(deadline, arguments, input).await?;
+        Ok(printed)
+    }
+
+    /// Runs a command that reads `input`, and returns what it printed as its result, and beside that.
+    pub async fn run_showing(
+        &self,
+        deadline: Duration,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<(String, String)> {
         let what = || format!("kubectl {}", arguments.join(" "));
         let mut child = Command::new(&self.program)
             .arg("--kubeconfig")
@@ -87,7 +98,8 @@ impl Kubectl {
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }
-        Ok(String::from_utf8(output.stdout)?)
+        let [printed, beside] = [output.stdout, output.stderr].map(String::from_utf8);
+        Ok((printed?, beside?))
     }
 
     /// Starts a command whose output is read while it runs. Dropping the child ends it.

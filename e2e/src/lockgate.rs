@@ -40,6 +40,18 @@ impl Installation {
         Self::read(access).await
     }
 
+    /// Installs an overlay of what the repository ships, in the place of what was there. [`Installation::apply`] brings that
+    /// back, and leaves what the overlay has beyond it.
+    pub async fn apply_overlay(access: &Access, name: &str) -> Result<Self> {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("config");
+        let folder = config.join("overlays").join(name).display().to_string();
+        access
+            .kubectl
+            .run(&["apply", "--kustomize", &folder])
+            .await?;
+        Self::read(access).await
+    }
+
     /// Finds what is installed.
     pub async fn read(access: &Access) -> Result<Self> {
         let list = access

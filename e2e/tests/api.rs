@@ -5,16 +5,20 @@
 
 mod api {
     mod admin;
+    mod admission;
     mod api_server;
     mod cases;
     mod certificates;
     mod endpoints;
     mod events;
     mod guide;
+    mod headers;
     mod install;
+    mod migrate;
     mod policies;
     mod serving;
     mod settings;
     mod shutdown;
     mod status;
+    mod streams;
 }

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 use e2e::lockgate::Installation;
 use e2e::scene::Scene;
+use tempfile::TempDir;
 use tokio::process::Command;
 
 /// What ingress-nginx would have left in the cluster.
@@ -33,10 +34,11 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
 ";
 
-fn commands(page: &str) -> Vec<&str> {
+/// The commands of a page: the lines of its blocks of `sh`.
+pub(crate) fn commands(page: &str) -> Vec<&str> {
     let mut inside = false;
     let mut commands = Vec::new();
-    for line in page.lines() {
+    for line in page.lines().map(str::trim) {
         match line {
             "```sh" => inside = true,
             line if line.starts_with("```") => inside = false,
@@ -59,31 +61,15 @@ async fn the_commands_of_the_guide_that_need_a_cluster_work() -> Result<()> {
         .await?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let page = std::fs::read_to_string(root.join("docs/migrate-from-ingress-nginx.md"))?;
-    let folder = tempfile::tempdir_in(&scene.access.folder)?;
-    for name in ["config", "e2e"] {
-        let target = root.canonicalize()?.join(name);
-        std::os::unix::fs::symlink(target, folder.path().join(name))?;
-    }
-    std::fs::create_dir(folder.path().join("target"))?;
-    let programs = programs(&scene)?;
+    let folder = folder(&scene)?;
     let mut ran = 0;
     let mut outcome = Ok(());
     for command in commands(&page) {
         if command.contains("e2e/migrate") {
             continue;
         }
-        let output = Command::new("bash")
-            .args(["-o", "pipefail", "-euc", command])
-            .current_dir(folder.path())
-            .env("PATH", &programs)
-            .env("KUBECONFIG", scene.access.kubectl.kubeconfig())
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .with_context(|| command.to_owned())?;
-        if !output.status.success() {
-            let error = String::from_utf8_lossy(&output.stderr);
-            outcome = Err(anyhow::anyhow!("{command}: {}: {error}", output.status));
+        outcome = run(&scene, folder.path(), command).await;
+        if outcome.is_err() {
             break;
         }
         ran += 1;
@@ -100,6 +86,38 @@ async fn the_commands_of_the_guide_that_need_a_cluster_work() -> Result<()> {
     outcome?;
     ensure!(ran == 7, "{ran} commands");
     scene.finish([]).await
+}
+
+/// A folder that looks like the repository.
+pub(crate) fn folder(scene: &Scene) -> Result<TempDir> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = tempfile::tempdir_in(&scene.access.folder)?;
+    for name in ["config", "e2e"] {
+        let target = root.canonicalize()?.join(name);
+        std::os::unix::fs::symlink(target, folder.path().join(name))?;
+    }
+    std::fs::create_dir(folder.path().join("target"))?;
+    Ok(folder)
+}
+
+/// Runs a command as a user types it.
+pub(crate) async fn run(scene: &Scene, folder: &Path, command: &str) -> Result<()> {
+    let output = Command::new("bash")
+        .args(["-o", "pipefail", "-euc", command])
+        .current_dir(folder)
+        .env("PATH", programs(scene)?)
+        .env("KUBECONFIG", scene.access.kubectl.kubeconfig())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .with_context(|| command.to_owned())?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{command}: {}: {error}",
+        output.status
+    );
+    Ok(())
 }
 
 /// Where `kubectl` and `lockgate` are, before what is there anyway.
