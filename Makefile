@@ -56,8 +56,8 @@ docs: ## write the generated pages of docs/, and the rustdoc pages
 	LOCKGATE_WRITE_DOCS=1 cargo test -p controller --test features nginx_and_lockgate
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-bench: release ## micro benchmarks: lookup, compile, memory
-	cargo bench -p table
+bench: release ## micro benchmarks: lookup, compile, balancing, memory
+	cargo bench -p table -p balance
 	$(BIN)/scale
 
 # PEERS="--quick" shows that it works; PEERS="--case http1,h2-100 --peer lockgate,haproxy --rounds 9" measures a part.

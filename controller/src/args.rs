@@ -165,6 +165,12 @@ pub struct ScopeArgs {
     /// Send what no route matches to the first port of this Service [default: a small 404 page]
     #[arg(long, value_name = "NS/NAME", env = "LOCKGATE_DEFAULT_BACKEND_SERVICE")]
     pub default_backend_service: Option<NamespacedName>,
+    /// The node on which this process runs: where EndpointSlices say which pods are meant for a node, those come first
+    #[arg(long, value_name = "NAME", env = "LOCKGATE_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// The zone of that node (its label `topology.kubernetes.io/zone`), for pods that are meant for a zone
+    #[arg(long, value_name = "NAME", env = "LOCKGATE_ZONE")]
+    pub zone: Option<String>,
     /// Follow ingress-nginx or the specification of Ingress where the two disagree [default: ingress-nginx, but for paths that end with a slash and for Server]
     #[arg(long, value_enum, value_name = "PROFILE", env = "LOCKGATE_COMPAT")]
     pub compat: Option<Compat>,
@@ -526,6 +532,10 @@ impl ScopeArgs {
             udp_services: self.udp_services_configmap,
             default_certificate_secret: self.default_ssl_certificate,
             default_backend_service: self.default_backend_service,
+            locality: translate::Locality {
+                node: said(self.node_name),
+                zone: said(self.zone),
+            },
             compat: self.compat.map(|compat| match compat {
                 Compat::Nginx => translate::Compat::Nginx,
                 Compat::Strict => translate::Compat::Strict,
@@ -533,6 +543,12 @@ impl ScopeArgs {
             ..translate::Settings::default()
         }
     }
+}
+
+/// A variable that is there and empty says nothing, as where a pod has no such label.
+fn said(text: Option<String>) -> Option<Box<str>> {
+    let text = text.filter(|text| !text.trim().is_empty())?;
+    Some(text.trim().into())
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -616,6 +632,16 @@ mod tests {
         ] {
             assert_eq!(run(arguments).unwrap().serve.access_log, Some(want));
         }
+    }
+
+    #[test]
+    fn an_empty_zone_is_none() {
+        let here = run(&["--node-name", "n1", "--zone="]).unwrap().translation;
+        assert_eq!(here.locality.node.as_deref(), Some("n1"));
+        assert_eq!(
+            here.locality.zone, None,
+            "as from a label that is not there"
+        );
     }
 
     #[test]

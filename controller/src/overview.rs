@@ -228,6 +228,8 @@ fn push_backend(
             for endpoint in addresses {
                 let state = if endpoint.terminating {
                     "terminating"
+                } else if endpoint.far {
+                    "ready, far"
                 } else {
                     "ready"
                 };

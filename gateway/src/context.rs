@@ -18,7 +18,7 @@ use crate::limits::Permit;
 use crate::mirror::Duplicate;
 use crate::phases::stand_in::StandIn;
 use crate::telemetry::BackendSeries;
-use crate::upstream::{InFlight, Session};
+use crate::upstream::{InFlight, Place, Session};
 
 /// One request, from its header section to its log line.
 ///
@@ -60,8 +60,8 @@ pub(crate) struct RequestContext {
     pub(crate) target: Option<Target>,
     /// Tries to get an answer from an endpoint, in order.
     pub(crate) tries: SmallVec<[Try; 1]>,
-    /// The place of the key that decides about the endpoint, and how many endpoints from there on are as good.
-    pub(crate) place: Option<(u32, Option<usize>)>,
+    /// The place of the key that decides about the endpoint.
+    pub(crate) place: Option<Place>,
     /// The session of the user, where it stays at one endpoint.
     pub(crate) session: Option<Box<Session>>,
     /// The certificate of the client, where the route asks for one and there is one.

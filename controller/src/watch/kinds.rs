@@ -121,11 +121,13 @@ impl Kind for EndpointSlice {
             let Endpoint {
                 addresses,
                 conditions,
+                hints,
                 ..
             } = std::mem::take(endpoint);
             *endpoint = Endpoint {
                 addresses,
                 conditions,
+                hints,
                 ..Endpoint::default()
             };
         }
@@ -364,6 +366,7 @@ mod tests {
             "endpoints": [{
                 "addresses": ["10.0.0.1"], "conditions": {"ready": true}, "nodeName": "n",
                 "zone": "z", "targetRef": {"kind": "Pod", "name": "p"},
+                "hints": {"forNodes": [{"name": "n"}], "forZones": [{"name": "z"}]},
             }],
             "ports": [{"name": "http", "port": 8080}],
         }));
@@ -373,7 +376,10 @@ mod tests {
         );
         assert_eq!(
             slice["endpoints"],
-            json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}])
+            json!([{
+                "addresses": ["10.0.0.1"], "conditions": {"ready": true},
+                "hints": {"forNodes": [{"name": "n"}], "forZones": [{"name": "z"}]},
+            }])
         );
     }
 

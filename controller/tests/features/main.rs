@@ -10,6 +10,7 @@
 
 mod admin;
 mod admission;
+mod balancing;
 mod cases;
 mod client;
 mod clients;

@@ -41,6 +41,7 @@ mod few;
 mod headers;
 mod health;
 mod ingress;
+mod locality;
 pub mod manifests;
 mod names;
 mod object;
@@ -58,6 +59,7 @@ mod tls_names;
 mod translator;
 mod value;
 
+pub use locality::Locality;
 pub use names::{InvalidName, NamespacedName};
 pub use object::{Change, Object, kinds};
 pub use policy::{merge, replacement};

@@ -393,7 +393,8 @@ fn options(entry: &Entry, path: &PathPart, regex: bool, globals: &Globals) -> Ro
         hash_by: sessions.and_then(|sessions| {
             let key = sessions.hash_by.clone()?;
             let subset = sessions.subset.then(|| sessions.subset_size.unwrap_or(3));
-            Some(HashBy { key, subset })
+            let bound = sessions.bound;
+            Some(HashBy { key, subset, bound })
         }),
         errors: errors(entry, globals),
         mirror: entry.mirror.as_deref().cloned(),
@@ -415,6 +416,7 @@ fn options(entry: &Entry, path: &PathPart, regex: bool, globals: &Globals) -> Ro
     options.deadlines = traffic.deadlines;
     options.backup = own_default_backend(entry);
     options.balance = traffic.balance.unwrap_or(options.balance);
+    options.slow_start = traffic.slow_start;
     options.unlogged = traffic.unlogged;
     options
 }

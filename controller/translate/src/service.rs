@@ -19,12 +19,13 @@ use model::{
     Redacted,
 };
 
-use crate::NamespacedName;
+use crate::locality::Hints;
 use crate::object::{kinds, name_of};
 use crate::report::{Problem, Reason, quoted};
 use crate::settings::{Compat, Settings};
 use crate::snapshot::Snapshot;
 use crate::stream::Transport;
+use crate::{Locality, NamespacedName};
 
 /// Stands for the first port of a Service. No port can have this name.
 const FIRST_PORT: &str = "*";
@@ -230,7 +231,7 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, settings: &Settings) 
             ),
         ));
     }
-    let mut gathered = Gathered::new(allow_loopback, transport);
+    let mut gathered = Gathered::new(allow_loopback, transport, &settings.locality);
     for slice in snapshot.slices_of(&name) {
         gathered.slice(slice, service_port.name.as_deref().unwrap_or_default());
     }
@@ -409,24 +410,29 @@ fn refusal(address: IpAddr, allow_loopback: bool) -> Option<&'static str> {
 }
 
 /// The endpoints of several slices.
-struct Gathered {
+struct Gathered<'a> {
     allow_loopback: bool,
     transport: Transport,
+    here: &'a Locality,
     /// Ready ones.
     ready: BTreeMap<SocketAddr, Endpoint>,
     /// Those that still serve while they terminate.
     terminating: BTreeMap<SocketAddr, Endpoint>,
+    /// What is said about the ready ones.
+    hints: Hints,
     app_protocol: Option<String>,
     problems: Vec<(ObjectRef, Problem)>,
 }
 
-impl Gathered {
-    fn new(allow_loopback: bool, transport: Transport) -> Self {
+impl<'a> Gathered<'a> {
+    fn new(allow_loopback: bool, transport: Transport, here: &'a Locality) -> Self {
         Self {
             allow_loopback,
             transport,
+            here,
             ready: BTreeMap::new(),
             terminating: BTreeMap::new(),
+            hints: Hints::default(),
             app_protocol: None,
             problems: Vec::new(),
         }
@@ -507,10 +513,14 @@ impl Gathered {
             (false, false) => return Ok(()),
         };
         let address = SocketAddr::new(address.to_canonical(), port);
+        if ready {
+            self.hints.add(address, endpoint.hints.as_ref(), self.here);
+        }
         let entry = set.entry(address).or_insert_with(|| Endpoint {
             address,
             zone: None,
             terminating: !ready,
+            far: false,
         });
         if entry.zone.is_none() {
             entry.zone = endpoint.zone.as_deref().map(Into::into);
@@ -520,11 +530,12 @@ impl Gathered {
 
     /// The ready ones; when there is none, those that terminate but still serve, as kube-proxy does.
     fn choose(&mut self) -> Vec<Endpoint> {
-        let set = if self.ready.is_empty() {
-            &mut self.terminating
-        } else {
-            &mut self.ready
-        };
-        std::mem::take(set).into_values().collect()
+        if self.ready.is_empty() {
+            return std::mem::take(&mut self.terminating)
+                .into_values()
+                .collect();
+        }
+        std::mem::take(&mut self.hints).mark(self.ready.values_mut());
+        std::mem::take(&mut self.ready).into_values().collect()
     }
 }

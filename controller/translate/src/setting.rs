@@ -477,7 +477,11 @@ static SETTINGS: &[Setting] = &[
         "503",
         "The status where a client comes too often.",
     ),
-    honoured("load-balance", "round_robin", "How an endpoint is chosen."),
+    honoured(
+        "load-balance",
+        "round_robin",
+        "How an endpoint is chosen: `round_robin`, `ewma`, `least_request` (or `least_conn`), `random`.",
+    ),
     ignored("location-snippet", "", "Raw configuration.", NOT_EXECUTED),
     different(
         "log-format-escape-json",

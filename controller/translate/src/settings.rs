@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::Certificate;
 
-use crate::NamespacedName;
+use crate::{Locality, NamespacedName};
 
 /// What the command line decides about translation.
 #[derive(Clone, Debug)]
@@ -58,6 +58,8 @@ pub struct Settings {
     /// `false` with an API server: nobody who can write an EndpointSlice shall reach the gateway's own loopback
     /// interface. A folder of manifests on a laptop has its backends there, so its source sets `true`.
     pub allow_loopback_endpoints: bool,
+    /// Where this process runs, for endpoints that are near.
+    pub locality: Locality,
     /// Whom to follow where ingress-nginx and the specification of Ingress disagree; `docs/compat.md` has the table. `None`
     /// follows ingress-nginx, but where following the specification costs its users nothing.
     pub compat: Option<Compat>,
@@ -94,6 +96,7 @@ impl Default for Settings {
             fake_certificate: None,
             adopt_default_class: false,
             allow_loopback_endpoints: false,
+            locality: Locality::default(),
             compat: None,
         }
     }

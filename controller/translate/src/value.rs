@@ -114,8 +114,19 @@ pub(crate) fn balance(text: &str) -> Result<Option<Balance>, String> {
     match text.trim() {
         "round_robin" => Ok(Some(Balance::RoundRobin)),
         "ewma" => Ok(Some(Balance::Ewma)),
+        "least_request" | "least_conn" => Ok(Some(Balance::LeastRequest)),
+        "random" => Ok(Some(Balance::Random)),
         "chash" | "chashsubset" | "sticky_balanced" | "sticky_persistent" => Ok(None),
-        _ => Err("it is neither `round_robin` nor `ewma`".to_owned()),
+        _ => Err("it is none of `round_robin`, `ewma`, `least_request` and `random`".to_owned()),
+    }
+}
+
+/// How many hundredths of the average an endpoint may have to do; `None` for 0, which is no limit.
+pub(crate) fn bound(text: &str) -> Result<Option<u32>, String> {
+    match number(text, 0, 10_000) {
+        Ok(0) => Ok(None),
+        Ok(percent @ 101..) => Ok(Some(percent)),
+        Ok(_) | Err(_) => Err("it is neither 0 nor a number from 101 to 10000".to_owned()),
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! The settings are the same for every case, but that a setting which names an object is set where the case has it:
 //! ConfigMaps `lockgate/settings`, `lockgate/tcp` and `lockgate/udp`, Secret `lockgate/default-certificate`, Service `lockgate/default-backend`. A ConfigMap
-//! `lockgate/with-ssl-passthrough` switches that on.
+//! `lockgate/with-ssl-passthrough` switches that on. Lockgate runs on `node-1` in `zone-a`.
 
 use std::fs;
 
 use model::{ClientTrust, Origin, RoutingModel, Timeouts, TlsPolicy};
 use serde::Serialize;
 use serde_json::{Value, json};
-use translate::{Change, NamespacedName, Report, Settings, Translator, manifests};
+use translate::{Change, Locality, NamespacedName, Report, Settings, Translator, manifests};
 
 /// What is compared: everything, in a form that a person can read through. See [`shortened`].
 #[derive(Serialize)]
@@ -92,6 +92,10 @@ fn golden() {
             udp_services: named("ConfigMap", "udp"),
             ssl_passthrough: named("ConfigMap", "with-ssl-passthrough").is_some(),
             own_ports: [8080, 8443, 10254].into(),
+            locality: Locality {
+                node: Some("node-1".into()),
+                zone: Some("zone-a".into()),
+            },
             default_certificate_secret: named("Secret", "default-certificate"),
             default_backend_service: named("Service", "default-backend"),
             ..Settings::default()

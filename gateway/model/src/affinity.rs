@@ -78,4 +78,7 @@ pub struct HashBy {
     /// Not to one endpoint but to any of so many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<u32>,
+    /// An endpoint that has more requests than so many hundredths of the average leaves the next ones of its keys to others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<u32>,
 }

@@ -130,6 +130,9 @@ pub struct Endpoint {
     /// It is being shut down and only used because no other endpoint is ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub terminating: bool,
+    /// It is only used while no endpoint without this can be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub far: bool,
 }
 
 impl Endpoint {
@@ -139,6 +142,7 @@ impl Endpoint {
             address,
             zone: None,
             terminating: false,
+            far: false,
         }
     }
 }

@@ -23,6 +23,9 @@ pub struct RouteOptions {
     /// How an endpoint is chosen.
     #[serde(skip_serializing_if = "is_default")]
     pub balance: Balance,
+    /// Seconds until a new endpoint gets as many requests as the others; 0 is at once.
+    #[serde(skip_serializing_if = "is_default")]
+    pub slow_start: u32,
     /// Users stay at one endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
@@ -188,4 +191,8 @@ pub enum Balance {
     RoundRobin,
     /// Of two at random the one that has been faster lately, with respect to what it has to do.
     Ewma,
+    /// Of two at random the one that has less to do.
+    LeastRequest,
+    /// Any.
+    Random,
 }

@@ -127,7 +127,8 @@ impl Worker {
             self.picker.retain(|slot, backend| {
                 table
                     .backend(slot)
-                    .is_some_and(|current| Arc::ptr_eq(current, backend))
+                    // What is known about endpoints lives here, also where the worker has not seen the backend since it changed.
+                    .is_some_and(|current| current.id == backend.id)
             });
             self.meter.forget_gone();
             if let Some(meter) = &self.nginx_meter {

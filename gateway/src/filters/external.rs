@@ -356,6 +356,7 @@ async fn endpoint(
     };
     let turn = Turn {
         balance: model::Balance::default(),
+        slow_start: 0,
         random: &worker.random,
         wish: Wish::None,
     };

@@ -15,7 +15,7 @@ use crate::error::Reason;
 use crate::filters::variables;
 use crate::phases::stand_in::{self, StandIn};
 use crate::phases::{body, deadline, headers, session};
-use crate::upstream::{InFlight, Limit, Turn, Unresolved, Wish, now, place, server_name};
+use crate::upstream::{InFlight, Limit, Place, Turn, Unresolved, Wish, now, server_name};
 
 /// How many endpoints are looked at for one that has a place for one more request.
 const CHOICES: usize = 4;
@@ -64,7 +64,11 @@ pub(crate) async fn prepare(
     };
     if let Some(hash) = &options.hash_by {
         let key = variables::render(&hash.key, context, request);
-        context.place = Some((place(key.as_bytes()), hash.subset));
+        context.place = Some(Place {
+            at: balance::place(key.as_bytes()),
+            subset: hash.subset,
+            bound: hash.bound,
+        });
     }
     let slot = match &options.affinity {
         Some(affinity) => session::choose(context, worker, headers, (options, affinity), targets),
@@ -168,6 +172,7 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
         }
         EndpointSet::Invalid(_) => return Err(Reason::InvalidBackend),
     };
+    let (balance, slow_start) = rule(context);
     let mut left = CHOICES;
     let (in_flight, number) = loop {
         let (endpoint, number) = worker
@@ -178,7 +183,8 @@ pub(crate) async fn begin_try(context: &mut RequestContext, worker: &Worker) -> 
                 resolved.as_ref(),
                 &worker.shared,
                 Turn {
-                    balance: balance(context),
+                    balance,
+                    slow_start,
                     random: &worker.random,
                     wish: wish(context),
                 },
@@ -230,17 +236,18 @@ fn wish(context: &RequestContext) -> Wish {
         };
     }
     match context.place {
-        Some((place, subset)) if context.stand_in.is_none() => Wish::Place(place, subset),
+        Some(place) if context.stand_in.is_none() => Wish::Place(place),
         Some(_) | None => Wish::None,
     }
 }
 
-fn balance(context: &RequestContext) -> Balance {
-    context
-        .route
-        .as_ref()
-        .and_then(|route| route.options.as_ref())
-        .map_or_else(Balance::default, |options| options.balance)
+/// How an endpoint is chosen where nothing else decides, and in how many milliseconds a new one gets its whole share.
+fn rule(context: &RequestContext) -> (Balance, u64) {
+    let route = context.route.as_ref();
+    let options = route.and_then(|route| route.options.as_ref());
+    options.map_or_else(Default::default, |options| {
+        (options.balance, options.slow_start)
+    })
 }
 
 /// How to talk to the endpoint of the current try.

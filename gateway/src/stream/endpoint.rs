@@ -63,6 +63,7 @@ impl StreamWorker {
         };
         let turn = Turn {
             balance: stream.balance,
+            slow_start: 0,
             random: &self.random,
             wish: Wish::None,
         };

@@ -61,7 +61,7 @@ impl StreamWorker {
             self.picker.retain(|slot, backend| {
                 table
                     .backend(slot)
-                    .is_some_and(|current| Arc::ptr_eq(current, backend))
+                    .is_some_and(|current| current.id == backend.id)
             });
         }
     }

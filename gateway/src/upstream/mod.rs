@@ -4,17 +4,19 @@
 
 mod budget;
 mod health;
+mod load;
 mod registry;
 mod resolver;
-mod ring;
 mod select;
 mod session;
+mod view;
+mod wish;
 
 pub use health::BackendState;
 pub(crate) use health::{Checks, Limit, server_name};
 pub use registry::EndpointState;
 pub(crate) use registry::{EndpointRegistry, InFlight, now};
 pub(crate) use resolver::{Resolver, Unresolved, is_permitted};
-pub(crate) use ring::place;
-pub(crate) use select::{Picker, Turn, Wish};
+pub(crate) use select::Picker;
 pub(crate) use session::{Session, Token};
+pub(crate) use wish::{Place, Turn, Wish};

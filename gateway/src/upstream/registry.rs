@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use balance::{Latency, Weight};
 use http::StatusCode;
 use model::{BackendId, Health, HealthCheck, Outliers};
 
 use super::health::{BackendState, Condition, Group, Limit, Place, take_one};
+use super::load::Load;
 
 /// What is known about an endpoint right now.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,18 +39,20 @@ pub struct EndpointState {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     address: SocketAddr,
+    /// That of all endpoints of the backend.
+    load: Arc<Load>,
+    /// Milliseconds of [`now`] when it came to others that were there already; 0 if it did not.
+    since: u64,
     in_flight: AtomicU32,
     /// How many requests it may have; 0 is no limit.
     most: AtomicU32,
     condition: Condition,
-    /// Seconds to a response header, averaged with weights that fade: the bits of an `f64`.
-    latency: AtomicU64,
-    /// Milliseconds of [`now`] when `latency` was last written.
-    measured: AtomicU64,
+    /// Time to a response header.
+    latency: Latency,
 }
 
-/// After so many seconds about a third of a measurement is left.
-const MEMORY: f64 = 10.0;
+/// Seconds that an endpoint takes at least: where nothing has been measured, the number of requests decides.
+const LEAST_LATENCY: f64 = 1e-6;
 
 impl Endpoint {
     /// Where it is.
@@ -72,26 +76,32 @@ impl Endpoint {
     }
 
     fn measured_at(&self, latency: Duration, now: u64) {
-        let (before, weight) = self.remembered(now);
-        let average = before * weight + latency.as_secs_f64() * (1.0 - weight);
-        self.latency.store(average.to_bits(), Ordering::Relaxed);
-        self.measured.store(now, Ordering::Relaxed);
+        self.latency.observe(latency.as_secs_f64(), now);
     }
 
-    /// About how long a request would take: the average times the requests at hand. The average fades, so that who has
-    /// been slow is asked again.
-    pub(crate) fn load(&self, now: u64) -> f64 {
-        let at_hand = self.in_flight.load(Ordering::Relaxed).saturating_add(1);
-        let (average, weight) = self.remembered(now);
-        average * weight * f64::from(at_hand)
+    /// Requests that it is working on.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// The average, and what is left of it after this time.
-    fn remembered(&self, now: u64) -> (f64, f64) {
-        let age = now.saturating_sub(self.measured.load(Ordering::Relaxed));
-        let age = Duration::from_millis(age).as_secs_f64();
-        let average = f64::from_bits(self.latency.load(Ordering::Relaxed));
-        (average, (-age / MEMORY).exp())
+    /// About how long a request would take: what it took lately times the requests at hand. What it took fades, so that who
+    /// has been slow is asked again.
+    pub(crate) fn expected_time(&self, now: u64) -> f64 {
+        let at_hand = self.in_flight().saturating_add(1);
+        self.latency.seconds(now).max(LEAST_LATENCY) * f64::from(at_hand)
+    }
+
+    /// How much of a share it gets where new endpoints begin slowly, over so many milliseconds.
+    pub(super) fn weight(&self, now: u64, slow_start: u64) -> Weight {
+        if self.since == 0 {
+            return Weight::FULL;
+        }
+        Weight::at_age(now.saturating_sub(self.since), slow_start)
+    }
+
+    /// What all endpoints of its backend have to do.
+    pub(super) fn load_of_all(&self) -> &Load {
+        &self.load
     }
 
     /// It has been checked. Says whether it is taken for something else from now on.
@@ -173,6 +183,8 @@ pub(crate) struct InFlight {
     health: Option<Arc<Health>>,
     /// What it has taken of its backend.
     place: Option<Place>,
+    /// The load of the backend has it in it.
+    counted: bool,
     ended: bool,
 }
 
@@ -180,10 +192,12 @@ impl InFlight {
     /// Counts a request until the result is dropped.
     pub(crate) fn on(endpoint: Arc<Endpoint>) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
+        let counted = endpoint.load.begin();
         Self {
             endpoint,
             health: None,
             place: None,
+            counted,
             ended: false,
         }
     }
@@ -200,10 +214,12 @@ impl InFlight {
         if !endpoint.take() {
             return Err(Limit::Endpoint);
         }
+        let counted = endpoint.load.begin();
         Ok(Self {
             endpoint,
             health,
             place,
+            counted,
             ended: false,
         })
     }
@@ -219,6 +235,9 @@ impl InFlight {
     pub(crate) fn end(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
             self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+            if self.counted {
+                self.endpoint.load.end();
+            }
             self.place = None;
         }
     }
@@ -305,21 +324,30 @@ impl EndpointRegistry {
             None => known.backends.entry(backend.clone()).or_default(),
         };
         endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
-        let listed: Arc<[Arc<Endpoint>]> = addresses
-            .map(|address| {
-                if let Some(endpoint) = endpoints.get(&address).and_then(Weak::upgrade) {
-                    return endpoint;
-                }
-                let endpoint = Arc::new(Endpoint {
-                    address,
-                    in_flight: AtomicU32::new(0),
-                    most: AtomicU32::new(0),
-                    condition: Condition::new(Arc::clone(group)),
-                    latency: AtomicU64::new(0),
-                    measured: AtomicU64::new(0),
-                });
-                endpoints.insert(address, Arc::downgrade(&endpoint));
-                endpoint
+        let found: Vec<(SocketAddr, Option<Arc<Endpoint>>)> = addresses
+            .map(|address| (address, endpoints.get(&address).and_then(Weak::upgrade)))
+            .collect();
+        let Beginning { since, latency } = Beginning::beside(&found);
+        let load = endpoints
+            .values()
+            .find_map(Weak::upgrade)
+            .map_or_else(Arc::default, |endpoint| Arc::clone(&endpoint.load));
+        let listed: Arc<[Arc<Endpoint>]> = found
+            .into_iter()
+            .map(|(address, endpoint)| {
+                endpoint.unwrap_or_else(|| {
+                    let endpoint = Arc::new(Endpoint {
+                        address,
+                        load: Arc::clone(&load),
+                        since,
+                        in_flight: AtomicU32::new(0),
+                        most: AtomicU32::new(0),
+                        condition: Condition::new(Arc::clone(group)),
+                        latency: Latency::known(latency, since),
+                    });
+                    endpoints.insert(address, Arc::downgrade(&endpoint));
+                    endpoint
+                })
             })
             .collect();
         group.resize(listed.len());
@@ -395,6 +423,36 @@ fn enlist(known: &BTreeMap<SocketAddr, Weak<Endpoint>>, listed: &[Arc<Endpoint>]
     }
 }
 
+/// What new endpoints begin with.
+#[derive(Clone, Copy, Debug, Default)]
+struct Beginning {
+    since: u64,
+    latency: f64,
+}
+
+impl Beginning {
+    /// Beside others that are known an endpoint is new, and taken for as fast as these are on average: one that nobody has measured
+    /// yet would look like the fastest of all, and be overrun. Where all are new, none of them is.
+    fn beside(found: &[(SocketAddr, Option<Arc<Endpoint>>)]) -> Self {
+        let known = || found.iter().filter_map(|(_, endpoint)| endpoint.as_ref());
+        let count = known().count();
+        if count == 0 || count == found.len() {
+            return Self::default();
+        }
+        let since = now().max(1);
+        let measured = known().map(|endpoint| endpoint.latency.seconds(since));
+        let (sum, count) = measured
+            .filter(|seconds| *seconds > 0.0)
+            .fold((0.0, 0_u32), |(sum, count), seconds| {
+                (sum + seconds, count + 1)
+            });
+        Self {
+            since,
+            latency: sum / f64::from(count.max(1)),
+        }
+    }
+}
+
 impl Known {
     /// Looks for backends that nobody uses, then not again for as many visits as backends were left: constant work
     /// per visit.
@@ -462,11 +520,87 @@ mod tests {
             slow.measured_at(Duration::from_millis(100), second * 1000);
             fast.measured_at(Duration::from_millis(10), second * 1000);
         }
-        assert!(slow.load(20_000) > 5.0 * fast.load(20_000));
+        assert!(slow.expected_time(20_000) > 5.0 * fast.expected_time(20_000));
         let requests: Vec<_> = (0..19).map(|_| InFlight::on(Arc::clone(fast))).collect();
-        assert!(fast.load(20_000) > slow.load(20_000), "it has enough to do");
+        assert!(
+            fast.expected_time(20_000) > slow.expected_time(20_000),
+            "it has enough to do"
+        );
         drop(requests);
-        assert!(slow.load(120_000) < fast.load(20_000), "long ago");
+        assert!(
+            slow.expected_time(120_000) < fast.expected_time(20_000),
+            "long ago"
+        );
+    }
+
+    #[test]
+    fn an_endpoint_that_comes_to_others_is_new() {
+        let registry = EndpointRegistry::new();
+        let first = registry.endpoints(&id("a"), addresses(&[1, 2]));
+        let at = now();
+        assert!(
+            first.iter().all(|e| e.weight(at, 60_000) == Weight::FULL),
+            "all of them came at once"
+        );
+        first[0].measured(Duration::from_millis(200));
+        let second = registry.endpoints(&id("a"), addresses(&[1, 2, 3]));
+        let at = now();
+        let weights: Vec<_> = second.iter().map(|e| e.weight(at, 60_000)).collect();
+        assert_eq!(weights, [Weight::FULL, Weight::FULL, Weight::LEAST]);
+        let new = &second[2];
+        assert!(new.weight(at + 30_000, 60_000) > Weight::LEAST);
+        assert_eq!(new.weight(at + 60_001, 60_000), Weight::FULL);
+        assert_eq!(new.weight(at, 0), Weight::FULL, "nobody asks for it");
+        let load = new.expected_time(at);
+        assert!(
+            (0.15..0.21).contains(&load),
+            "as fast as the one that was measured: {load}"
+        );
+        // Nobody is left of those who were there before.
+        drop((first, second));
+        let third = registry.endpoints(&id("a"), addresses(&[4, 5]));
+        assert!(
+            third
+                .iter()
+                .all(|e| e.weight(now(), 60_000) == Weight::FULL)
+        );
+    }
+
+    #[test]
+    fn where_nothing_is_measured_the_number_of_requests_decides() {
+        let registry = EndpointRegistry::new();
+        let endpoints = registry.endpoints(&id("a"), addresses(&[1, 2]));
+        let request = InFlight::on(Arc::clone(&endpoints[0]));
+        assert!(endpoints[0].expected_time(now()) > endpoints[1].expected_time(now()));
+        drop(request);
+    }
+
+    #[test]
+    fn a_load_is_counted_when_somebody_asks_for_it() {
+        let registry = EndpointRegistry::new();
+        let endpoints = registry.endpoints(&id("a"), addresses(&[1, 2]));
+        let before = InFlight::on(Arc::clone(&endpoints[0]));
+        assert_eq!(
+            endpoints[0].load_of_all().in_flight(),
+            0,
+            "from now on it counts"
+        );
+        let first = InFlight::on(Arc::clone(&endpoints[0]));
+        let more = registry.endpoints(&id("a"), addresses(&[2, 3]));
+        let second = InFlight::on(Arc::clone(&more[1]));
+        assert_eq!(
+            more[0].load_of_all().in_flight(),
+            2,
+            "all endpoints of the backend"
+        );
+        drop((before, first));
+        assert_eq!(
+            more[0].load_of_all().in_flight(),
+            1,
+            "the first was not counted"
+        );
+        drop(second);
+        assert_eq!(endpoints[0].load_of_all().in_flight(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ahash::AHashMap;
+use balance::{Candidates, Ring, Turns, of_two, place_of_number, random, room};
 use model::{Balance, EndpointSet};
 use smallvec::SmallVec;
 use table::{BackendSlot, CompiledBackend};
@@ -11,42 +12,14 @@ use table::{BackendSlot, CompiledBackend};
 use super::budget::RetryBudget;
 use super::registry::{self, Endpoint, EndpointRegistry};
 use super::resolver::Name;
-use super::ring::{self, Ring};
 use super::session;
+use super::view::View;
+use super::wish::{Level, Place, Turn, Wish};
 use crate::Shared;
 use crate::engine::Random;
 use crate::telemetry::{BackendSeries, SeriesBudget};
 
-/// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Turn<'a> {
-    /// By which rule.
-    pub(crate) balance: Balance,
-    /// For rules that draw.
-    pub(crate) random: &'a Random,
-    /// What comes before the rule.
-    pub(crate) wish: Wish,
-}
-
-/// What a request wants of the choice.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Wish {
-    /// Nothing.
-    None,
-    /// The endpoint at this place, or any of so many from there on.
-    Place(u32, Option<usize>),
-    /// The endpoint that the user had before.
-    Session {
-        /// What it was told.
-        number: Option<u128>,
-        /// A user keeps its endpoint whatever becomes of it.
-        loyal: bool,
-        /// As long as it is there.
-        persistent: bool,
-    },
-}
-
-/// How many points of a ring are looked at in search of an endpoint that is well.
+/// How many points of a ring are looked at in search of the endpoints of a subset.
 const POINTS_LOOKED_AT: usize = 64;
 /// How many numbers are drawn for a new user in search of one.
 const DRAWS: usize = 20;
@@ -66,15 +39,19 @@ struct Entry {
     resolved: Option<Arc<[IpAddr]>>,
     name: Option<Arc<Name>>,
     endpoints: Arc<[Arc<Endpoint>]>,
-    /// `endpoints` are those of an earlier state. They are kept until there are others: what is known of them would go with
-    /// the last who holds them.
+    /// `endpoints` are those of an earlier state of the backend. They are kept until there are newer ones, since what is known about an
+    /// endpoint lives as long as somebody has it.
     stale: bool,
+    /// The places of those that are near, where some are not.
+    near: Option<Box<[u32]>>,
     /// Made from `endpoints` when it is first asked for.
     ring: Option<Ring>,
     /// The same, for users who stay.
     numbers: Option<AHashMap<u128, usize>>,
     mark: Option<u64>,
-    cursor: usize,
+    turns: Turns,
+    /// The same among the near ones.
+    near_turns: Turns,
     retries: RetryBudget,
     series: Arc<BackendSeries>,
 }
@@ -140,8 +117,8 @@ impl Picker {
         entry.retries.count();
         match turn.wish {
             Wish::None => Some((entry.by_rule(turn, &tried)?, None)),
-            Wish::Place(place, subset) => {
-                let endpoint = entry.at_place(place, subset, turn.random, &tried);
+            Wish::Place(place) => {
+                let endpoint = entry.at_place(place, turn.random, &tried);
                 Some((endpoint.or_else(|| entry.by_rule(turn, &tried))?, None))
             }
             Wish::Session {
@@ -158,7 +135,7 @@ impl Picker {
                         let number = session::number(seed, &backend.id, endpoint.address());
                         Some((endpoint, Some(number)))
                     }
-                    None => entry.drawn(turn.random, &tried),
+                    None => entry.drawn(turn, &tried),
                 }
             }
         }
@@ -234,6 +211,7 @@ impl Entry {
                 entry.resolved = None;
                 entry.name = None;
                 entry.mark = None;
+                entry.numbers = None;
                 entry.stale = true;
             } else {
                 *entry = Self::new(backend, budget);
@@ -249,11 +227,12 @@ impl Entry {
             name: None,
             endpoints: Arc::new([]),
             stale: true,
+            near: None,
             ring: None,
             numbers: None,
             mark: None,
-            // Workers that begin at the same endpoint would load it together.
-            cursor: usize::try_from(ahash::RandomState::new().hash_one(0u8) >> 32).unwrap_or(0),
+            turns: Turns::new(anywhere()),
+            near_turns: Turns::new(anywhere()),
             retries: RetryBudget::new(registry::now()),
             series: Arc::new(BackendSeries::new(&backend.id, budget)),
         }
@@ -264,7 +243,8 @@ impl Entry {
             (EndpointSet::Addresses(set), _) => {
                 if self.stale {
                     let addresses = set.iter().map(|endpoint| endpoint.address);
-                    self.replace(registry.endpoints(&self.backend.id, addresses));
+                    let near = near(set);
+                    self.replace(registry.endpoints(&self.backend.id, addresses), near);
                     self.apply_rules();
                 }
             }
@@ -275,24 +255,36 @@ impl Entry {
                     .is_some_and(|before| Arc::ptr_eq(before, resolved));
                 if !same {
                     let addresses = resolved.iter().map(|ip| SocketAddr::new(*ip, *port));
-                    self.replace(registry.endpoints(&self.backend.id, addresses));
+                    self.replace(registry.endpoints(&self.backend.id, addresses), None);
                     self.apply_rules();
                     self.resolved = Some(Arc::clone(resolved));
                 }
             }
             (EndpointSet::Dns { .. } | EndpointSet::Invalid(_), _) => {
                 if self.stale {
-                    self.replace(Arc::new([]));
+                    self.replace(Arc::new([]), None);
                 }
             }
         }
     }
 
-    fn replace(&mut self, endpoints: Arc<[Arc<Endpoint>]>) {
-        self.endpoints = endpoints;
+    fn replace(&mut self, endpoints: Arc<[Arc<Endpoint>]>, near: Option<Box<[u32]>>) {
         self.stale = false;
-        self.ring = None;
-        self.numbers = None;
+        self.near = near;
+        // Often it is something else about the backend that has changed.
+        let same = self.endpoints.len() == endpoints.len()
+            && self
+                .endpoints
+                .iter()
+                .zip(endpoints.iter())
+                .all(|(a, b)| Arc::ptr_eq(a, b));
+        if !same {
+            self.endpoints = endpoints;
+            self.turns.forget_credits();
+            self.near_turns.forget_credits();
+            self.ring = None;
+            self.numbers = None;
+        }
     }
 
     /// Tells the endpoints what has been asked for about their health.
@@ -300,17 +292,47 @@ impl Entry {
         registry::apply(&self.endpoints, self.backend.health.as_deref());
     }
 
+    /// The endpoint that the rule chooses: among the near ones that are well, else among all that are, else among whatever is left.
     fn by_rule(
         &mut self,
         turn: Turn<'_>,
         tried: &impl Fn(SocketAddr) -> bool,
     ) -> Option<Arc<Endpoint>> {
-        match turn.balance {
-            Balance::RoundRobin => self.next(tried),
-            Balance::Ewma => self
-                .faster_of_two(turn.random, tried)
-                .or_else(|| self.next(tried)),
+        if turn.slow_start > 0 {
+            let random = || turn.random.next_u64();
+            self.turns.prepare(self.endpoints.len(), random);
+            if self.near.is_some() {
+                self.near_turns.prepare(self.endpoints.len(), random);
+            }
         }
+        let now = turn.now();
+        let near = self.near.as_deref();
+        [
+            near.map(|near| (Level::Well, Some(near))),
+            Some((Level::Well, None)),
+            Some((Level::Untried, None)),
+            Some((Level::Any, None)),
+        ]
+        .into_iter()
+        .flatten()
+        .find_map(|(level, only)| {
+            let view = View {
+                endpoints: &self.endpoints,
+                only,
+                may: |endpoint: &Endpoint| level.admits(endpoint, tried),
+                now,
+                slow_start: turn.slow_start,
+            };
+            let draw = || turn.random.next_u64();
+            let index = match turn.balance {
+                Balance::RoundRobin if only.is_some() => self.near_turns.next(&view),
+                Balance::RoundRobin => self.turns.next(&view),
+                Balance::Ewma => of_two(&view, &draw, |index| view.time(index)),
+                Balance::LeastRequest => of_two(&view, &draw, |index| view.requests(index)),
+                Balance::Random => random(&view, &draw),
+            };
+            view.endpoint(index?).map(Arc::clone)
+        })
     }
 
     fn ring(&mut self) -> &Ring {
@@ -318,39 +340,47 @@ impl Entry {
         self.ring.get_or_insert_with(|| Ring::new(addresses))
     }
 
-    /// The first endpoint from this place on that is well, or one of the first `subset` of them.
+    /// The first endpoint from this place on that is well and has room, or one of the first so many of them.
+    ///
+    /// Near endpoints do not come first: every replica has to send a key to the same one.
     fn at_place(
         &mut self,
-        place: u32,
-        subset: Option<usize>,
+        place: Place,
         random: &Random,
         tried: &impl Fn(SocketAddr) -> bool,
     ) -> Option<Arc<Endpoint>> {
         self.ring();
         let ring = self.ring.as_ref()?;
-        let now = registry::now();
-        let endpoint = |index: usize| self.endpoints.get(index);
-        let is_well =
-            |endpoint: &&Arc<Endpoint>| !tried(endpoint.address()) && !endpoint.is_avoided(|| now);
-        let mut points = ring.from(place).take(POINTS_LOOKED_AT);
-        let Some(size) = subset.filter(|size| *size > 1) else {
-            return points.filter_map(endpoint).find(is_well).map(Arc::clone);
+        let in_flight = || Some(self.endpoints.first()?.load_of_all().in_flight());
+        let room = place
+            .bound
+            .and_then(|percent| Some(room(percent, in_flight()?, self.endpoints.len())));
+        let view = |bounded: bool| View {
+            endpoints: &self.endpoints,
+            only: None,
+            may: move |endpoint: &Endpoint| {
+                let has_room = room.is_none_or(|room| endpoint.in_flight() < room);
+                (has_room || !bounded) && Level::Well.admits(endpoint, tried)
+            },
+            now: 0,
+            slow_start: 0,
         };
-        let mut members = SmallVec::<[usize; 8]>::new();
-        let size = size.min(self.endpoints.len());
-        while members.len() < size
-            && let Some(index) = points.next()
-        {
-            if !members.contains(&index) {
-                members.push(index);
-            }
-        }
-        let start = usize::try_from(random.next_u32()).unwrap_or(0);
-        let count = members.len();
-        (0..count)
-            .filter_map(|step| endpoint(*members.get((start + step) % count)?))
-            .find(is_well)
-            .map(Arc::clone)
+        let has_room = view(true);
+        let index = match place.subset.filter(|size| *size > 1) {
+            Some(size) => of_subset(
+                ring,
+                place.at,
+                size.min(self.endpoints.len()),
+                random,
+                &has_room,
+            ),
+            None => None,
+        };
+        let index = index
+            .or_else(|| ring.find(place.at, &has_room))
+            // Those that have room are ill.
+            .or_else(|| ring.find(place.at, &view(false)))?;
+        self.endpoints.get(index).map(Arc::clone)
     }
 
     /// The endpoint of a user who has been here before.
@@ -363,82 +393,86 @@ impl Entry {
                 .get_or_insert_with(|| session::numbers(seed, id, addresses));
             *numbers.get(&number)?
         } else {
-            self.ring().from(ring::place_of_number(number)).next()?
+            self.ring().from(place_of_number(number)).next()?
         };
         self.endpoints.get(index).map(Arc::clone)
     }
 
-    /// A number for a new user, and the endpoint that it leads to.
+    /// A number for a new user, and the endpoint that it leads to: one that is well, and near, and ready for more if it is new.
     fn drawn(
         &mut self,
-        random: &Random,
+        turn: Turn<'_>,
         tried: &impl Fn(SocketAddr) -> bool,
     ) -> Option<(Arc<Endpoint>, Option<u128>)> {
-        let now = registry::now();
-        let mut last = None;
+        let now = turn.now();
+        self.ring();
+        let ring = self.ring.as_ref()?;
+        let near = self.near.as_deref();
+        let is_near = |index: usize| {
+            near.is_none_or(|near| {
+                u32::try_from(index).is_ok_and(|i| near.binary_search(&i).is_ok())
+            })
+        };
+        let mut best: Option<((bool, bool), &Arc<Endpoint>, u128)> = None;
         for _ in 0..DRAWS {
-            let number = random.wide();
-            let endpoint = self.kept(number, false, "")?;
-            let is_well = !tried(endpoint.address()) && !endpoint.is_avoided(|| now);
-            last = Some((endpoint, Some(number)));
-            if is_well {
+            let number = turn.random.wide();
+            let index = ring.from(place_of_number(number)).next()?;
+            let endpoint = self.endpoints.get(index)?;
+            let accepts = || {
+                let weight = endpoint.weight(now, turn.slow_start);
+                turn.slow_start == 0 || weight.accepts(turn.random.next_u64())
+            };
+            let is_ill = !Level::Well.admits(endpoint, tried);
+            let grade = (is_ill, is_ill || !(is_near(index) && accepts()));
+            if best.is_none_or(|(before, ..)| grade < before) {
+                best = Some((grade, endpoint, number));
+            }
+            if grade == (false, false) {
                 break;
             }
         }
-        last
-    }
-
-    /// Of two endpoints drawn at random the one that has been faster lately, times the requests that it is working on.
-    /// Nothing where neither of them is good: then the turn decides.
-    fn faster_of_two(
-        &self,
-        random: &Random,
-        tried: &impl Fn(SocketAddr) -> bool,
-    ) -> Option<Arc<Endpoint>> {
-        let count = u32::try_from(self.endpoints.len())
-            .ok()
-            .filter(|count| *count > 1)?;
-        let now = registry::now();
-        let first = random.next_u32() % count;
-        let second = (first + 1 + random.next_u32() % (count - 1)) % count;
-        [first, second]
-            .into_iter()
-            .filter_map(|index| self.endpoints.get(usize::try_from(index).ok()?))
-            .filter(|endpoint| !tried(endpoint.address()) && !endpoint.is_avoided(|| now))
-            .min_by(|a, b| a.load(now).total_cmp(&b.load(now)))
-            .map(Arc::clone)
-    }
-
-    fn next(&mut self, tried: &impl Fn(SocketAddr) -> bool) -> Option<Arc<Endpoint>> {
-        let count = self.endpoints.len();
-        if count == 0 {
-            return None;
-        }
-        let start = self.cursor % count;
-        // Not tried and not avoided is best, not tried is second, anything is third.
-        let mut best: Option<(u8, usize)> = None;
-        for step in 0..count {
-            let index = (start + step) % count;
-            let Some(endpoint) = self.endpoints.get(index) else {
-                continue;
-            };
-            let rank = match (
-                tried(endpoint.address()),
-                endpoint.is_avoided(registry::now),
-            ) {
-                (false, false) => 0,
-                (false, true) => 1,
-                (true, _) => 2,
-            };
-            if best.is_none_or(|(before, _)| rank < before) {
-                best = Some((rank, index));
-            }
-            if rank == 0 {
-                break;
-            }
-        }
-        let (_, index) = best?;
-        self.cursor = index + 1;
-        self.endpoints.get(index).map(Arc::clone)
+        best.map(|(_, endpoint, number)| (Arc::clone(endpoint), Some(number)))
     }
 }
+
+/// Where a worker begins. Those that begin at the same endpoint would load it together.
+fn anywhere() -> usize {
+    usize::try_from(ahash::RandomState::new().hash_one(0u8) >> 32).unwrap_or(0)
+}
+
+/// One of the first so many endpoints from this place on that may be chosen.
+fn of_subset(
+    ring: &Ring,
+    at: u32,
+    size: usize,
+    random: &Random,
+    of: &impl Candidates,
+) -> Option<usize> {
+    let mut members = SmallVec::<[usize; 16]>::new();
+    let mut points = ring.from(at).take(POINTS_LOOKED_AT);
+    while members.len() < size
+        && let Some(index) = points.next()
+    {
+        if !members.contains(&index) {
+            members.push(index);
+        }
+    }
+    let start = usize::try_from(random.next_u32()).unwrap_or(0);
+    let count = members.len();
+    (0..count)
+        .filter_map(|step| members.get((start + step) % count).copied())
+        .find(|index| of.may(*index))
+}
+
+/// The places of those that are near; `None` where there is no difference.
+fn near(set: &[model::Endpoint]) -> Option<Box<[u32]>> {
+    if set.iter().all(|endpoint| !endpoint.far) {
+        return None;
+    }
+    let near = (0_u32..).zip(set).filter(|(_, endpoint)| !endpoint.far);
+    let places: Box<[u32]> = near.map(|(place, _)| place).collect();
+    (!places.is_empty()).then_some(places)
+}
+
+#[cfg(test)]
+mod tests;

@@ -101,14 +101,17 @@ pub struct CompiledHash {
     pub key: Template,
     /// Not to one endpoint but to any of so many.
     pub subset: Option<usize>,
+    /// How many hundredths of the average an endpoint may have to do.
+    pub bound: Option<u32>,
 }
 
 impl CompiledHash {
     pub(crate) fn compile(hash: &HashBy) -> Result<Self, String> {
-        let HashBy { key, subset } = hash;
+        let HashBy { key, subset, bound } = hash;
         Ok(Self {
             key: Template::parse(key)?,
             subset: subset.map(|size| usize::try_from(size).unwrap_or(usize::MAX).max(1)),
+            bound: bound.map(|percent| percent.max(100)),
         })
     }
 }

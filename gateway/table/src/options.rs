@@ -23,6 +23,8 @@ pub struct CompiledOptions {
     pub deadlines: Option<Deadlines>,
     /// How an endpoint is chosen.
     pub balance: Balance,
+    /// Milliseconds until a new endpoint gets as many requests as the others; 0 is at once.
+    pub slow_start: u64,
     /// Users stay at one endpoint.
     pub affinity: Option<CompiledAffinity>,
     /// A key decides about the endpoint.
@@ -82,6 +84,7 @@ impl CompiledOptions {
             retry,
             deadlines,
             balance,
+            slow_start,
             affinity,
             hash_by,
             errors,
@@ -140,6 +143,7 @@ impl CompiledOptions {
             retry: retry.clone(),
             deadlines: *deadlines,
             balance: *balance,
+            slow_start: u64::from(*slow_start) * 1_000,
             affinity,
             hash_by,
             errors: errors.as_ref().map(|errors| CompiledErrorPages {

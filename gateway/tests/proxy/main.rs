@@ -7,6 +7,8 @@ mod answers;
 #[cfg(test)]
 mod backend_tls;
 #[cfg(test)]
+mod balancing;
+#[cfg(test)]
 mod checks;
 #[cfg(test)]
 mod circuit;

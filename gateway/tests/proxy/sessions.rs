@@ -181,6 +181,7 @@ async fn a_key_goes_to_one_endpoint_and_to_the_next_while_that_fails() {
         route.options.hash_by = Some(HashBy {
             key: "$request_uri".to_owned(),
             subset: None,
+            bound: None,
         });
     });
     let mut site = Site::start(model);

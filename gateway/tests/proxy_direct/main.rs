@@ -10,6 +10,9 @@ mod answers;
 #[path = "../proxy/backend_tls.rs"]
 mod backend_tls;
 #[cfg(test)]
+#[path = "../proxy/balancing.rs"]
+mod balancing;
+#[cfg(test)]
 #[path = "../proxy/checks.rs"]
 mod checks;
 #[cfg(test)]

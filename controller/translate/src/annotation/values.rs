@@ -63,6 +63,8 @@ pub(crate) struct Routing {
 pub(crate) struct Traffic {
     pub(crate) service_upstream: bool,
     pub(crate) balance: Option<Balance>,
+    /// In seconds; 0 is none.
+    pub(crate) slow_start: u32,
     pub(crate) default_backend: Option<String>,
     /// Where copies of requests go.
     pub(crate) mirror: Option<String>,
@@ -150,6 +152,7 @@ pub(crate) struct Sessions {
     pub(crate) hash_by: Option<String>,
     pub(crate) subset: bool,
     pub(crate) subset_size: Option<u32>,
+    pub(crate) bound: Option<u32>,
 }
 
 /// Cross-origin requests.

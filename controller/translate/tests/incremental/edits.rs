@@ -192,6 +192,8 @@ fn slices() -> impl Strategy<Value = Object> {
         select(vec!["{port: 8080}", "{name: http, port: 8080}", "{name: other, port: 9090}"]),
         select(vec![
             "{addresses: [10.0.0.1]}",
+            "{addresses: [10.0.0.1], hints: {forZones: [{name: z1}]}}",
+            "{addresses: [10.0.0.4], hints: {forZones: [{name: z2}], forNodes: [{name: n1}]}}",
             "{addresses: [10.0.0.2]}, {addresses: [127.0.0.1]}",
             "{addresses: [10.0.0.3], conditions: {ready: false, terminating: true}}",
             "",

@@ -16,8 +16,8 @@ use model::{Changes, ObjectRef, RoutingModel};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use translate::{
-    Change, NamespacedName, Object, Outcome, Report, Settings, Translator, kinds, manifests,
-    translate,
+    Change, Locality, NamespacedName, Object, Outcome, Report, Settings, Translator, kinds,
+    manifests, translate,
 };
 
 const EC: (&str, &str) = (
@@ -205,6 +205,10 @@ fn crowded(folder: bool) -> Result<World, TestCaseError> {
         ssl_passthrough: folder,
         adopt_default_class: folder,
         allow_loopback_endpoints: folder,
+        locality: Locality {
+            node: Some("n1".into()),
+            zone: Some("z1".into()),
+        },
         ..Settings::default()
     });
     // Otherwise hardly any Ingress would be ours.

@@ -135,6 +135,7 @@ fn qualifies(context: &RequestContext) -> bool {
             retry,
             deadlines: _,
             balance: _,
+            slow_start: _,
             affinity,
             hash_by,
             errors,

@@ -135,22 +135,45 @@ pub(super) static AFFINITY: &[Annotation] = &[
     .by_default("3")
     .scope(Scope::Backend)
     .about(Group::Affinity, "How large these groups are."),
+    Annotation::honoured("hash-balance-factor", Value::Text("0, or percent from 101 to 10000"), |read, text| {
+        value::bound(text).map(|v| read.sessions().bound = v)
+    })
+    .by_default("0")
+    .scope(Scope::Backend)
+    .ours()
+    .about(
+        Group::Own,
+        "How busy the pod of a key (`upstream-hash-by`) may be, in percent of the average, before others get the next requests of its keys; 0 is no limit.",
+    ),
     Annotation::different(
         "load-balance",
         Value::OneOf(&[
             "round_robin",
             "ewma",
+            "least_request",
+            "least_conn",
+            "random",
             "chash",
             "chashsubset",
             "sticky_balanced",
             "sticky_persistent",
         ]),
         |read, text| value::balance(text).map(|v| read.traffic().balance = v),
-        "`ewma` also counts the requests that a pod is working on; `affinity` and `upstream-hash-by` decide whether the other four apply",
+        "`ewma` also counts the requests that a pod is working on, and rises at once; `least_request` (or `least_conn`) and `random` are Lockgate's; `affinity` and `upstream-hash-by` decide whether the last four apply",
     )
     .by_default("round_robin")
     .scope(Scope::Backend)
     .about(Group::Affinity, "How a pod is chosen."),
+    Annotation::honoured("slow-start", Value::Text("time such as `30s` or `2m`"), |read, text| {
+        value::duration(text, 0).map(|v| read.traffic().slow_start = v)
+    })
+    .by_default("0")
+    .scope(Scope::Backend)
+    .ours()
+    .about(
+        Group::Own,
+        "How long a new pod gets fewer requests than the others: a tenth of its share at first, and more with each second.",
+    ),
 ];
 
 fn affinity(text: &str) -> Result<(), String> {

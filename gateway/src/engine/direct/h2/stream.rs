@@ -182,6 +182,7 @@ fn qualifies(context: &RequestContext) -> bool {
             retry: _,
             deadlines: _,
             balance: _,
+            slow_start: _,
             affinity: _,
             hash_by: _,
             errors,

@@ -5,14 +5,24 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::draw::scaled;
+use crate::{Candidates, first_from};
+
 /// Points per endpoint. With so many the shares of endpoints differ by about a tenth.
 const POINTS: usize = 100;
 
+/// How many points are looked at in search of an endpoint that may be chosen. Of endpoints of which half may not, all of so many are
+/// such with a probability of `2^-64`.
+const LOOKED_AT: usize = 64;
+
+/// A place and the number of its endpoint.
+type Point = (u32, u32);
+
 /// The points of a set of endpoints.
 #[derive(Debug)]
-pub(super) struct Ring {
-    /// Places and the numbers of their endpoints, by place.
-    points: Box<[(u32, u32)]>,
+pub struct Ring {
+    /// By place.
+    points: Box<[Point]>,
     /// For each value of the uppermost bits of a place the first point from there on.
     starts: Box<[u32]>,
     /// How many lower bits are left out.
@@ -21,7 +31,7 @@ pub(super) struct Ring {
 
 impl Ring {
     /// The ring for these endpoints, which are numbered in their order.
-    pub(super) fn new(addresses: impl ExactSizeIterator<Item = SocketAddr>) -> Self {
+    pub fn new(addresses: impl ExactSizeIterator<Item = SocketAddr>) -> Self {
         let mut points = Vec::with_capacity(addresses.len() * POINTS);
         // In the order of the addresses, so that points in one place have one order everywhere.
         let mut numbered: Vec<_> = addresses.zip(0_u32..).collect();
@@ -33,29 +43,32 @@ impl Ring {
                 (upper(mix(state)), number)
             }));
         }
-        points.sort_by_key(|(place, _)| *place);
         let bits = points
             .len()
             .next_power_of_two()
             .trailing_zeros()
             .clamp(1, 24);
         let shift = 32 - bits;
-        let mut starts = Vec::with_capacity((1 << bits) + 1);
-        for (at, (place, _)) in (0_u32..).zip(&points) {
-            let bucket = usize::try_from(place >> shift).unwrap_or(usize::MAX);
-            while starts.len() <= bucket {
-                starts.push(at);
-            }
-        }
+        let (points, starts) = sorted(&points, bits, shift);
         Self {
-            points: points.into(),
-            starts: starts.into(),
+            points,
+            starts,
             shift,
         }
     }
 
+    /// The endpoint of a place, or the next one after it that may be chosen. While one may not, only its own keys move, and they
+    /// spread over all the others.
+    pub fn find(&self, place: u32, of: &impl Candidates) -> Option<usize> {
+        self.from(place)
+            .take(LOOKED_AT)
+            .find(|index| of.may(*index))
+            // Hardly any may be. Everybody who asks for this place gets the same one.
+            .or_else(|| first_from(of, scaled(u64::from(place) << 32, of.count())))
+    }
+
     /// The endpoints from this place on, once round. They come as often as they have points.
-    pub(super) fn from(&self, place: u32) -> impl Iterator<Item = usize> {
+    pub fn from(&self, place: u32) -> impl Iterator<Item = usize> {
         let bucket = usize::try_from(place >> self.shift).unwrap_or(usize::MAX);
         let start = self.starts.get(bucket).copied();
         let start = start.map_or(self.points.len(), |start| {
@@ -75,13 +88,50 @@ impl Ring {
     }
 }
 
+/// Points by place, and where each bucket begins. Buckets have about one point each, so that this takes time in proportion to the points:
+/// a worker has nothing else to do meanwhile.
+fn sorted(points: &[Point], bits: u32, shift: u32) -> (Box<[Point]>, Box<[u32]>) {
+    let bucket = |place: u32| usize::try_from(place >> shift).unwrap_or(0);
+    let mut starts = vec![0_u32; (1 << bits) + 1];
+    for (place, _) in points {
+        if let Some(count) = starts.get_mut(bucket(*place) + 1) {
+            *count += 1;
+        }
+    }
+    let mut sum = 0;
+    for start in &mut starts {
+        sum += *start;
+        *start = sum;
+    }
+    let index = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+    let mut free = starts.clone();
+    let mut sorted = vec![(0, 0); points.len()];
+    for point in points {
+        if let Some(at) = free.get_mut(bucket(point.0))
+            && let Some(slot) = sorted.get_mut(index(*at))
+        {
+            *slot = *point;
+            *at += 1;
+        }
+    }
+    for (from, to) in starts.iter().zip(starts.iter().skip(1)) {
+        if to - from > 1
+            && let Some(bucket) = sorted.get_mut(index(*from)..index(*to))
+        {
+            // Points in one place stay in their order.
+            bucket.sort_by_key(|(place, _)| *place);
+        }
+    }
+    (sorted.into(), starts.into())
+}
+
 /// The place of a key.
-pub(crate) fn place(key: &[u8]) -> u32 {
+pub fn place(key: &[u8]) -> u32 {
     upper(mix(fold(key)))
 }
 
 /// The place of a number that is as good as drawn.
-pub(super) fn place_of_number(number: u128) -> u32 {
+pub fn place_of_number(number: u128) -> u32 {
     u32::try_from(number >> 96).unwrap_or(0)
 }
 
@@ -151,6 +201,7 @@ mod tests {
             assert_eq!(from.next(), Some(usize::try_from(want).unwrap()), "{place}");
             assert_eq!(from.count() + 1, ring.points.len(), "once round");
         }
+        assert!(ring.points.is_sorted_by_key(|(place, _)| *place));
         assert_eq!(Ring::new([].into_iter()).from(7).next(), None);
         let last = ring.points.last().unwrap().0;
         assert_eq!(
