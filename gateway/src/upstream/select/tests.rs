@@ -34,6 +34,7 @@ fn table(endpoints: Vec<Address>) -> Table {
     let backend = Backend {
         protocol: model::BackendProtocol::Http1,
         seed: None,
+        health: None,
         origin: Origin::default(),
     };
     model.backends.insert(id.clone(), Arc::new(backend));
