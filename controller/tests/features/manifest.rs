@@ -140,8 +140,8 @@ impl Authority {
     }
 
     /// The same, good from the beginning of another year.
-    pub(crate) fn takes_back_from(&self, begin: i32, serials: &[u64], year: i32) -> String {
-        let begun = date_time_ymd(begin, 1, 1);
+    pub(crate) fn takes_back_from(&self, first_year: i32, serials: &[u64], year: i32) -> String {
+        let begun = date_time_ymd(first_year, 1, 1);
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: begun,

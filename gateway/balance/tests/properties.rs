@@ -1,7 +1,6 @@
 //! What holds for all sets and all numbers.
 #![expect(
     clippy::indexing_slicing,
-    clippy::unwrap_used,
     reason = "helpers of tests"
 )]
 

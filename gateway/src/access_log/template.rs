@@ -426,15 +426,12 @@ fn decoded(path: &[u8]) -> Vec<u8> {
     while let Some((first, behind)) = rest.split_first() {
         let pair = digit(behind.first()).zip(digit(behind.get(1)));
         let byte = pair.and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        match byte.filter(|_| *first == b'%') {
-            Some(byte) => {
-                out.push(byte);
-                rest = behind.get(2..).unwrap_or_default();
-            }
-            None => {
-                out.push(*first);
-                rest = behind;
-            }
+        if let Some(byte) = byte.filter(|_| *first == b'%') {
+            out.push(byte);
+            rest = behind.get(2..).unwrap_or_default();
+        } else {
+            out.push(*first);
+            rest = behind;
         }
     }
     out

@@ -269,18 +269,18 @@ async fn names_of_ingress_nginx_are_counted_where_somebody_asks_for_them() {
     }
 }
 
-fn format(text: &str, escape: LogEscape) -> Option<Arc<model::LogFormat>> {
-    Some(Arc::new(model::LogFormat {
+fn format(text: &str, escape: LogEscape) -> Arc<model::LogFormat> {
+    Arc::new(model::LogFormat {
         text: text.to_owned(),
         escape,
-    }))
+    })
 }
 
 #[tokio::test]
 async fn a_format_goes_before_the_settings_and_may_change() {
     let mut model = to(echo("web").await);
     let text = "$status|$sent_http_x_origin|$upstream_http_x_origin|$sent_http_nothing|$body_bytes_sent|$bytes_sent|$service_name:$service_port|$geoip_city|$req_id|$sent_http_content_type";
-    model.log_format = format(text, LogEscape::Default);
+    model.log_format = Some(format(text, LogEscape::Default));
     let mut site = Site::start(model);
     let log = site.log.clone();
     let line = |number: usize| {
@@ -310,7 +310,7 @@ async fn a_format_goes_before_the_settings_and_may_change() {
     site.change(|model| {
         let text =
             r#"{"status": $status, "agent": "$http_user_agent", "referer": "$http_referer"}"#;
-        model.log_format = format(text, LogEscape::Json);
+        model.log_format = Some(format(text, LogEscape::Json));
     });
     site.get_with("a.test", "/p", &[("user-agent", "a\"b\u{e9}")])
         .await;
@@ -325,7 +325,7 @@ async fn a_format_goes_before_the_settings_and_may_change() {
     site.change(|model| {
         model.hosts.clear();
         let text = "$status|$upstream_http_content_type|$sent_http_content_type|$upstream_status";
-        model.log_format = format(text, LogEscape::Default);
+        model.log_format = Some(format(text, LogEscape::Default));
     });
     site.get("a.test", "/p").await;
     assert_eq!(line(3).await, "404|-|text/plain; charset=utf-8|-");
@@ -341,7 +341,10 @@ async fn a_format_goes_before_the_settings_and_may_change() {
 #[tokio::test]
 async fn requests_of_one_connection_are_counted() {
     let mut model = to(echo("web").await);
-    model.log_format = format("$connection $connection_requests", LogEscape::Default);
+    model.log_format = Some(format(
+        "$connection $connection_requests",
+        LogEscape::Default,
+    ));
     let site = Site::start(model);
     for requests in [2, 1] {
         let stream = TcpStream::connect(site.http).await.unwrap();

@@ -55,9 +55,9 @@ const ESCAPES: [(&str, &str, &str); 3] = [
 fn configuration(address: SocketAddr, home: &Path, web: u16) -> String {
     let mut logs = String::new();
     for (name, escape, _) in ESCAPES {
-        write!(
+        writeln!(
             logs,
-            "log_format {name} {escape} '{FORMAT}'; access_log {home}/{name}.log {name};\n",
+            "log_format {name} {escape} '{FORMAT}'; access_log {home}/{name}.log {name};",
             home = home.display()
         )
         .unwrap();

@@ -101,16 +101,15 @@ impl Translator {
             .snapshot
             .take_policies(&self.snapshot, &name.namespace);
         preview.snapshot.put_policy(name.clone(), policy.clone());
-        for ingress in self.snapshot.ingresses_beside(&name) {
-            let Some(before) = self.entries.get(ingress) else {
-                continue;
-            };
-            let mut targets = policy.spec.target_refs.iter();
-            let is_for = before.annotations.policy_name.as_deref() == Some(&*name.name)
-                || targets
-                    .any(|target| target.kind == kinds::INGRESS && *target.name == *ingress.name);
-            let object = self.snapshot.ingress(ingress).filter(|_| is_for);
-            let Some(object) = object else {
+        let targets = policy.spec.target_refs.iter();
+        let targets = targets.filter(|target| target.kind == kinds::INGRESS);
+        let mut concerned: BTreeSet<NamespacedName> = targets
+            .map(|target| NamespacedName::new(&name.namespace, &target.name))
+            .collect();
+        concerned.extend(self.index.users_of_policy(&name).cloned());
+        for ingress in &concerned {
+            let object = self.snapshot.ingress(ingress);
+            let Some(object) = object.filter(|_| self.entries.contains_key(ingress)) else {
                 continue;
             };
             preview.snapshot.take_ingress(&self.snapshot, ingress);
