@@ -1,8 +1,5 @@
 //! What holds for all sets and all numbers.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "helpers of tests"
-)]
+#![expect(clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod common;
 
