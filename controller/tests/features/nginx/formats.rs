@@ -41,7 +41,7 @@ const REQUESTS: [&str; 8] = [
     "GET /p%20q?set=x-told:say%20it HTTP/1.1\r\nHost: formats.test\r\nReferer: http://a.test/?\"b\r\n\r\n",
     "GET /e? HTTP/1.1\r\nHost: formats.test\r\nX-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n\r\n",
     "GET /h HTTP/1.1\r\nHost: formats.test\r\nX-Custom: a \"b\" \\c\r\nX-Custom: d\r\nCookie: a=b; sid=1234\r\n\r\n",
-    "GET /u HTTP/1.1\r\nHost: formats.test\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\nUser-Agent:\r\n\r\n",
+    "GET /u HTTP/1.1\r\nHost: formats.test\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\nUser-Agent: \r\n\r\n",
     "POST /body?q=%22 HTTP/1.1\r\nHost: formats.test\r\nContent-Length: 5\r\n\r\nhello",
     "DELETE /d?status=404 HTTP/1.1\r\nHost: formats.test\r\nX-Custom: tab\tin it\r\n\r\n",
 ];
