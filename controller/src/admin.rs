@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gateway::BackendState;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -24,7 +23,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::backend_metrics;
 use crate::expiry::ExpiryBook;
 use crate::lifecycle::Phase;
 use crate::nginx_metrics::{Counted, NginxMetrics};
@@ -43,6 +41,9 @@ const CONNECTION_LIFE: Duration = Duration::from_mins(10);
 /// Enough for any probe; a larger header is refused.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
+/// Appends metrics that are written when somebody asks for them.
+pub(crate) type MoreMetrics = Box<dyn Fn(&mut String) + Send + Sync>;
+
 /// What the pages are made from.
 pub(crate) struct Admin {
     pub(crate) phase: watch::Receiver<Phase>,
@@ -57,8 +58,8 @@ pub(crate) struct Admin {
     pub(crate) nginx: Option<Arc<NginxMetrics>>,
     /// The live state of endpoints.
     pub(crate) endpoints: Box<dyn Fn() -> Vec<Endpoint> + Send + Sync>,
-    /// The same of backends.
-    pub(crate) backends: Box<dyn Fn() -> Vec<BackendState> + Send + Sync>,
+    /// What is known of backends, as metrics.
+    pub(crate) backends: MoreMetrics,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -190,7 +191,7 @@ fn metrics(admin: &Admin) -> Answer {
         nginx.render(&counted, &admin.tables.pin(), &mut text);
     }
     admin.expiry.render(admin.max_series, &mut text);
-    backend_metrics::render(&(admin.backends)(), admin.max_series, &mut text);
+    (admin.backends)(&mut text);
     page(StatusCode::OK, PROMETHEUS, &text)
 }
 

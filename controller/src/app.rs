@@ -4,6 +4,7 @@
 //! to run a gateway inside another program.
 
 mod admission;
+pub mod backend_metrics;
 mod cluster;
 mod ports;
 mod settings;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use gateway::{BackendState, Gateway, NginxLabels, Running};
+use gateway::{Gateway, NginxLabels, Running};
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::RoutingModel;
 use table::{Reject, TableReader};
@@ -194,7 +195,7 @@ impl App {
             max_series: settings.serve.max_series,
             nginx: nginx.clone(),
             endpoints: live_endpoints(&running),
-            backends: live_backends(&running),
+            backends: backend_metrics(&running, settings.serve.max_series),
         };
         tasks.spawn(admin::serve(sockets.listener, Arc::new(admin)));
         tasks.spawn(keep_up(metrics));
@@ -540,15 +541,14 @@ fn live_endpoints(
     })
 }
 
-/// Reads the live state of backends, without keeping the gateway alive.
-fn live_backends(
-    running: &Arc<OnceLock<Running>>,
-) -> Box<dyn Fn() -> Vec<BackendState> + Send + Sync> {
+/// Writes what is known of backends, at most so many of them, without keeping the gateway alive.
+fn backend_metrics(running: &Arc<OnceLock<Running>>, most: usize) -> admin::MoreMetrics {
     let running = Arc::downgrade(running);
-    Box::new(move || {
+    Box::new(move |text| {
         let running = running.upgrade();
         let states = running.as_ref().and_then(|running| running.get());
-        states.map(Running::backend_state).unwrap_or_default()
+        let states = states.map(Running::backend_state).unwrap_or_default();
+        backend_metrics::render(&states, most, text);
     })
 }
 

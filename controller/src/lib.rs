@@ -8,7 +8,6 @@ mod admin;
 mod admission;
 pub mod app;
 pub mod args;
-pub mod backend_metrics;
 mod backoff;
 mod certificate;
 mod columns;

