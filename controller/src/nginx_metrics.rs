@@ -440,7 +440,7 @@ mod tests {
 
     use model::{
         Action, Backend, HostPattern, ListenerSelector, NormalPath, ObjectRef, Origin, PathMatch,
-        Route, RouteMatch, RouteOptions, RoutingModel, Timeouts, VirtualHost, WeightedBackend,
+        RareOptions, Route, RouteMatch, RoutingModel, Timeouts, VirtualHost, WeightedBackend,
     };
 
     use super::*;
@@ -487,14 +487,14 @@ mod tests {
         let route = |path: &str, service: &str| Route {
             matches: RouteMatch::path(PathMatch::Prefix(NormalPath::parse(path).unwrap())),
             listeners: ListenerSelector::All,
-            filters: Vec::new(),
+            filters: model::Filters::default(),
             action: Action::Forward(vec![WeightedBackend {
                 backend: id(service),
                 weight: 1,
             }]),
             timeouts: Timeouts::default(),
             body_limit: None,
-            options: RouteOptions::default(),
+            options: RareOptions::default(),
             origin: Origin::new(ObjectRef::new("Ingress", "shop", "we\"b"), ""),
         };
         let routes = vec![route("/a", "empty"), route("/b", "gone")];

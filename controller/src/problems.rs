@@ -126,7 +126,7 @@ impl ProblemBook {
         let mut by_object: BTreeMap<ObjectRef, Vec<Entry>> = BTreeMap::new();
         for reject in rejects {
             by_object
-                .entry(reject.origin.object.clone())
+                .entry(ObjectRef::clone(&reject.origin.object))
                 .or_default()
                 .push(Entry::of_reject(reject));
         }

@@ -12,7 +12,9 @@ use table::Reject;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
 use tracing::{debug, info};
-use translate::{Change, NamespacedName, Object, Outcome, Report, Snapshot, Translator, kinds};
+use translate::{
+    Change, NamespacedName, Outcome, PackedObject, Report, Snapshot, Translator, kinds,
+};
 
 use self::words::{describe, only_endpoints};
 use crate::admission::{Known, Question};
@@ -92,7 +94,7 @@ struct Refused {
     by_gateway: Vec<Reject>,
 }
 
-type Shelf = BTreeMap<NamespacedName, Object>;
+type Shelf = BTreeMap<NamespacedName, PackedObject>;
 
 /// What the loop writes and others read.
 #[derive(Clone, Debug)]
@@ -120,9 +122,10 @@ impl Default for Shared {
 struct State {
     /// Has the source reported everything once?
     synced: bool,
-    /// When the oldest change of `objects` was noticed.
+    /// When the oldest change that was not acted upon was noticed.
     first: Option<Instant>,
-    objects: Vec<Change>,
+    /// Have objects been taken in that are not translated yet?
+    untranslated: bool,
     /// What has been translated but not published: the time before the first full sync.
     unpublished: Changes,
     touched: BTreeSet<ObjectRef>,
@@ -210,7 +213,7 @@ impl Reconciler {
             Known::TooEarly
         } else {
             // What was applied just before counts, too; it is published when it is due.
-            if !self.state.objects.is_empty() {
+            if self.state.untranslated {
                 self.translate();
             }
             match self.translator.preview(&object) {
@@ -219,7 +222,7 @@ impl Reconciler {
                     rejected: self
                         .rejects
                         .iter()
-                        .filter(|reject| reject.origin.object == *preview.object())
+                        .filter(|reject| *reject.origin.object == *preview.object())
                         .cloned()
                         .collect(),
                     preview: Box::new(preview),
@@ -239,12 +242,7 @@ impl Reconciler {
     fn take(&mut self, Stamped { at, event }: Stamped) {
         match event {
             SourceEvent::Changes(changes) => {
-                if let Some(shelf) = &mut self.shelf {
-                    for change in &changes {
-                        put(shelf, change);
-                    }
-                }
-                self.state.objects.extend(changes);
+                self.take_in(changes);
                 self.state.first.get_or_insert(at);
             }
             SourceEvent::Hindered(rejects) => {
@@ -278,38 +276,53 @@ impl Reconciler {
         }
     }
 
-    fn translate(&mut self) {
-        let objects = std::mem::take(&mut self.state.objects);
+    /// Hands objects over at once: before the first full sync there can be very many, and a translator keeps them in fewer
+    /// bytes.
+    fn take_in(&mut self, mut changes: Vec<Change>) {
         // Whoever reports back compares what an object says of itself, its status for one, with what it should say.
-        let with_status = objects.iter().map(reference_of);
-        let with_status = with_status.filter(|object| {
+        let with_status = changes.iter().map(reference_of).filter(|object| {
             matches!(
                 &*object.kind,
                 kinds::INGRESS | kinds::ROUTE_POLICY | kinds::GATEWAY_POLICY
             )
         });
         self.state.touched.extend(with_status);
-        let wanted = self.apply(objects);
-        if let Some(shelf) = &self.shelf {
-            let secrets: Vec<Change> = wanted
-                .iter()
-                .filter_map(|name| shelf.get(name).cloned().map(Change::Apply))
-                .collect();
-            if !secrets.is_empty() {
-                self.apply(secrets);
-            }
+        if let Some(shelf) = &mut self.shelf {
+            let wanted = &self.state.wanted;
+            changes.retain(|change| match put(shelf, change) {
+                // It comes from there when it is wanted.
+                Some(secret) => wanted.contains_key(&secret),
+                None => true,
+            });
+        }
+        self.translator.take(changes);
+        self.state.untranslated = true;
+    }
+
+    fn translate(&mut self) {
+        self.state.untranslated = false;
+        let wanted = self.settle();
+        let Some(secrets) = &self.shelf else {
+            return;
+        };
+        for name in &wanted {
+            let secret = secrets.get(name).and_then(PackedObject::unpack);
+            self.translator.take(secret.map(Change::Apply));
+        }
+        if !wanted.is_empty() {
+            self.settle();
         }
     }
 
-    /// Applies changes and returns the Secrets that have to come again.
-    fn apply(&mut self, changes: Vec<Change>) -> BTreeSet<NamespacedName> {
+    /// Translates what was taken in and returns the Secrets that have to come again.
+    fn settle(&mut self) -> BTreeSet<NamespacedName> {
         let Outcome {
             changes,
             touched,
             secrets_wanted,
             secrets_unwanted,
             translated: _,
-        } = self.translator.apply(changes);
+        } = self.translator.settle();
         for name in &secrets_wanted {
             self.state.wants += 1;
             self.state.wanted.insert(name.clone(), self.state.wants);
@@ -425,31 +438,22 @@ fn reference_of(change: &Change) -> ObjectRef {
     }
 }
 
-fn put(shelf: &mut Shelf, change: &Change) {
-    match change {
-        Change::Apply(object) => {
-            let ObjectRef {
-                kind,
-                namespace,
-                name,
-            } = object.reference();
-            if *kind == *kinds::SECRET {
-                shelf.insert(NamespacedName { namespace, name }, object.clone());
-            }
-        }
-        Change::Delete(ObjectRef {
-            kind,
-            namespace,
-            name,
-        }) => {
-            if **kind == *kinds::SECRET {
-                shelf.remove(&NamespacedName {
-                    namespace: namespace.clone(),
-                    name: name.clone(),
-                });
-            }
-        }
+/// Takes over what happened to a Secret, and returns its name; `None` for an object of another kind.
+fn put(shelf: &mut Shelf, change: &Change) -> Option<NamespacedName> {
+    let ObjectRef {
+        kind,
+        namespace,
+        name,
+    } = reference_of(change);
+    if *kind != *kinds::SECRET {
+        return None;
     }
+    let name = NamespacedName { namespace, name };
+    match change {
+        Change::Apply(object) => shelf.insert(name.clone(), PackedObject::new(object)),
+        Change::Delete(_) => shelf.remove(&name),
+    };
+    Some(name)
 }
 
 fn count_routes(model: &RoutingModel) -> usize {

@@ -45,7 +45,7 @@ pub(super) fn judge(foreseen: Previewed, rejected: &[Reject]) -> Judgement {
         let rejects = table::compile(&model).rejects;
         for reject in rejects
             .iter()
-            .filter(|reject| reject.origin.object == object)
+            .filter(|reject| *reject.origin.object == object)
         {
             let Reject { origin, reason } = reject;
             let text = format!("{}: {reason}", origin.field);

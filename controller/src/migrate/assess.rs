@@ -1,7 +1,6 @@
 //! Objects in, report out. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
 use model::{Action, ObjectRef};
@@ -77,7 +76,10 @@ pub(super) fn assess(
                 .map(|_| name.to_string()),
         );
         let reasons = closed.get(&object).into_iter().flatten();
-        ingresses.push(ingress_report(name, ingress, problems, reasons, &prefixes));
+        if let Some(ingress) = ingress.unpack() {
+            let report = ingress_report(name, &ingress, problems, reasons, &prefixes);
+            ingresses.push(report);
+        }
     }
     if !missing.is_empty() {
         notes.push(format!(
@@ -117,13 +119,17 @@ fn closed(result: &Evaluation) -> BTreeMap<ObjectRef, BTreeSet<String>> {
     for host in result.translator.model().hosts.values() {
         for route in &host.routes {
             if let Action::Respond { reason, .. } = &route.action {
-                let reasons = closed.entry(route.origin.object.clone()).or_default();
+                let reasons = closed
+                    .entry(ObjectRef::clone(&route.origin.object))
+                    .or_default();
                 reasons.insert(reason.clone());
             }
         }
     }
     for reject in &result.rejects {
-        let reasons = closed.entry(reject.origin.object.clone()).or_default();
+        let reasons = closed
+            .entry(ObjectRef::clone(&reject.origin.object))
+            .or_default();
         reasons.insert(format!("{}: {}", reject.origin.field, reject.reason));
     }
     closed
@@ -131,7 +137,7 @@ fn closed(result: &Evaluation) -> BTreeMap<ObjectRef, BTreeSet<String>> {
 
 fn ingress_report<'a>(
     name: &NamespacedName,
-    ingress: &Arc<Ingress>,
+    ingress: &Ingress,
     problems: &[Problem],
     closed: impl Iterator<Item = &'a String>,
     prefixes: &[String],

@@ -25,14 +25,14 @@ struct Fix {
 /// Writes the replacements for these Ingresses; returns how many of them have some.
 pub(super) fn write<'a>(
     folder: &Path,
-    ingresses: impl Iterator<Item = (&'a NamespacedName, &'a Ingress)>,
+    ingresses: impl Iterator<Item = (&'a NamespacedName, Ingress)>,
     prefixes: &[String],
 ) -> Result<usize, MigrateError> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     let mut commands = String::new();
     let mut count = 0;
     for (name, ingress) in ingresses.filter(|(name, _)| is_plain(name)) {
-        let fix = fix(name, ingress, prefixes);
+        let fix = fix(name, &ingress, prefixes);
         if fix.annotations.is_empty() {
             continue;
         }

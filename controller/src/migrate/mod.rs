@@ -133,7 +133,7 @@ pub fn migrate(
             .ingresses()
             .iter()
             .filter(|(name, _)| translator.report().claims(&name.reference(kinds::INGRESS)))
-            .map(|(name, ingress)| (name, &**ingress));
+            .filter_map(|(name, ingress)| Some((name, ingress.unpack()?)));
         let fixed = fix::write(&folder, ours, &prefixes)?;
         report.notes.push(format!(
             "replacements for {} are in {}; commands.txt there applies them",

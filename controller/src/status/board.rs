@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use model::ObjectRef;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use translate::{NamespacedName, RevocationTerm};
+use translate::{NamespacedName, Packed, RevocationTerm};
 
 use super::plan::{self, Address, Claim, Note, Publish, Published, Validity};
 use crate::reconcile::{Pass, PassObserver};
@@ -37,7 +37,9 @@ pub(crate) struct Board {
 struct State {
     publish: Publish,
     published: Published,
-    subjects: BTreeMap<ObjectRef, Subject>,
+    subjects: BTreeMap<ObjectRef, Box<Subject>>,
+    /// What the last status held that was looked at; nearly all hold the same.
+    common: Arc<BTreeSet<Address>>,
     /// Ingresses whose status may have to be written.
     status_due: BTreeSet<ObjectRef>,
     /// Objects about which there may be something to say, by the time from which on to look.
@@ -51,13 +53,13 @@ struct Subject {
     version: Option<String>,
     claim: Claim,
     /// The addresses that its status holds; `None` for something that Lockgate does not write.
-    current: Option<BTreeSet<Address>>,
+    current: Option<Arc<BTreeSet<Address>>>,
     /// What is wrong with it, and since when.
     notes: BTreeMap<Note, Instant>,
     /// Its entry in [`State::notes_due`].
     look: Option<Instant>,
     /// The Secrets that it names.
-    secrets: BTreeSet<NamespacedName>,
+    secrets: Box<[NamespacedName]>,
     /// The time of the revocation lists for its clients.
     revocation: Option<RevocationTerm>,
     told: BTreeMap<Note, Told>,
@@ -106,6 +108,7 @@ impl Board {
             publish,
             published: Published::default(),
             subjects: BTreeMap::new(),
+            common: Arc::default(),
             status_due: BTreeSet::new(),
             notes_due: BTreeSet::new(),
         };
@@ -175,7 +178,7 @@ impl Board {
                 busy.push(object);
                 continue;
             }
-            let addresses = plan::status(subject.claim, subject.current.as_ref(), published);
+            let addresses = plan::status(subject.claim, subject.current.as_deref(), published);
             if let (Some(addresses), Some(version)) = (addresses, subject.version.clone()) {
                 subject.writing = true;
                 found = Some(StatusWork {
@@ -197,13 +200,16 @@ impl Board {
     /// about this object failed before.
     pub(super) fn status_done(&self, object: &ObjectRef, seen: Option<&Ingress>, ok: bool) -> u32 {
         let mut failures = 0;
-        if let Some(subject) = self.state().subjects.get_mut(object) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if let Some(subject) = state.subjects.get_mut(object) {
             subject.writing = false;
             if let Some(ingress) = seen {
-                subject.see(ingress);
+                subject.see(ingress, &mut state.common);
             }
             failures = count(&mut subject.status_failures, ok);
         }
+        drop(guard);
         // The same object may have become due meanwhile.
         self.news.notify_one();
         failures
@@ -316,10 +322,10 @@ impl State {
 
     fn observe_ingress(&mut self, object: &ObjectRef, pass: &Pass<'_>) {
         let name = NamespacedName::new(&object.namespace, &object.name);
-        let Some(ingress) = pass.snapshot.ingresses().get(&name) else {
-            if let Some(Subject {
-                look: Some(look), ..
-            }) = self.subjects.remove(object)
+        let ingress = pass.snapshot.ingresses().get(&name);
+        let Some(ingress) = ingress.and_then(Packed::unpack) else {
+            if let Some(subject) = self.subjects.remove(object)
+                && let Some(look) = subject.look
             {
                 self.notes_due.remove(&(look, object.clone()));
             }
@@ -331,14 +337,14 @@ impl State {
             return;
         }
         let subject = self.subjects.entry(object.clone()).or_default();
-        subject.see(ingress);
+        subject.see(&ingress, &mut self.common);
         subject.claim = match (claimed, subject.claim) {
             (true, _) => Claim::Ours,
             (false, Claim::Ours | Claim::Released) => Claim::Released,
             (false, Claim::Foreign) => Claim::Foreign,
         };
         subject.take_notes(notes);
-        subject.secrets.clear();
+        subject.secrets = Box::default();
         subject.revocation = None;
         if claimed {
             subject.revocation = pass.report.revocation(object).cloned();
@@ -347,6 +353,8 @@ impl State {
                 .filter_map(|tls| tls.secret_name.as_deref())
                 .filter(|secret| !secret.is_empty())
                 .map(|secret| NamespacedName::new(&object.namespace, secret))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
                 .collect();
         }
         self.status_due.insert(object.clone());
@@ -400,7 +408,7 @@ impl Subject {
     }
 
     /// Takes the state of an Ingress, unless a newer one is known from a write of our own.
-    fn see(&mut self, ingress: &Ingress) {
+    fn see(&mut self, ingress: &Ingress, common: &mut Arc<BTreeSet<Address>>) {
         let number = |version: &Option<String>| version.as_ref()?.parse::<u64>().ok();
         let version = ingress.metadata.resource_version.clone();
         let same = self.uid == ingress.metadata.uid;
@@ -414,7 +422,12 @@ impl Subject {
         }
         self.uid.clone_from(&ingress.metadata.uid);
         self.version = version;
-        self.current = plan::current(ingress);
+        self.current = plan::current(ingress).map(|current| {
+            if **common != current {
+                *common = Arc::new(current);
+            }
+            Arc::clone(common)
+        });
     }
 }
 
@@ -430,8 +443,15 @@ fn uid_of(object: &ObjectRef, pass: &Pass<'_>) -> Option<String> {
     let snapshot = pass.snapshot;
     let metadata = match &*object.kind {
         "IngressClass" => &snapshot.classes().get(&object.name)?.metadata,
-        "Service" => &snapshot.services().get(&name)?.metadata,
-        "EndpointSlice" => &snapshot.endpoint_slices().get(&name)?.metadata,
+        "Service" => return snapshot.services().get(&name)?.unpack()?.metadata.uid,
+        "EndpointSlice" => {
+            return snapshot
+                .endpoint_slices()
+                .get(&name)?
+                .unpack()?
+                .metadata
+                .uid;
+        }
         "ConfigMap" => {
             let with_ports = snapshot.port_configmap(&name);
             &with_ports.or_else(|| snapshot.configmap())?.metadata
@@ -448,7 +468,8 @@ impl PassObserver for Board {
         let mut state = self.state();
         if let Publish::Service(name) = &state.publish {
             let service = pass.snapshot.services().get(name);
-            let now = plan::addresses(&state.publish, service.map(Arc::as_ref));
+            let service = service.and_then(Packed::unpack);
+            let now = plan::addresses(&state.publish, service.as_ref());
             if state.publish(now) {
                 state.status_due = state.subjects.keys().cloned().collect();
             }

@@ -242,7 +242,7 @@ pub(crate) fn notes(
         .map(|problem| Note::new(problem.reason.as_str(), &problem.message));
     let rejects = rejects.iter().filter_map(|reject| {
         let Origin { object: of, field } = &reject.origin;
-        (of == object).then(|| Note::new("Rejected", &format!("{field}: {}", reject.reason)))
+        (**of == *object).then(|| Note::new("Rejected", &format!("{field}: {}", reject.reason)))
     });
     let mut all: Vec<Note> = problems.chain(rejects).collect();
     if all.len() > NOTES {

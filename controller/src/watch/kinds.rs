@@ -80,6 +80,7 @@ impl Kind for Service {
 
     fn strip(&mut self) {
         strip_metadata(&mut self.metadata);
+        strip_version(&mut self.metadata);
         self.metadata.labels = None;
         if let Some(spec) = self.spec.take() {
             self.spec = Some(ServiceSpec {
@@ -111,9 +112,8 @@ impl Kind for EndpointSlice {
 
     fn strip(&mut self) {
         strip_metadata(&mut self.metadata);
+        strip_version(&mut self.metadata);
         self.metadata.annotations = None;
-        self.metadata.creation_timestamp = None;
-        self.metadata.generation = None;
         if let Some(labels) = &mut self.metadata.labels {
             labels.retain(|name, _| name == SERVICE_NAME);
         }
@@ -256,6 +256,13 @@ fn strip_metadata(metadata: &mut ObjectMeta) {
     }
 }
 
+/// What kinds do not need whose objects are never written, nor asked for their age.
+fn strip_version(metadata: &mut ObjectMeta) {
+    metadata.resource_version = None;
+    metadata.creation_timestamp = None;
+    metadata.generation = None;
+}
+
 /// What watching these kinds asks the API server for.
 pub(crate) fn permissions() -> Vec<Permission> {
     fn watched<K: Kind + k8s_openapi::Resource>(
@@ -356,6 +363,12 @@ mod tests {
                 "ports": [{"name": "http", "port": 80}],
             })
         );
+        let mut unversioned = kept;
+        unversioned
+            .as_object_mut()
+            .unwrap()
+            .remove("resourceVersion");
+        assert_eq!(service["metadata"], unversioned);
         assert_eq!(
             service["status"],
             json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})

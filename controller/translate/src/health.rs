@@ -136,11 +136,11 @@ fn checks_otherwise(values: &HealthValues, counts: Option<&HealthCheck>) -> bool
 
 /// Does a rule of the Ingress lead to this backend? Those that only annotations name have other purposes.
 fn names(entry: &Entry, id: &BackendId) -> bool {
-    entry.backends.get(id).is_some_and(|fields| {
-        fields
-            .iter()
-            .any(|field| &**field != "metadata.annotations")
-    })
+    // Fields of rules come first.
+    entry
+        .backends
+        .get(id)
+        .is_some_and(|naming| naming.count > 0 && &*naming.field != "metadata.annotations")
 }
 
 /// When endpoints are left alone: `off`, or `key=value` by semicolons.

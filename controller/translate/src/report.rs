@@ -335,6 +335,11 @@ impl Report {
         before != self.claimed.contains(object)
     }
 
+    /// Makes the large tree anew.
+    pub(crate) fn make_dense(&mut self) {
+        self.claimed = std::mem::take(&mut self.claimed).into_iter().collect();
+    }
+
     /// Replaces the problems of an object. True if they differ from those before.
     pub(crate) fn set_problems(&mut self, object: &ObjectRef, mut problems: Vec<Problem>) -> bool {
         if problems.len() > LISTED {

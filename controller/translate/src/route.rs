@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use model::{
     Action, Affinity, BackendId, Canary, CanaryHeader, CanaryValue, Cors, ErrorPages, Filter,
-    HashBy, HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath, Origin,
-    PathMatch, Redirect, ResponseRewrite, Retry, Rewrite, Route, RouteMatch, RouteOptions,
-    Timeouts, WeightedBackend,
+    Filters, HashBy, HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath,
+    Origin, PathMatch, RareOptions, Redirect, ResponseRewrite, Retry, Rewrite, Route, RouteMatch,
+    RouteOptions, Timeouts, WeightedBackend,
 };
 
 use crate::NamespacedName;
@@ -62,7 +62,7 @@ pub(crate) fn route(
     let redirect = redirect(annotations).filter(|_| closed.is_none());
     let action = match (&path.target, redirect) {
         _ if closed.is_some() => unavailable(closed.unwrap_or_default()),
-        (_, Some(redirect)) => Action::Redirect(redirect),
+        (_, Some(redirect)) => Action::Redirect(Box::new(redirect)),
         (Target::Backend(id), None) => Action::Forward(vec![WeightedBackend {
             backend: id.clone(),
             weight: 1,
@@ -105,7 +105,6 @@ pub(crate) fn route(
         filters.extend(response_rewrite(annotations));
     }
     order(&mut filters);
-    filters.shrink_to_fit();
     Route {
         matches: RouteMatch::path(if regex {
             PathMatch::Regex(expression(path))
@@ -113,7 +112,7 @@ pub(crate) fn route(
             path.path.clone()
         }),
         listeners: ListenerSelector::All,
-        filters,
+        filters: filters.into(),
         action,
         timeouts: Timeouts {
             connect: annotations
@@ -127,8 +126,8 @@ pub(crate) fn route(
             Some(limit) => Some(limit),
             None => globals.body_limit,
         },
-        options: options(entry, path, regex, globals),
-        origin: Origin::new(entry.rank.name.reference(kinds::INGRESS), &path.field),
+        options: options(entry, path, regex, globals).into(),
+        origin: Origin::shared(&entry.object, &path.field),
     }
 }
 
@@ -241,11 +240,11 @@ fn rewrite(annotations: &Annotations, path: &PathPart) -> Option<Filter> {
     if target == written(path) {
         return None;
     }
-    Some(Filter::Rewrite(Rewrite {
+    Some(Filter::Rewrite(Box::new(Rewrite {
         pattern: expression(path),
         target: target.clone(),
         prefix: routing.prefix.clone(),
-    }))
+    })))
 }
 
 fn redirect(annotations: &Annotations) -> Option<Redirect> {
@@ -315,7 +314,7 @@ pub(crate) fn with_slash(
     route.filters.extend(certificate);
     open_without_tls(&mut route.filters);
     Some(Route {
-        origin: Origin::new(entry.rank.name.reference(kinds::INGRESS), &path.field),
+        origin: Origin::shared(&entry.object, &path.field),
         ..route
     })
 }
@@ -324,11 +323,11 @@ fn redirecting(path: PathMatch, redirect: Redirect, owner: &Entry) -> Route {
     Route {
         matches: RouteMatch::path(path),
         listeners: ListenerSelector::All,
-        filters: Vec::new(),
-        action: Action::Redirect(redirect),
+        filters: Filters::default(),
+        action: Action::Redirect(Box::new(redirect)),
         timeouts: Timeouts::default(),
         body_limit: None,
-        options: RouteOptions::default(),
+        options: RareOptions::default(),
         origin: Origin::new(
             owner.rank.name.reference(kinds::INGRESS),
             "metadata.annotations",
@@ -368,21 +367,22 @@ fn response_rewrite(annotations: &Annotations) -> Option<Filter> {
         cookie_domain: traffic.cookie_domain.clone(),
         cookie_path: traffic.cookie_path.clone(),
     };
-    (change != ResponseRewrite::default()).then_some(Filter::ResponseRewrite(change))
+    let asked = change != ResponseRewrite::default();
+    asked.then(|| Filter::ResponseRewrite(Box::new(change)))
 }
 
 fn cors(annotations: &Annotations) -> Option<Filter> {
     let cors = annotations.cors.as_ref().filter(|cors| cors.enabled)?;
     let text =
         |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
-    Some(Filter::Cors(Cors {
+    Some(Filter::Cors(Box::new(Cors {
         origins: cors.origins.clone().unwrap_or_else(|| vec!["*".to_owned()]),
         methods: text(&cors.methods, CORS_METHODS),
         headers: text(&cors.headers, CORS_HEADERS),
         expose: cors.expose.clone(),
         credentials: cors.credentials.unwrap_or(true),
         max_age: cors.max_age.unwrap_or(CORS_MAX_AGE),
-    }))
+    })))
 }
 
 fn options(entry: &Entry, path: &PathPart, regex: bool, globals: &Globals) -> RouteOptions {

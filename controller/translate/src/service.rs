@@ -19,8 +19,10 @@ use model::{
     Redacted,
 };
 
+use crate::ingress::Naming;
 use crate::locality::Hints;
 use crate::object::{kinds, name_of};
+use crate::packed::Packed;
 use crate::report::{Problem, Reason, quoted};
 use crate::settings::{Compat, Settings};
 use crate::snapshot::Snapshot;
@@ -65,10 +67,10 @@ impl Remark {
         }
     }
 
-    /// As a problem of the Ingress that names the backend in `fields`.
-    pub(crate) fn problem(&self, fields: &[Box<str>]) -> Problem {
-        let field = fields.first().map_or("", |field| field);
-        let others = match fields.len() {
+    /// As a problem of the Ingress that names the backend.
+    pub(crate) fn problem(&self, naming: &Naming) -> Problem {
+        let Naming { field, count } = naming;
+        let others = match count {
             0 | 1 => String::new(),
             2 => " (also used in 1 more place)".to_owned(),
             more => format!(" (also used in {} more places)", more - 1),
@@ -193,7 +195,8 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, settings: &Settings) 
         remark: None,
         slices: Vec::new(),
     };
-    let Some(service) = snapshot.services().get(&name) else {
+    let service = snapshot.services().get(&name).and_then(Packed::unpack);
+    let Some(service) = &service else {
         return refused(
             resolved,
             Reason::ServiceNotFound,
@@ -233,7 +236,7 @@ pub(crate) fn resolve(id: &BackendId, snapshot: &Snapshot, settings: &Settings) 
     }
     let mut gathered = Gathered::new(allow_loopback, transport, &settings.locality);
     for slice in snapshot.slices_of(&name) {
-        gathered.slice(slice, service_port.name.as_deref().unwrap_or_default());
+        gathered.slice(&slice, service_port.name.as_deref().unwrap_or_default());
     }
     let app_protocol = service_port
         .app_protocol

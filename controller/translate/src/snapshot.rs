@@ -12,22 +12,23 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use model::{Authorities, Certificate, Users};
 
 use crate::NamespacedName;
-use crate::few::Few;
+use crate::few::{Few, dense};
 use crate::object::{kinds, name_of};
+use crate::packed::Packed;
 use crate::secret::{self, ClientLists, SecretFault, UserSources, UsersFault, UsersForm};
 
 /// Every object that a translation may see, in the order of their names.
 ///
-/// A value: cloning it shares the objects. Of a Secret only the parsed certificate is kept, and the last one that was
+/// A value: cloning it shares the objects. What there are thousands of is [`Packed`]. Of a Secret only the parsed certificate is kept, and the last one that was
 /// good: a Secret that breaks or goes away keeps on serving what it served, until nobody names it any more.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    ingresses: BTreeMap<NamespacedName, Arc<Ingress>>,
+    ingresses: BTreeMap<NamespacedName, Packed<Ingress>>,
     classes: BTreeMap<Box<str>, Arc<IngressClass>>,
-    services: BTreeMap<NamespacedName, Arc<Service>>,
-    slices: BTreeMap<NamespacedName, Arc<EndpointSlice>>,
+    services: BTreeMap<NamespacedName, Packed<Service>>,
+    slices: BTreeMap<NamespacedName, Packed<EndpointSlice>>,
     slices_of: BTreeMap<NamespacedName, Few<NamespacedName>>,
-    secrets: BTreeMap<NamespacedName, SecretState>,
+    secrets: BTreeMap<NamespacedName, Box<SecretState>>,
     configmap: Option<Arc<ConfigMap>>,
     /// Those that may hold headers.
     header_configmaps: BTreeMap<NamespacedName, Arc<ConfigMap>>,
@@ -62,7 +63,7 @@ pub(crate) type BackendCertificates = (Option<Arc<Certificate>>, Option<Arc<Auth
 
 impl Snapshot {
     /// The Ingresses.
-    pub fn ingresses(&self) -> &BTreeMap<NamespacedName, Arc<Ingress>> {
+    pub fn ingresses(&self) -> &BTreeMap<NamespacedName, Packed<Ingress>> {
         &self.ingresses
     }
 
@@ -72,22 +73,22 @@ impl Snapshot {
     }
 
     /// The Services.
-    pub fn services(&self) -> &BTreeMap<NamespacedName, Arc<Service>> {
+    pub fn services(&self) -> &BTreeMap<NamespacedName, Packed<Service>> {
         &self.services
     }
 
     /// The EndpointSlices.
-    pub fn endpoint_slices(&self) -> &BTreeMap<NamespacedName, Arc<EndpointSlice>> {
+    pub fn endpoint_slices(&self) -> &BTreeMap<NamespacedName, Packed<EndpointSlice>> {
         &self.slices
     }
 
     /// The EndpointSlices of a Service, in the order of their names.
-    pub fn slices_of(&self, service: &NamespacedName) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+    pub fn slices_of(&self, service: &NamespacedName) -> impl Iterator<Item = EndpointSlice> {
         self.slices_of
             .get(service)
             .into_iter()
             .flat_map(Few::iter)
-            .filter_map(|name| self.slices.get(name))
+            .filter_map(|name| self.slices.get(name)?.unpack())
     }
 
     /// The certificate that a Secret serves: its present one, or the last good one.
@@ -243,8 +244,8 @@ impl Snapshot {
         self.gateway_policies.remove(name).is_some()
     }
 
-    pub(crate) fn put_ingress(&mut self, name: NamespacedName, ingress: Ingress) {
-        self.ingresses.insert(name, Arc::new(ingress));
+    pub(crate) fn put_ingress(&mut self, name: NamespacedName, ingress: &Ingress) {
+        self.ingresses.insert(name, Packed::new(ingress));
     }
 
     pub(crate) fn remove_ingress(&mut self, name: &NamespacedName) {
@@ -260,8 +261,8 @@ impl Snapshot {
         self.classes.remove(name);
     }
 
-    pub(crate) fn put_service(&mut self, name: NamespacedName, service: Service) {
-        self.services.insert(name, Arc::new(service));
+    pub(crate) fn put_service(&mut self, name: NamespacedName, service: &Service) {
+        self.services.insert(name, Packed::new(service));
     }
 
     pub(crate) fn remove_service(&mut self, name: &NamespacedName) {
@@ -269,15 +270,15 @@ impl Snapshot {
     }
 
     /// Returns the Services that are concerned.
-    pub(crate) fn put_slice(&mut self, slice: EndpointSlice) -> Vec<NamespacedName> {
+    pub(crate) fn put_slice(&mut self, slice: &EndpointSlice) -> Vec<NamespacedName> {
         let name = name_of(&slice.metadata);
         let mut concerned = self.remove_slice(&name);
-        if let Some(service) = service_of(&slice) {
+        if let Some(service) = service_of(slice) {
             self.slices_of
                 .entry(service.clone())
                 .or_default()
                 .insert(name.clone());
-            self.slices.insert(name, Arc::new(slice));
+            self.slices.insert(name, Packed::new(slice));
             concerned.push(service);
         }
         concerned
@@ -285,7 +286,8 @@ impl Snapshot {
 
     /// Returns the Service that is concerned.
     pub(crate) fn remove_slice(&mut self, name: &NamespacedName) -> Vec<NamespacedName> {
-        let Some(service) = self.slices.remove(name).and_then(|old| service_of(&old)) else {
+        let before = self.slices.remove(name).and_then(|slice| slice.unpack());
+        let Some(service) = before.as_ref().and_then(service_of) else {
             return Vec::new();
         };
         if let Some(slices) = self.slices_of.get_mut(&service) {
@@ -320,7 +322,7 @@ impl Snapshot {
             has_certificate: secret::has_certificate(object),
             users: UserSources::read(object),
         };
-        self.secrets.insert(name.clone(), state);
+        self.secrets.insert(name.clone(), Box::new(state));
     }
 
     pub(crate) fn remove_secret(&mut self, name: &NamespacedName) {
@@ -336,6 +338,15 @@ impl Snapshot {
                 self.secrets.remove(name);
             }
         }
+    }
+
+    /// Makes the large trees anew.
+    pub(crate) fn make_dense(&mut self) {
+        dense(&mut self.ingresses);
+        dense(&mut self.services);
+        dense(&mut self.slices);
+        dense(&mut self.slices_of);
+        dense(&mut self.secrets);
     }
 
     /// Forgets a Secret that nobody names any more, its last good version included.

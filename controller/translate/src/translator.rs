@@ -16,6 +16,8 @@
 //! | ConfigMap of TCP or UDP services | its ports |
 //! | `GatewayPolicy` | every Ingress, if it asks for something else |
 
+mod common;
+mod dense;
 mod globals;
 mod index;
 mod policies;
@@ -26,6 +28,7 @@ mod targets;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -36,6 +39,7 @@ use model::{
 
 pub use self::preview::{Preview, Previewed};
 
+use self::common::CommonFilters;
 use self::index::Index;
 use self::streams::PortState;
 use crate::class::{self, NamedClass};
@@ -44,6 +48,7 @@ use crate::conflict::{self, Losers};
 use crate::few::Few;
 use crate::ingress::{self, Entry};
 use crate::object::name_of;
+use crate::packed::Packed;
 use crate::permit::Permits;
 use crate::report::Problem;
 use crate::service::Remark;
@@ -113,13 +118,14 @@ pub struct Translator {
     /// What policies of kind `GatewayPolicy` say.
     permits: Permits,
     /// Ingresses that are ours.
-    entries: BTreeMap<NamespacedName, Entry>,
+    entries: BTreeMap<NamespacedName, Box<Entry>>,
     /// The classes that Ingresses name, ours or not.
     classes: BTreeMap<NamespacedName, NamedClass>,
     of_class: BTreeMap<NamedClass, BTreeSet<NamespacedName>>,
     index: Index,
     host_losers: BTreeMap<HostPattern, Losers>,
     tls_losers: BTreeMap<HostPattern, Losers>,
+    /// Backends of which there is something to say.
     backends: BTreeMap<BackendId, BackendState>,
     /// EndpointSlices with problems, by their Services.
     slices_reported: BTreeMap<NamespacedName, BTreeSet<ObjectRef>>,
@@ -127,6 +133,17 @@ pub struct Translator {
     settings_problems: Vec<Problem>,
     ports: PortState,
     fresh: bool,
+    /// What was taken in and not translated yet.
+    pending: Pending,
+    common: CommonFilters,
+}
+
+/// What was taken in and not translated yet.
+#[derive(Debug, Default)]
+struct Pending {
+    work: Work,
+    /// Secrets that nobody wanted when they came.
+    secrets: Vec<SecretChange>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -163,10 +180,23 @@ struct Work {
     outcome: Outcome,
 }
 
-/// A change of a Secret, which has to wait until it is known whether anybody wants it.
+/// A change of a Secret that has to wait until it is known whether anybody wants it.
 enum SecretChange {
     Apply(NamespacedName, Box<Secret>),
     Delete(NamespacedName),
+}
+
+impl SecretChange {
+    fn name(&self) -> &NamespacedName {
+        let (Self::Apply(name, _) | Self::Delete(name)) = self;
+        name
+    }
+}
+
+impl fmt::Debug for SecretChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretChange({})", self.name())
+    }
 }
 
 impl Translator {
@@ -204,6 +234,8 @@ impl Translator {
             settings_problems: Vec::new(),
             ports: PortState::default(),
             fresh: true,
+            pending: Pending::default(),
+            common: CommonFilters::default(),
         };
         translator.globals.errors.backend = translator.fallback_backend();
         translator.model.default_tls = translator.default_tls();
@@ -232,18 +264,36 @@ impl Translator {
 
     /// Takes in changes, in their order, and translates what they concern.
     ///
-    /// A Secret may come before, with or after the Ingress that names it, as long as both are in one call; otherwise it
-    /// has to come (again) once [`Outcome::secrets_wanted`] names it.
+    /// A Secret may come before, with or after the Ingress that names it, as long as nothing is settled in between;
+    /// otherwise it has to come (again) once [`Outcome::secrets_wanted`] names it.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Outcome {
-        let mut work = Work::default();
-        let mut secrets = Vec::new();
+        self.take(changes);
+        self.settle()
+    }
+
+    /// Takes in changes, in their order, and leaves the rest to [`Translator::settle`]. The objects are kept at once, in the
+    /// form in which they take least memory.
+    pub fn take(&mut self, changes: impl IntoIterator<Item = Change>) {
+        let Pending {
+            mut work,
+            mut secrets,
+        } = std::mem::take(&mut self.pending);
         for change in changes {
             match change {
                 Change::Apply(object) => self.put(object, &mut work, &mut secrets),
                 Change::Delete(object) => self.remove(&object, &mut work, &mut secrets),
             }
         }
+        self.pending = Pending { work, secrets };
+    }
+
+    /// Translates what was taken in since the last time.
+    pub fn settle(&mut self) -> Outcome {
+        let Pending { mut work, secrets } = std::mem::take(&mut self.pending);
         self.update(&mut work, secrets);
+        if dense::is_worthwhile(&work.outcome.changes, &self.model) {
+            self.make_dense();
+        }
         work.outcome
     }
 
@@ -252,7 +302,7 @@ impl Translator {
         match object {
             Object::Ingress(ingress) => {
                 work.ingresses.insert(name.clone());
-                self.snapshot.put_ingress(name, *ingress);
+                self.snapshot.put_ingress(name, &ingress);
             }
             Object::IngressClass(class) => {
                 self.class_changes(&name.name, work);
@@ -260,12 +310,14 @@ impl Translator {
             }
             Object::Service(service) => {
                 work.services.insert(name.clone());
-                self.snapshot.put_service(name, *service);
+                self.snapshot.put_service(name, &service);
             }
             Object::EndpointSlice(slice) => {
-                work.services.extend(self.snapshot.put_slice(*slice));
+                work.services.extend(self.snapshot.put_slice(&slice));
             }
-            Object::Secret(secret) => secrets.push(SecretChange::Apply(name, secret)),
+            Object::Secret(secret) => {
+                self.secret(SecretChange::Apply(name, secret), work, secrets);
+            }
             Object::ConfigMap(configmap) => self.put_configmap(&name, Some(*configmap), work),
             Object::RoutePolicy(policy) => self.put_policy(name, Some(*policy), work),
             Object::ReferenceGrant(grant) => {
@@ -296,7 +348,7 @@ impl Translator {
                 work.services.insert(name);
             }
             kinds::ENDPOINT_SLICE => work.services.extend(self.snapshot.remove_slice(&name)),
-            kinds::SECRET => secrets.push(SecretChange::Delete(name)),
+            kinds::SECRET => self.secret(SecretChange::Delete(name), work, secrets),
             kinds::CONFIG_MAP => self.put_configmap(&name, None, work),
             kinds::ROUTE_POLICY => self.put_policy(name, None, work),
             kinds::REFERENCE_GRANT => {
@@ -378,18 +430,19 @@ impl Translator {
             .snapshot
             .ingresses()
             .get(name)
-            .filter(|_| self.settings.watches(&name.namespace));
-        let class = ingress.map(|ingress| class::named_class(ingress));
+            .filter(|_| self.settings.watches(&name.namespace))
+            .and_then(Packed::unpack);
+        let class = ingress.as_ref().map(class::named_class);
         let claim = class
             .as_ref()
             .map(|class| class::claim(class, self.snapshot.classes(), &self.settings));
-        let entry = match (ingress, claim) {
-            (Some(ingress), Some(Ok(()))) => Some(ingress::translate(
+        let entry = match (&ingress, claim) {
+            (Some(ingress), Some(Ok(()))) => Some(Box::new(ingress::translate(
                 ingress,
                 &self.settings,
                 &self.snapshot,
                 &self.permits,
-            )),
+            ))),
             _ => None,
         };
         let object = name.reference(kinds::INGRESS);
@@ -464,7 +517,10 @@ impl Translator {
     }
 
     fn host(&mut self, pattern: &HostPattern, work: &mut Work) {
-        let (host, losers) = self.virtual_host(pattern);
+        let (mut host, losers) = self.virtual_host(pattern);
+        for route in host.iter_mut().flat_map(|host| &mut host.routes) {
+            self.common.share(&mut route.filters);
+        }
         let host = host.map(Arc::new);
         if replace(&mut self.model.hosts, pattern, host) {
             work.outcome.changes.hosts.insert(pattern.clone());
@@ -520,7 +576,9 @@ impl Translator {
         &'a self,
         ranks: &'a Few<ingress::Rank>,
     ) -> impl Iterator<Item = &'a Entry> + Clone {
-        ranks.iter().filter_map(|rank| self.entries.get(&rank.name))
+        ranks
+            .iter()
+            .filter_map(|rank| Some(&**self.entries.get(&rank.name)?))
     }
 }
 

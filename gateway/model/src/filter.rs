@@ -1,10 +1,49 @@
 //! What happens to a request or response on its way.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Access, BackendTls, ClientCertificate, DenyRule, Pace};
+
+/// The filters of a route, in their order. Clones are the same value until one of them is changed: most routes of a gateway
+/// ask for the same.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Filters(Arc<Vec<Filter>>);
+
+impl Filters {
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Are these not only equal, but the same?
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl From<Vec<Filter>> for Filters {
+    fn from(filters: Vec<Filter>) -> Self {
+        Self(Arc::new(filters))
+    }
+}
+
+impl Deref for Filters {
+    type Target = Vec<Filter>;
+
+    fn deref(&self) -> &Vec<Filter> {
+        &self.0
+    }
+}
+
+impl DerefMut for Filters {
+    fn deref_mut(&mut self) -> &mut Vec<Filter> {
+        Arc::make_mut(&mut self.0)
+    }
+}
 
 /// One step of a route's processing; they run in the order of the list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -29,15 +68,15 @@ pub enum Filter {
     /// Changes headers of the response that goes to the client.
     ResponseHeaders(HeaderChange),
     /// Answers preflight requests and says who may read responses.
-    Cors(Cors),
+    Cors(Box<Cors>),
     /// Changes the path of the request that goes upstream.
-    Rewrite(Rewrite),
+    Rewrite(Box<Rewrite>),
     /// Changes paths, or redirects, by rules; the first one that matches counts.
     PathRules(Vec<PathRule>),
     /// The `Host` of the request that goes upstream. May have variables in it.
     UpstreamHost(String),
     /// Changes where redirects and cookies of the backend point to.
-    ResponseRewrite(ResponseRewrite),
+    ResponseRewrite(Box<ResponseRewrite>),
 }
 
 /// Cross-origin requests (Fetch standard, "CORS protocol").

@@ -41,14 +41,15 @@ pub use changes::Changes;
 pub use client_auth::{AskedCertificate, ClientAuth, ClientCertificate, EnoughCertificate};
 pub use deny::{DenyRule, HeaderCondition, TextCondition};
 pub use filter::{
-    Cors, Filter, HeaderChange, Hsts, HttpsRedirect, PathRule, ResponseRewrite, Rewrite,
+    Cors, Filter, Filters, HeaderChange, Hsts, HttpsRedirect, PathRule, ResponseRewrite, Rewrite,
 };
 pub use health::{BackendLimits, CheckKind, Health, HealthCheck, Outliers};
 pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
 pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};
 pub use log_format::{LogEscape, LogFormat, LogPart, LogVariable};
 pub use options::{
-    Balance, Canary, CanaryHeader, CanaryValue, Deadlines, ErrorPages, Mirror, Retry, RouteOptions,
+    Balance, Canary, CanaryHeader, CanaryValue, Deadlines, ErrorPages, Mirror, RareOptions, Retry,
+    RouteOptions,
 };
 pub use origin::{ObjectRef, Origin};
 pub use path::{InvalidPath, NormalPath, PathMatch, normalise_path};

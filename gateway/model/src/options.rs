@@ -1,5 +1,8 @@
 //! What few routes ask for.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Affinity, BackendId, HashBy};
@@ -49,6 +52,56 @@ impl RouteOptions {
         is_default(self)
     }
 }
+
+/// What few routes ask for, behind a pointer: nearly all routes ask for nothing, and there can be hundreds of thousands.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(from = "RouteOptions", into = "RouteOptions")]
+pub struct RareOptions(Option<Box<RouteOptions>>);
+
+impl RareOptions {
+    /// Is nothing asked for?
+    pub fn is_default(&self) -> bool {
+        self.0.as_ref().is_none_or(|options| options.is_default())
+    }
+}
+
+impl From<RouteOptions> for RareOptions {
+    fn from(options: RouteOptions) -> Self {
+        Self((!options.is_default()).then(|| Box::new(options)))
+    }
+}
+
+impl From<RareOptions> for RouteOptions {
+    fn from(options: RareOptions) -> Self {
+        options.0.map_or_else(Self::default, |options| *options)
+    }
+}
+
+impl Deref for RareOptions {
+    type Target = RouteOptions;
+
+    fn deref(&self) -> &RouteOptions {
+        static NOTHING: LazyLock<RouteOptions> = LazyLock::new(RouteOptions::default);
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for RareOptions {
+    fn deref_mut(&mut self) -> &mut RouteOptions {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl PartialEq for RareOptions {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            _ => **self == **other,
+        }
+    }
+}
+
+impl Eq for RareOptions {}
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -195,4 +248,24 @@ pub enum Balance {
     LeastRequest,
     /// Any.
     Random,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_ask_for_nothing_are_all_the_same() {
+        let mut touched = RareOptions::default();
+        touched.canaries.clear();
+        assert_eq!(touched, RareOptions::default());
+        assert_eq!(RareOptions::from(RouteOptions::default()), touched);
+        assert!(touched.is_default());
+        touched.unlogged = true;
+        assert_ne!(touched, RareOptions::default());
+        let whole = RouteOptions::from(touched.clone());
+        assert!(whole.unlogged && !touched.is_default());
+        assert_eq!(RareOptions::from(whole), touched);
+        assert_eq!(size_of::<RareOptions>(), size_of::<usize>());
+    }
 }

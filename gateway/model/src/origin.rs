@@ -1,6 +1,7 @@
 //! Which object an entry came from, for logs and blame.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,23 +38,31 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// A field of an object.
+/// A field of an object. Its parts are shared: there is one of these for each route, and each route is known to several.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// The object.
-    pub object: ObjectRef,
+    pub object: Arc<ObjectRef>,
     /// The field in it, for example `spec.rules[0].http.paths[1]`; empty for the whole object.
     #[serde(default)]
-    pub field: Box<str>,
+    pub field: Arc<str>,
 }
 
 impl Origin {
     /// This field of this object.
     pub fn new(object: ObjectRef, field: &str) -> Self {
         Self {
-            object,
+            object: Arc::new(object),
             field: field.into(),
+        }
+    }
+
+    /// The same, of what others have already.
+    pub fn shared(object: &Arc<ObjectRef>, field: &Arc<str>) -> Self {
+        Self {
+            object: Arc::clone(object),
+            field: Arc::clone(field),
         }
     }
 }

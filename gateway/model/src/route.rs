@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendId, Filter, ListenerSelector, Origin, PathMatch, RouteOptions};
+use crate::{BackendId, Filters, ListenerSelector, Origin, PathMatch, RareOptions};
 
 /// The routes of one host pattern.
 ///
@@ -25,8 +25,8 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "ListenerSelector::is_all")]
     pub listeners: ListenerSelector,
     /// What happens on the way.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub filters: Vec<Filter>,
+    #[serde(default, skip_serializing_if = "Filters::is_empty")]
+    pub filters: Filters,
     /// What answers.
     pub action: Action,
     /// How long to wait for the backend.
@@ -36,8 +36,8 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<u64>,
     /// What few routes ask for.
-    #[serde(default, skip_serializing_if = "RouteOptions::is_default")]
-    pub options: RouteOptions,
+    #[serde(default, skip_serializing_if = "RareOptions::is_default")]
+    pub options: RareOptions,
     /// Where this was asked for.
     pub origin: Origin,
 }
@@ -112,7 +112,7 @@ pub enum Action {
     /// One of these backends, chosen by weight. Weights that are all zero answer 503.
     Forward(Vec<WeightedBackend>),
     /// A redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// The gateway itself, with a small page.
     Respond {
         /// 200 to 599.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Certificate, KeyFormat, PrivateKey};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
@@ -19,7 +19,21 @@ pub(crate) struct LoadedCertificate {
     pub(crate) id: model::CertificateId,
     pub(crate) source: Arc<Certificate>,
     /// `None` when it cannot be used.
-    pub(crate) key: Option<Arc<CertifiedKey>>,
+    pub(crate) key: Option<Arc<dyn SigningKey>>,
+}
+
+impl LoadedCertificate {
+    /// As rustls wants it, for one handshake. It wants a chain of its own: to copy one costs little beside a signature, and
+    /// to keep a second one for each of thousands of certificates would take more memory than all else that is known of them.
+    fn certified(&self) -> Option<Arc<CertifiedKey>> {
+        let key = Arc::clone(self.key.as_ref()?);
+        Some(Arc::new(CertifiedKey::new(chain(&self.source), key)))
+    }
+}
+
+fn chain(certificate: &Certificate) -> Vec<CertificateDer<'static>> {
+    let chain = certificate.chain.iter();
+    chain.map(|der| CertificateDer::from(der.clone())).collect()
 }
 
 impl Keyed for Arc<LoadedCertificate> {
@@ -44,12 +58,7 @@ pub fn load(certificate: &Certificate, provider: &CryptoProvider) -> Result<Cert
         .key_provider
         .load_private_key(der)
         .map_err(|_| "the private key cannot be read, or is of a kind that is not supported")?;
-    let chain: Vec<_> = certificate
-        .chain
-        .iter()
-        .map(|der| CertificateDer::from(der.clone()))
-        .collect();
-    let loaded = CertifiedKey::new(chain, key);
+    let loaded = CertifiedKey::new(chain(certificate), key);
     match loaded.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(loaded),
         Err(Error::NoCertificatesPresented) => Err("there is no certificate".to_owned()),
@@ -77,22 +86,28 @@ fn holds_public_key(loaded: &CertifiedKey) -> bool {
 
 /// Chooses among the certificates of one host by what the client can verify.
 pub(crate) struct HostCertificates {
-    keys: Box<[Arc<CertifiedKey>]>,
+    served: Box<[Arc<LoadedCertificate>]>,
     /// Its cipher suites are those that the host speaks.
     provider: Arc<CryptoProvider>,
 }
 
 impl HostCertificates {
-    pub(crate) fn new(keys: Box<[Arc<CertifiedKey>]>, provider: Arc<CryptoProvider>) -> Self {
-        Self { keys, provider }
+    pub(crate) fn new(
+        served: Box<[Arc<LoadedCertificate>]>,
+        provider: Arc<CryptoProvider>,
+    ) -> Self {
+        Self { served, provider }
     }
 
     /// A TLS 1.2 suite fixes the kind of key, so the client has to offer both, the signature and a suite for it.
-    fn fits(&self, key: &CertifiedKey, client: &ClientHello<'_>) -> bool {
-        let signs = key.key.choose_scheme(client.signature_schemes()).is_some();
+    fn fits(&self, certificate: &LoadedCertificate, client: &ClientHello<'_>) -> bool {
+        let Some(key) = &certificate.key else {
+            return false;
+        };
+        let signs = key.choose_scheme(client.signature_schemes()).is_some();
         signs
             && self.provider.cipher_suites.iter().any(|suite| {
-                suite.usable_for_signature_algorithm(key.key.algorithm())
+                suite.usable_for_signature_algorithm(key.algorithm())
                     && client.cipher_suites().contains(&suite.suite())
             })
     }
@@ -100,19 +115,19 @@ impl HostCertificates {
 
 impl ResolvesServerCert for HostCertificates {
     fn resolve(&self, client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.keys
+        self.served
             .iter()
-            .find(|key| self.fits(key, &client))
+            .find(|certificate| self.fits(certificate, &client))
             // None fits: with one at hand, rustls tells the client what is missing.
-            .or_else(|| self.keys.first())
-            .cloned()
+            .or_else(|| self.served.first())?
+            .certified()
     }
 }
 
 impl fmt::Debug for HostCertificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HostCertificates")
-            .field("certificates", &self.keys.len())
+            .field("certificates", &self.served.len())
             .finish_non_exhaustive()
     }
 }

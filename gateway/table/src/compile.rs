@@ -6,6 +6,7 @@ use model::{Changes, HostPattern, PathMatch, Route, RoutingModel, VirtualHost};
 
 use crate::access::Accesses;
 use crate::backends::{BackendSlot, Backends};
+use crate::filters::Common;
 use crate::hosts::{self, HostMap, Patterned};
 use crate::listeners::Listeners;
 use crate::log_format::CompiledLogFormat;
@@ -100,6 +101,7 @@ fn empty() -> Table {
         fallback: None,
         backends: Backends::new(),
         patterns: Patterns::new(),
+        common: Common::default(),
         tls: Tls::new(),
         trust: Arc::default(),
         streams: Arc::default(),
@@ -127,7 +129,7 @@ fn update_globals(table: &mut Table, model: &RoutingModel) {
         let mut acquired = Vec::new();
         let route = compile_route(
             &HostPattern::Any,
-            source,
+            (source, None),
             &mut table.backends,
             &mut table.patterns,
             &mut acquired,
@@ -183,6 +185,7 @@ fn compile_host(
             reason: format!("there is no listener `{name}`; this route is not served there"),
         }));
         let mut faults = Vec::new();
+        let known = table.common.get(&route.filters);
         let rule = Rule::compile(
             &route.matches,
             position,
@@ -192,7 +195,7 @@ fn compile_host(
                 let backends = &mut table.backends;
                 compile_route(
                     pattern,
-                    route,
+                    (route, known),
                     backends,
                     patterns,
                     &mut acquired,
@@ -203,7 +206,11 @@ fn compile_host(
         );
         rejects.append(&mut faults);
         match rule {
-            Ok(rule) => rules.push((Specificity::of(&route.matches, position), rule)),
+            Ok(rule) => {
+                let compiled = &rule.route.filters;
+                table.common.remember(&route.filters, compiled);
+                rules.push((Specificity::of(&route.matches, position), rule));
+            }
             Err(fault) => rejects.push(Reject {
                 origin: route.origin.clone(),
                 reason: format!("{fault}; this route is not served"),

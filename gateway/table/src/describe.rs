@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use model::{
     BackendId, BackendProtocol, CertificateId, ClientTrust, EndpointSet, Filter, Health,
-    HostPattern, KeyAlgorithm, ListenerName, ListenerSelector, LogFormat, Origin, Redirect, Route,
-    RouteMatch, RouteOptions, Streams, Timeouts, TlsPolicy,
+    HostPattern, KeyAlgorithm, ListenerName, ListenerSelector, LogFormat, Origin, RareOptions,
+    Redirect, Route, RouteMatch, Streams, Timeouts, TlsPolicy,
 };
 use serde::Serialize;
 
@@ -61,8 +61,8 @@ pub struct RouteDescription {
     /// The largest request body in bytes.
     pub body_limit: Option<u64>,
     /// What few routes ask for.
-    #[serde(skip_serializing_if = "RouteOptions::is_default")]
-    pub options: RouteOptions,
+    #[serde(skip_serializing_if = "RareOptions::is_default")]
+    pub options: RareOptions,
     /// Where it was asked for.
     pub origin: Origin,
 }
@@ -74,7 +74,7 @@ pub enum ActionDescription {
     /// Backends with their weights.
     Forward(Vec<(BackendId, u32)>),
     /// A redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// The gateway itself.
     Respond {
         /// The status.
@@ -211,7 +211,7 @@ impl Table {
         };
         // A route that could not be compiled has lost its filters.
         let filters = if compiled.filters.len() == source.filters.len() {
-            source.filters.clone()
+            source.filters.to_vec()
         } else {
             Vec::new()
         };
@@ -225,7 +225,7 @@ impl Table {
             options: if compiled.options.is_some() {
                 source.options.clone()
             } else {
-                RouteOptions::default()
+                RareOptions::default()
             },
             origin: compiled.origin.clone(),
         }

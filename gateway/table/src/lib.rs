@@ -18,7 +18,7 @@
 //! let route = Route {
 //!     matches: RouteMatch::path(PathMatch::everything()),
 //!     listeners: Default::default(),
-//!     filters: Vec::new(),
+//!     filters: Default::default(),
 //!     action: Action::Respond { status: 200, reason: "example".to_owned() },
 //!     timeouts: Timeouts::default(),
 //!     body_limit: None,
@@ -62,6 +62,7 @@ mod conditions;
 mod deny;
 mod describe;
 mod external;
+mod filters;
 mod hosts;
 mod intern;
 mod listeners;
@@ -94,6 +95,7 @@ use model::{BackendId, ClientTrust, HostPattern, ListenerName};
 
 use crate::backends::Backends;
 use crate::compile::{CompiledHost, Fallback};
+use crate::filters::Common;
 use crate::hosts::HostMap;
 use crate::hosts::Patterned;
 use crate::listeners::Listeners;
@@ -116,6 +118,7 @@ pub use describe::{
     TlsDescription,
 };
 pub use external::{CompiledAuthCache, CompiledExternal};
+pub use filters::CompiledFilters;
 pub use listeners::ListenerId;
 pub use log_format::{CompiledLogFormat, CompiledLogPart};
 pub use mirror::CompiledMirror;
@@ -150,6 +153,7 @@ pub struct Table {
     fallback: Option<Fallback>,
     backends: Backends,
     patterns: Patterns,
+    common: Common,
     tls: Tls,
     trust: Arc<ClientTrust>,
     streams: Arc<CompiledStreams>,
@@ -257,6 +261,7 @@ impl Table {
             fallback,
             backends,
             patterns,
+            common,
             tls,
             trust,
             streams,
@@ -270,6 +275,7 @@ impl Table {
             fallback: fallback.clone(),
             backends: backends.clone(),
             patterns: patterns.clone(),
+            common: common.clone(),
             tls: tls.clone(),
             trust: Arc::clone(trust),
             streams: Arc::clone(streams),

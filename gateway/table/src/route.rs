@@ -13,6 +13,7 @@ use crate::backend_tls;
 use crate::backends::{BackendSlot, Backends, WeightedTargets};
 use crate::clients::CompiledClientCertificate;
 use crate::deny::CompiledDeny;
+use crate::filters::CompiledFilters;
 use crate::options::CompiledOptions;
 use crate::path_rule::CompiledPathRule;
 use crate::pattern::Patterns;
@@ -33,7 +34,7 @@ pub struct CompiledRoute {
     /// Where it was asked for.
     pub origin: Origin,
     /// What happens on the way, in this order.
-    pub filters: Vec<CompiledFilter>,
+    pub filters: CompiledFilters,
     /// What answers.
     pub action: CompiledAction,
     /// How long to wait for the backend.
@@ -50,7 +51,7 @@ pub enum CompiledAction {
     /// One of these backends.
     Forward(WeightedTargets),
     /// A redirect. Its status is one of 301, 302, 303, 307 and 308, its other parts may stand in a URL.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// The gateway itself, with a small page.
     Respond {
         /// The status.
@@ -109,28 +110,34 @@ pub struct CompiledHeaderChange {
     pub add: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Compiles what `route` does. Its targets are acquired from `backends` and listed in `acquired`.
+/// Compiles what `route` does; its filters, unless that has been done. Its targets are acquired from `backends` and listed in `acquired`.
 ///
 /// When an action or a filter cannot be compiled, the route keeps its place and answers 503: its requests must not
 /// fall to a less specific route, or pass without a step that was asked for.
 pub(crate) fn compile_route(
     host: &HostPattern,
-    route: &Route,
+    (route, filters): (&Route, Option<CompiledFilters>),
     backends: &mut Backends,
     patterns: &mut Patterns,
     acquired: &mut Vec<BackendSlot>,
     accesses: &mut Accesses,
     rejects: &mut Vec<Reject>,
 ) -> CompiledRoute {
-    let filters = route.filters.iter();
-    let filters: Result<Vec<_>, _> = filters
-        .map(|filter| {
-            let Filter::Access(access) = filter else {
-                return compile_filter(filter, patterns);
-            };
-            access::compile(access, accesses, host, backends, acquired).map(CompiledFilter::Access)
-        })
-        .collect();
+    let filters = match filters {
+        Some(filters) => Ok(filters),
+        None => route
+            .filters
+            .iter()
+            .map(|filter| {
+                let Filter::Access(access) = filter else {
+                    return compile_filter(filter, patterns);
+                };
+                access::compile(access, accesses, host, backends, acquired)
+                    .map(CompiledFilter::Access)
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map(CompiledFilters::from),
+    };
     let checked = filters.and_then(|filters| {
         let action = compile_action(&route.action, backends, acquired)?;
         let mut faults = Vec::new();
@@ -151,7 +158,7 @@ pub(crate) fn compile_route(
             status: StatusCode::SERVICE_UNAVAILABLE,
             reason: INVALID_ROUTE.into(),
         };
-        (Vec::new(), action, None)
+        (CompiledFilters::default(), action, None)
     });
     CompiledRoute {
         host: host.clone(),
@@ -288,7 +295,7 @@ fn compile_filter(filter: &Filter, patterns: &mut Patterns) -> Result<CompiledFi
         Filter::UpstreamHost(text) => Template::parse(text).map(CompiledFilter::UpstreamHost),
         Filter::ResponseRewrite(change) => {
             rewrite::check_response_rewrite(change)?;
-            Ok(CompiledFilter::ResponseRewrite(Box::new(change.clone())))
+            Ok(CompiledFilter::ResponseRewrite(change.clone()))
         }
     }
 }

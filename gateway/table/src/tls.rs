@@ -191,7 +191,7 @@ impl Tls {
             self.certificates.insert(Arc::new(LoadedCertificate {
                 id: id.clone(),
                 source: Arc::clone(source),
-                key: key.map(Arc::new),
+                key: key.map(|loaded| loaded.key),
             }));
         } else {
             self.certificates.remove(id);
@@ -335,11 +335,8 @@ fn config_for(
         .map(|certificate| Arc::as_ptr(certificate).addr())
         .collect();
     let config = configs.entry((base.id, addresses)).or_insert_with(|| {
-        let keys = served
-            .iter()
-            .filter_map(|certificate| certificate.key.clone())
-            .collect();
-        let resolver = HostCertificates::new(keys, Arc::clone(base.provider()));
+        let served = served.iter().cloned().collect();
+        let resolver = HostCertificates::new(served, Arc::clone(base.provider()));
         Arc::new(base.with_certificates(Arc::new(resolver)))
     });
     Arc::clone(config)

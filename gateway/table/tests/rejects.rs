@@ -95,46 +95,46 @@ fn a_route_that_cannot_be_carried_out_is_closed_instead_of_bypassed() {
     };
     let filtered = |filter: Filter| {
         let mut route = bad_route();
-        route.filters = vec![filter];
+        route.filters = vec![filter].into();
         route
     };
     for (bad, want) in [
         (
             with(|route| {
-                route.action = Action::Redirect(Redirect {
+                route.action = Action::Redirect(Box::new(Redirect {
                     status: 200,
                     ..Redirect::default()
-                });
+                }));
             }),
             "status 200 is not one of 301, 302, 303, 307, 308",
         ),
         (
             with(|route| {
-                route.action = Action::Redirect(Redirect {
+                route.action = Action::Redirect(Box::new(Redirect {
                     status: 302,
                     host: Some("a b".to_owned()),
                     ..Redirect::default()
-                });
+                }));
             }),
             "redirect host `a b`: `a b` is not a DNS label",
         ),
         (
             with(|route| {
-                route.action = Action::Redirect(Redirect {
+                route.action = Action::Redirect(Box::new(Redirect {
                     status: 302,
                     path: Some("/a\r\nSet-Cookie: b".to_owned()),
                     ..Redirect::default()
-                });
+                }));
             }),
             "the path of a redirect has to start with `/` and to be printable ASCII",
         ),
         (
             with(|route| {
-                route.action = Action::Redirect(Redirect {
+                route.action = Action::Redirect(Box::new(Redirect {
                     status: 302,
                     scheme: Some("javascript".to_owned()),
                     ..Redirect::default()
-                });
+                }));
             }),
             "a redirect to the scheme `javascript` is not possible",
         ),
@@ -189,7 +189,7 @@ fn a_route_that_cannot_be_carried_out_is_closed_instead_of_bypassed() {
                 reason: INVALID_ROUTE.into(),
             }
         );
-        assert_eq!(closed.filters, []);
+        assert!(closed.filters.is_empty());
         assert_eq!(winner(&compiled.table, "a.test", "/"), Some("root"));
         assert_eq!(winner(&compiled.table, "b.test", "/"), Some("other host"));
     }
@@ -259,7 +259,8 @@ fn filters_are_compiled_to_what_is_sent() {
             add: vec![("X-Frame-Options".to_owned(), "DENY".to_owned())],
             ..HeaderChange::default()
         }),
-    ];
+    ]
+    .into();
     let compiled = compile(&around(route));
     let [
         CompiledFilter::Hsts(value),
@@ -280,7 +281,7 @@ fn certificates_and_policies_are_reported_one_by_one() {
     mismatched.key = good.key.clone();
     let mut empty = good.clone();
     empty.chain.clear();
-    empty.origin.object.name = "empty".into();
+    Arc::make_mut(&mut empty.origin.object).name = "empty".into();
     let mut garbage = certificate(KeyAlgorithm::Ecdsa, &["a.test"], "garbage");
     garbage.chain = vec![vec![0x30, 1, 2, 3]];
     let mut no_key = certificate(KeyAlgorithm::Ecdsa, &["a.test"], "no-key");

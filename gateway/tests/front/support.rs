@@ -183,14 +183,14 @@ pub(crate) fn forward(model: &mut RoutingModel, address: SocketAddr) {
     let route = Route {
         matches: RouteMatch::path(PathMatch::Prefix(NormalPath::parse("/").unwrap())),
         listeners: ListenerSelector::All,
-        filters: Vec::new(),
+        filters: model::Filters::default(),
         action: Action::Forward(vec![WeightedBackend {
             backend: id.clone(),
             weight: 1,
         }]),
         timeouts: Timeouts::default(),
         body_limit: None,
-        options: model::RouteOptions::default(),
+        options: model::RareOptions::default(),
         origin: origin("route"),
     };
     model.hosts.insert(

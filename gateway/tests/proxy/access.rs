@@ -140,11 +140,11 @@ async fn redirects_come_before_limits_and_limits_before_addresses() {
         }),
         ..Access::default()
     }));
-    let redirect = Action::Redirect(model::Redirect {
+    let redirect = Action::Redirect(Box::new(model::Redirect {
         status: 302,
         path: Some("/elsewhere".to_owned()),
         ..model::Redirect::default()
-    });
+    }));
     let mut model = model();
     add_backend(&mut model, "web", &[origin]);
     for (path, action, filters) in [
@@ -162,7 +162,7 @@ async fn redirects_come_before_limits_and_limits_before_addresses() {
         ("/endpoints", forward("none"), vec![nobody]),
     ] {
         add_route_with(&mut model, "*", path, action, |route| {
-            route.filters = filters;
+            route.filters = filters.into();
         });
     }
     let site = Site::start(model);

@@ -69,7 +69,8 @@ async fn routes_can_redirect_and_respond() {
         host: Some("new.test".to_owned()),
         ..Redirect::default()
     };
-    add_route(&mut model, "a.test", "/moved", Action::Redirect(redirect));
+    let redirect = Action::Redirect(Box::new(redirect));
+    add_route(&mut model, "a.test", "/moved", redirect);
     let respond = Action::Respond {
         status: 503,
         reason: "closed-today".to_owned(),

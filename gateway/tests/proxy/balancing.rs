@@ -16,7 +16,7 @@ fn balanced(addresses: &[SocketAddr], options: RouteOptions) -> RoutingModel {
     let mut model = model();
     add_backend(&mut model, "web", addresses);
     add_route_with(&mut model, "*", "/", forward("web"), |route| {
-        route.options = options;
+        route.options = options.into();
     });
     model
 }

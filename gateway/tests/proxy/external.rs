@@ -292,7 +292,7 @@ async fn what_is_remembered_is_asked_once_and_only_of_its_route() {
         let host = model.hosts.values_mut().next().unwrap();
         let mut changed = (**host).clone();
         for route in &mut changed.routes {
-            for filter in &mut route.filters {
+            for filter in route.filters.iter_mut() {
                 if let Filter::Access(access) = filter {
                     let mut other = (**access).clone();
                     let mut external = (**other.external.as_ref().unwrap()).clone();

@@ -262,11 +262,11 @@ pub(crate) fn add_route_with(
     let mut route = Route {
         matches: RouteMatch::path(PathMatch::Prefix(NormalPath::parse(path).unwrap())),
         listeners: ListenerSelector::All,
-        filters: Vec::new(),
+        filters: model::Filters::default(),
         action,
         timeouts: Timeouts::default(),
         body_limit: None,
-        options: model::RouteOptions::default(),
+        options: model::RareOptions::default(),
         origin: origin("web"),
     };
     change(&mut route);

@@ -94,8 +94,11 @@ impl Thread {
     fn run(mut self, woken: &Receiver<Wake>) -> Result<(), Closed> {
         // Watched before it is read, so that no change falls in between.
         self.watch.establish();
-        let changes = self.folder.load();
-        self.report(Instant::now(), changes)?;
+        for changes in self.folder.load_in_parts() {
+            self.events
+                .blocking_send(Instant::now(), SourceEvent::Changes(changes))?;
+        }
+        self.report(Instant::now(), Vec::new())?;
         self.events
             .blocking_send(Instant::now(), SourceEvent::Synced)?;
         let mut compared = Instant::now();

@@ -5,16 +5,20 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::ObjectRef;
 use translate::manifests;
-use translate::{Change, Object, Severity};
+use translate::{Change, Object, PackedObject, Severity};
 
 use super::super::FileProblem;
 use super::pending::Work;
 
 /// A larger file is a mistake rather than a manifest.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Objects that are handed out together when everything is read for the first time.
+const PART: usize = 512;
 
 /// Deeper nesting is a mistake too, or a circle of links.
 const MAX_DEPTH: usize = 16;
@@ -32,14 +36,14 @@ pub struct FolderError {
 pub(crate) struct Folder {
     root: PathBuf,
     files: BTreeMap<PathBuf, File>,
-    /// The files that hold an object; the first one by name counts.
-    holders: BTreeMap<ObjectRef, BTreeSet<PathBuf>>,
+    /// The files that hold an object, in the order of their names; the first one counts. Nearly always there is one.
+    holders: BTreeMap<ObjectRef, Vec<Arc<Path>>>,
     /// Objects that more than one file holds.
     contested: BTreeSet<ObjectRef>,
     /// What was handed out last.
-    served: BTreeMap<ObjectRef, Object>,
+    served: BTreeMap<ObjectRef, PackedObject>,
     /// Objects that are there unless a file holds them.
-    implied: BTreeMap<ObjectRef, Object>,
+    implied: BTreeMap<ObjectRef, PackedObject>,
     /// Folders that could not be read.
     unreadable: Vec<FileProblem>,
 }
@@ -56,7 +60,7 @@ struct File {
 
 #[derive(Debug)]
 struct Entry {
-    object: Object,
+    object: PackedObject,
     line: Option<usize>,
 }
 
@@ -108,7 +112,7 @@ impl Folder {
             served: BTreeMap::new(),
             implied: implied
                 .into_iter()
-                .map(|object| (object.reference(), object))
+                .map(|object| (object.reference(), PackedObject::new(&object)))
                 .collect(),
             unreadable: Vec::new(),
         })
@@ -116,9 +120,18 @@ impl Folder {
 
     /// Reads everything for the first time.
     pub(crate) fn load(&mut self) -> Vec<Change> {
+        self.load_in_parts().flatten().collect()
+    }
+
+    /// The same. Objects come in parts, because they take much memory until somebody has taken them in.
+    pub(crate) fn load_in_parts(&mut self) -> impl Iterator<Item = Vec<Change>> {
         let mut affected: BTreeSet<ObjectRef> = self.implied.keys().cloned().collect();
         self.compare(&BTreeSet::new(), &mut affected);
-        self.differences(affected)
+        std::iter::from_fn(move || {
+            let part = std::iter::from_fn(|| affected.pop_first());
+            let part: BTreeSet<ObjectRef> = part.take(PART).collect();
+            (!part.is_empty()).then(|| self.differences(part))
+        })
     }
 
     /// Does the work and returns what differs from before.
@@ -145,7 +158,7 @@ impl Folder {
         });
         let doubles = doubles.map(|(object, first, file)| FileProblem {
             line: self.line_of(file, object),
-            file: file.clone(),
+            file: file.to_path_buf(),
             severity: Severity::Warning,
             message: format!(
                 "{object} stands in {} too, which comes first by name; the one here is not used",
@@ -163,7 +176,7 @@ impl Folder {
 
     /// Where an object that is in use stands.
     pub(crate) fn place_of(&self, object: &ObjectRef) -> Option<(&Path, Option<usize>)> {
-        let file = self.holders.get(object)?.first()?;
+        let file: &Path = self.holders.get(object)?.first()?;
         Some((file, self.line_of(file, object)))
     }
 
@@ -269,11 +282,16 @@ impl Folder {
                 });
                 continue;
             }
+            let object = PackedObject::new(&object);
             file.objects.insert(reference, Entry { object, line });
         }
+        let shared: Arc<Path> = path.into();
         for reference in file.objects.keys() {
             let holders = self.holders.entry(reference.clone()).or_default();
-            holders.insert(path.to_owned());
+            if let Err(place) = holders.binary_search(&shared) {
+                holders.reserve_exact(1);
+                holders.insert(place, Arc::clone(&shared));
+            }
             if holders.len() > 1 {
                 self.contested.insert(reference.clone());
             }
@@ -322,7 +340,7 @@ impl Folder {
     ) {
         for object in objects {
             if let Some(holders) = self.holders.get_mut(&object) {
-                holders.remove(path);
+                holders.retain(|holder| **holder != *path);
                 if holders.len() < 2 {
                     self.contested.remove(&object);
                 }
@@ -341,14 +359,14 @@ impl Folder {
             let current = self
                 .holders
                 .get(&reference)
-                .and_then(BTreeSet::first)
-                .and_then(|path| self.files.get(path)?.objects.get(&reference))
+                .and_then(|holders| holders.first())
+                .and_then(|path| self.files.get(&**path)?.objects.get(&reference))
                 .map(|entry| &entry.object)
                 .or_else(|| self.implied.get(&reference));
             match current {
                 Some(object) if self.served.get(&reference) == Some(object) => {}
                 Some(object) => {
-                    changes.push(Change::Apply(object.clone()));
+                    changes.extend(object.unpack().map(Change::Apply));
                     self.served.insert(reference, object.clone());
                 }
                 None => {

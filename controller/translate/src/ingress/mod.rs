@@ -18,7 +18,7 @@ use k8s_openapi::api::networking::v1::{
     ServiceBackendPort,
 };
 use k8s_openapi::jiff::Timestamp;
-use model::{BackendId, ExternalAuth, HostPattern, Mirror, PathMatch};
+use model::{BackendId, ExternalAuth, HostPattern, Mirror, ObjectRef, PathMatch};
 
 use self::auth::BasicPart;
 use self::backend_tls::BackendTlsPart;
@@ -29,7 +29,7 @@ use crate::NamespacedName;
 use crate::Problem;
 use crate::annotation::{self, Annotations, Routing};
 use crate::few::Fixed;
-use crate::object::name_of;
+use crate::object::{kinds, name_of};
 use crate::permit::{Permit, Permits, Refusal};
 use crate::policy;
 use crate::report::{Reason, quoted};
@@ -69,6 +69,8 @@ enum Age {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) rank: Rank,
+    /// The Ingress itself.
+    pub(crate) object: Arc<ObjectRef>,
     pub(crate) annotations: Annotations,
     pub(crate) hosts: Fixed<HostPattern, HostPart>,
     pub(crate) tls: Vec<TlsEntry>,
@@ -85,7 +87,7 @@ pub(crate) struct Entry {
     /// Asks another server.
     pub(crate) external: Option<Arc<ExternalAuth>>,
     /// Backends and the fields that name them; only `mirror` names those without a field.
-    pub(crate) backends: Fixed<BackendId, Vec<Box<str>>>,
+    pub(crate) backends: Fixed<BackendId, Naming>,
     /// Hosts that get what another one of its hosts has, unless somebody has rules for them.
     pub(crate) aliases: Fixed<HostPattern, Alias>,
     /// What is wrong with the Ingress whatever the other objects are.
@@ -121,7 +123,16 @@ pub(crate) struct PathPart {
     /// Its type leaves to the implementation what it means.
     pub(crate) free: bool,
     pub(crate) target: Target,
+    pub(crate) field: Arc<str>,
+}
+
+/// The fields that name something.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Naming {
+    /// The first one; empty if there is none.
     pub(crate) field: Box<str>,
+    /// How many there are.
+    pub(crate) count: usize,
 }
 
 /// What answers.
@@ -239,6 +250,7 @@ pub(crate) fn translate(
     }
     tls.shrink_to_fit();
     Entry {
+        object: Arc::new(name.reference(kinds::INGRESS)),
         rank: Rank {
             age: age(ingress),
             name,
@@ -279,17 +291,24 @@ fn mirror(annotations: &Annotations, settings: &Settings) -> Option<Box<Mirror>>
     }))
 }
 
+fn name_backend(backends: &mut BTreeMap<BackendId, Naming>, id: BackendId, field: &str) {
+    let naming = backends.entry(id).or_default();
+    if naming.count == 0 {
+        naming.field = field.into();
+    }
+    naming.count += 1;
+}
+
 /// Adds backends that annotations name.
 fn name_backends(
-    backends: &mut BTreeMap<BackendId, Vec<Box<str>>>,
+    backends: &mut BTreeMap<BackendId, Naming>,
     default: Option<BackendId>,
     external: Option<&ExternalAuth>,
     mirror: Option<&Mirror>,
 ) {
     let asked = external.and_then(|asked| asked.backend.clone());
     for id in [default, asked].into_iter().flatten() {
-        let fields = backends.entry(id).or_default();
-        fields.push("metadata.annotations".into());
+        name_backend(backends, id, "metadata.annotations");
     }
     // Nothing is answered by it, so no field is about answers.
     if let Some(copied) = mirror.and_then(|mirror| mirror.backend.clone()) {
@@ -409,8 +428,8 @@ struct Reader<'a> {
     annotations: &'a Annotations,
     hosts: BTreeMap<HostPattern, HostPart>,
     /// Fields of the paths read so far.
-    taken: BTreeMap<(HostPattern, PathMatch), Box<str>>,
-    backends: BTreeMap<BackendId, Vec<Box<str>>>,
+    taken: BTreeMap<(HostPattern, PathMatch), Arc<str>>,
+    backends: BTreeMap<BackendId, Naming>,
     problems: Vec<Problem>,
     violates: BTreeSet<Box<str>>,
 }
@@ -528,13 +547,14 @@ impl Reader<'_> {
             ));
             return None;
         }
-        self.taken.insert(key, at.into());
+        let field: Arc<str> = at.into();
+        self.taken.insert(key, Arc::clone(&field));
         Some(PathPart {
             path: matches,
             written,
             free,
             target: self.target(backend, &format!("{at}.backend")),
-            field: at.into(),
+            field,
         })
     }
 
@@ -552,10 +572,7 @@ impl Reader<'_> {
     fn target(&mut self, backend: &IngressBackend, field: &str) -> Target {
         let target = match self.backend(backend, field) {
             Ok(id) => {
-                self.backends
-                    .entry(id.clone())
-                    .or_default()
-                    .push(field.into());
+                name_backend(&mut self.backends, id.clone(), field);
                 Target::Backend(id)
             }
             Err(problem) => {

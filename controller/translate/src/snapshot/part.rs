@@ -30,21 +30,21 @@ impl Snapshot {
     /// Takes an Ingress from another snapshot.
     pub(crate) fn take_ingress(&mut self, from: &Self, name: &NamespacedName) {
         if let Some(ingress) = from.ingresses.get(name) {
-            self.ingresses.insert(name.clone(), Arc::clone(ingress));
+            self.ingresses.insert(name.clone(), ingress.clone());
         }
     }
 
     /// Takes a Service and its addresses from another snapshot.
     pub(crate) fn take_service(&mut self, from: &Self, name: &NamespacedName) {
         if let Some(service) = from.services.get(name) {
-            self.services.insert(name.clone(), Arc::clone(service));
+            self.services.insert(name.clone(), service.clone());
         }
         let Some(slices) = from.slices_of.get(name) else {
             return;
         };
         for slice in slices.iter() {
             if let Some(object) = from.slices.get(slice) {
-                self.slices.insert(slice.clone(), Arc::clone(object));
+                self.slices.insert(slice.clone(), object.clone());
             }
         }
         self.slices_of.insert(name.clone(), slices.clone());
@@ -58,7 +58,7 @@ impl Snapshot {
     }
 
     /// The Ingress of this name.
-    pub(crate) fn ingress(&self, name: &NamespacedName) -> Option<&Arc<Ingress>> {
-        self.ingresses.get(name)
+    pub(crate) fn ingress(&self, name: &NamespacedName) -> Option<Ingress> {
+        self.ingresses.get(name)?.unpack()
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use model::{
-    Action, BackendId, CertificateId, EndpointSet, ListenerSelector, Origin, PathMatch, Route,
-    RouteMatch, RouteOptions, TlsHost, WeightedBackend,
+    Action, BackendId, CertificateId, EndpointSet, ListenerSelector, Origin, PathMatch,
+    RareOptions, Route, RouteMatch, TlsHost, WeightedBackend,
 };
 
 use super::{SELF_SIGNED, Translator, Work};
@@ -181,11 +181,11 @@ impl Translator {
         Some(Arc::new(Route {
             matches: RouteMatch::path(PathMatch::everything()),
             listeners: ListenerSelector::All,
-            filters,
+            filters: filters.into(),
             action,
             timeouts: self.globals.timeouts,
             body_limit: self.globals.body_limit,
-            options: RouteOptions::default(),
+            options: RareOptions::default(),
             origin: Origin::new(service.reference(kinds::SERVICE), ""),
         }))
     }

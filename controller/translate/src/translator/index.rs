@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{BackendId, HostPattern, WildcardDepth};
 
 use crate::NamespacedName;
-use crate::few::Few;
+use crate::few::{Few, dense};
 use crate::ingress::{Entry, Rank};
 
 static NOBODY: Few<Rank> = Few::new();
@@ -100,6 +100,15 @@ impl Index {
         for policy in &entry.violates {
             take(&mut self.violators, policy, name);
         }
+    }
+
+    /// Makes the large trees anew.
+    pub(super) fn make_dense(&mut self) {
+        dense(&mut self.hosts);
+        dense(&mut self.tls_hosts);
+        dense(&mut self.below);
+        dense(&mut self.backends);
+        dense(&mut self.secrets);
     }
 
     /// The Ingresses that name a ConfigMap with headers.

@@ -74,7 +74,7 @@ impl Translator {
         preview
             .snapshot
             .take_policies(&self.snapshot, &name.namespace);
-        preview.snapshot.put_ingress(name.clone(), ingress.clone());
+        preview.snapshot.put_ingress(name.clone(), ingress);
         let entry = self.add(&mut preview, ingress);
         let mut namespaces = BTreeSet::from([&*name.namespace]);
         for neighbour in self.neighbours(&entry) {
@@ -87,7 +87,7 @@ impl Translator {
             }
             preview.snapshot.take_ingress(&self.snapshot, neighbour);
             let entry = self.entries.get(neighbour);
-            for secret in entry.into_iter().flat_map(Entry::secrets) {
+            for secret in entry.into_iter().flat_map(|entry| entry.secrets()) {
                 preview.snapshot.take_secret(&self.snapshot, secret);
             }
         }
@@ -114,7 +114,7 @@ impl Translator {
             };
             preview.snapshot.take_ingress(&self.snapshot, ingress);
             self.note(&mut preview, ingress.reference(kinds::INGRESS));
-            self.add(&mut preview, object);
+            self.add(&mut preview, &object);
         }
         preview
     }

@@ -103,7 +103,7 @@ impl Translator {
         for pattern in entry.tls_hosts() {
             problems.extend(lost(self.tls_losers.get(pattern)));
         }
-        for (id, fields) in entry.backends.iter() {
+        for (id, naming) in entry.backends.iter() {
             let remark = self
                 .backends
                 .get(id)
@@ -112,8 +112,8 @@ impl Translator {
             if copied == Some(id) {
                 problems.extend(remark.map(Remark::problem_of_copies));
             }
-            if !fields.is_empty() {
-                problems.extend(remark.map(|remark| remark.problem(fields)));
+            if naming.count > 0 {
+                problems.extend(remark.map(|remark| remark.problem(naming)));
             }
             let backend = self.model.backends.get(id);
             let counts = backend.and_then(|backend| backend.health.as_deref());

@@ -8,6 +8,29 @@ use super::{BackendState, SecretChange, Translator, Work, problems, replace};
 use crate::{health, service};
 
 impl Translator {
+    /// Takes in a Secret that somebody wants; whether that is so still is found out when everything is settled. Others wait.
+    pub(super) fn secret(
+        &mut self,
+        change: SecretChange,
+        work: &mut Work,
+        waiting: &mut Vec<SecretChange>,
+    ) {
+        if !self.wanted.contains(change.name()) {
+            waiting.push(change);
+            return;
+        }
+        match change {
+            SecretChange::Apply(name, secret) => {
+                self.snapshot.put_secret(&name, &secret);
+                work.secrets.insert(name);
+            }
+            SecretChange::Delete(name) => {
+                self.snapshot.remove_secret(&name);
+                work.secrets.insert(name);
+            }
+        }
+    }
+
     /// Settles who is wanted, then takes in what came.
     pub(super) fn secrets(&mut self, changes: Vec<SecretChange>, work: &mut Work) {
         for name in &work.secrets {
@@ -19,22 +42,9 @@ impl Translator {
                 self.snapshot.forget_secret(name);
             }
         }
+        let mut unwanted = Vec::new();
         for change in changes {
-            let name = match change {
-                SecretChange::Apply(name, secret) => {
-                    if self.wanted.contains(&name) {
-                        self.snapshot.put_secret(&name, &secret);
-                    }
-                    name
-                }
-                SecretChange::Delete(name) => {
-                    self.snapshot.remove_secret(&name);
-                    name
-                }
-            };
-            if self.wanted.contains(&name) {
-                work.secrets.insert(name);
-            }
+            self.secret(change, work, &mut unwanted);
         }
         for name in std::mem::take(&mut work.secrets) {
             let id = CertificateId::secret(&name.namespace, &name.name);
@@ -45,7 +55,7 @@ impl Translator {
             work.reports
                 .extend(self.index.users_of_secret(&name).cloned());
             for user in self.index.users_of_secret(&name) {
-                let entry = self.entries.get(user);
+                let entry = self.entries.get(user).map(|entry| &**entry);
                 let asks = entry.filter(|entry| {
                     let basic = entry.basic.as_ref().map(|basic| &basic.secret);
                     let tls = entry
@@ -83,7 +93,7 @@ impl Translator {
     pub(super) fn backends(&mut self, work: &mut Work) {
         let (fallback, asked) = (self.fallback_backend(), self.asked_backend());
         for service in &work.services {
-            let of_service = problems::backends_of(&self.backends, service).map(|(id, _)| id);
+            let of_service = problems::backends_of(&self.model.backends, service).map(|(id, _)| id);
             work.backends.extend(of_service.cloned());
         }
         let mut services = std::mem::take(&mut work.services);
@@ -96,7 +106,7 @@ impl Translator {
             let (backend, endpoints, state) = if used {
                 let mut resolved = service::resolve(&id, &self.snapshot, &self.settings);
                 let users = self.index.users_of_backend(&id);
-                let users = users.filter_map(|name| self.entries.get(name));
+                let users = users.filter_map(|name| Some(&**self.entries.get(name)?));
                 resolved.backend.health = health::of(&id, users, &self.snapshot).map(Arc::new);
                 let state = BackendState {
                     remark: resolved.remark,
@@ -121,8 +131,10 @@ impl Translator {
             }
             let remark = state.as_ref().and_then(|state| state.remark.clone());
             let before = match state {
-                Some(state) => self.backends.insert(id.clone(), state),
-                None => self.backends.remove(&id),
+                Some(state) if state.remark.is_some() || !state.slices.is_empty() => {
+                    self.backends.insert(id.clone(), state)
+                }
+                Some(_) | None => self.backends.remove(&id),
             };
             if before.and_then(|state| state.remark) != remark {
                 work.reports

@@ -41,14 +41,14 @@ pub(crate) fn route(path: PathMatch, to: u32) -> Route {
     Route {
         matches: RouteMatch::path(path),
         listeners: ListenerSelector::All,
-        filters: Vec::new(),
+        filters: model::Filters::default(),
         action: Action::Forward(vec![WeightedBackend {
             backend: backend(to),
             weight: 1,
         }]),
         timeouts: Timeouts::default(),
         body_limit: None,
-        options: model::RouteOptions::default(),
+        options: model::RareOptions::default(),
         origin: Origin::new(ingress, "spec.rules[0].http.paths[0]"),
     }
 }

@@ -46,14 +46,14 @@ pub(crate) fn route(matches: RouteMatch, to: &str) -> Route {
     Route {
         matches,
         listeners: ListenerSelector::All,
-        filters: Vec::new(),
+        filters: model::Filters::default(),
         action: Action::Forward(vec![WeightedBackend {
             backend: backend(to),
             weight: 1,
         }]),
         timeouts: Timeouts::default(),
         body_limit: None,
-        options: model::RouteOptions::default(),
+        options: model::RareOptions::default(),
         origin: origin(to),
     }
 }

@@ -229,7 +229,7 @@ fn route() -> impl Strategy<Value = Route> {
     (matches(), listeners(), filters(), action()).prop_map(
         |(matches, listeners, filters, action)| Route {
             listeners,
-            filters,
+            filters: filters.into(),
             action,
             ..crate::common::route(matches, "one")
         },
@@ -315,10 +315,10 @@ fn action() -> impl Strategy<Value = Action> {
         weight,
     });
     let redirect = select(vec![302, 404]).prop_map(|status| {
-        Action::Redirect(Redirect {
+        Action::Redirect(Box::new(Redirect {
             status,
             ..Redirect::default()
-        })
+        }))
     });
     let respond = select(vec![200, 503, 600]).prop_map(|status| Action::Respond {
         status,
