@@ -42,6 +42,19 @@ impl Objects {
 
     /// Every object, one after the other.
     pub fn all(&self) -> impl Iterator<Item = Result<Value>> + '_ {
+        self.all_but_secrets().chain(self.secrets())
+    }
+
+    /// Every Secret.
+    pub fn secrets(&self) -> impl Iterator<Item = Result<Value>> + '_ {
+        (0..self.size.certificates.min(self.size.ingresses)).map(|number| {
+            let (value, _) = self.secret(number, 0)?;
+            Ok(value)
+        })
+    }
+
+    /// Every other object.
+    pub fn all_but_secrets(&self) -> impl Iterator<Item = Result<Value>> + '_ {
         let class = json!({
             "apiVersion": "networking.k8s.io/v1",
             "kind": "IngressClass",
@@ -55,11 +68,7 @@ impl Objects {
                 Ok(self.ingress(number, 0)),
             ]
         });
-        let secrets = (0..self.size.certificates.min(self.size.ingresses)).map(|number| {
-            let (value, _) = self.secret(number, 0)?;
-            Ok(value)
-        });
-        std::iter::once(Ok(class)).chain(services).chain(secrets)
+        std::iter::once(Ok(class)).chain(services)
     }
 
     /// The Ingress of this number; its second path depends on the revision.
