@@ -3,7 +3,7 @@
 use controller::app::MetricsNames;
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::client::{self, PATIENCE};
@@ -300,4 +300,39 @@ async fn metrics_have_names_of_ingress_nginx_where_that_is_asked_for() {
         !page.contains("config_last_reload_successful"),
         "nobody asked for it"
     );
+}
+
+#[tokio::test]
+async fn endpoints_that_fail_their_checks_are_seen() {
+    let origin = Origin::start("web").await;
+    // Nobody listens there, and nobody else can.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let checked = ingress("shop", "shop.test", &[("/", "web")]).replace(
+        "namespace: test}",
+        "namespace: test, annotations: {lockgate.dev/health-check: tcp;interval=1s;unhealthy=1}}",
+    );
+    let files = [
+        ("shop.yaml", checked),
+        ("web.yaml", service("web", &[origin.port, port])),
+    ];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let world = World::start_with(Authority::new(), &files, |_| {}).await;
+    let table = world
+        .admin_until("/debug/routes?format=table", "unhealthy", |text| {
+            text.contains("unhealthy")
+        })
+        .await;
+    let line = table.body.lines().find(|line| line.contains("unhealthy"));
+    assert!(line.is_some_and(|line| line.contains(&format!("127.0.0.1:{port} "))));
+    let labels = "namespace=\"test\",service=\"web\",service_port=\"80\"";
+    let out = format!("lockgate_backend_endpoints_out{{{labels},cause=\"unhealthy\"}} 1");
+    let passed = format!("lockgate_health_checks_total{{{labels},outcome=\"passed\"}} ");
+    world
+        .admin_until("/metrics", "one that is out and one that is not", |text| {
+            let passed = text.lines().filter_map(|line| line.strip_prefix(&passed));
+            text.contains(&out) && passed.into_iter().any(|count| count != "0")
+        })
+        .await;
 }

@@ -198,7 +198,10 @@ impl ProxyHttp for Proxy {
         }
         mirror::again(context);
         deadline::arm(context, false);
-        let upstream = upstream::upstream(context).map_err(|reason| failed(context, reason))?;
+        let mut upstream = upstream::upstream(context).map_err(|reason| failed(context, reason))?;
+        if let Some(left) = deadline::left(context) {
+            upstream.read = upstream.read.min(left);
+        }
         Ok(Box::new(peer::peer(upstream, &self.tls)))
     }
 

@@ -68,6 +68,16 @@ impl Until {
     }
 }
 
+/// What is left of the time of a request, for an endpoint that is silent. For readers that know nothing of a leash.
+pub(crate) fn left(context: &RequestContext) -> Option<Duration> {
+    if context.leash.is_some() {
+        return None;
+    }
+    let (at, _) = of(context)?.request?;
+    let left = at.saturating_duration_since(Instant::now());
+    Some(left.max(Duration::from_millis(1)))
+}
+
 /// For engines that cannot wait themselves: has the reader of the client's connection wait, and fail then. `sent` says
 /// whether the whole request has gone to the endpoint, as far as the client is concerned.
 pub(crate) fn arm(context: &RequestContext, sent: bool) {

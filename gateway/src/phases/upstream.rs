@@ -35,8 +35,10 @@ pub(crate) struct Upstream {
     pub(crate) tls: Option<Arc<BackendTls>>,
     /// The name for TLS; empty without.
     pub(crate) server_name: String,
-    /// How long to wait.
+    /// How long to wait for a connection.
     pub(crate) connect: Duration,
+    /// The same, TLS included.
+    pub(crate) connect_tls: Duration,
     /// Between two reads.
     pub(crate) read: Duration,
     /// Between two writes.
@@ -256,7 +258,8 @@ pub(crate) fn upstream(context: &RequestContext) -> Result<Upstream, Reason> {
     let attempt = context.tries.last().ok_or(Reason::Internal)?;
     let timeouts = timeouts(context.route.as_ref());
     let connect = seconds(timeouts.connect);
-    let connect = deadline::of(context).map_or(connect, |until| until.cut(connect, attempt.began));
+    let until = deadline::of(context);
+    let cut = |time| until.map_or(time, |until| until.cut(time, attempt.began));
     let tls = tls(context, target.protocol);
     let name = tls.as_ref().and_then(|tls| tls.name.as_deref());
     let server_name = match target.protocol {
@@ -270,7 +273,9 @@ pub(crate) fn upstream(context: &RequestContext) -> Result<Upstream, Reason> {
         protocol: target.protocol,
         tls,
         server_name,
-        connect,
+        connect: cut(connect),
+        // One for TCP and one for TLS, as in nginx.
+        connect_tls: cut(connect * 2),
         read: seconds(timeouts.read),
         send: seconds(timeouts.send),
     })

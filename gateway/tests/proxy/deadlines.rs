@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use http_body_util::Full;
 use hyper::{Request, Response};
 use model::{Deadlines, Retry, RoutingModel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -227,6 +228,16 @@ async fn a_client_that_does_not_send_its_body_is_not_the_endpoints_fault() {
     }
     let state = &site.running.endpoint_state()[0];
     assert_eq!((state.failures, state.ejected), (0, false));
+}
+
+#[tokio::test]
+async fn a_request_of_http2_does_not_wait_for_ever_either() {
+    let site = Site::start(within(&[silent().await], WHOLE, None));
+    let mut client = site.http2().await;
+    let request = Request::get("http://a.test/late").body(Full::default());
+    let answer = soon(client.send_request(request.unwrap())).await.unwrap();
+    assert_eq!(answer.status(), 504);
+    assert_eq!(site.log.of("/late").await["reason"], "request-timeout");
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ pub(super) fn peer(upstream: Upstream, known: &KnownTls) -> HttpPeer {
         tls: options_of_route,
         server_name,
         connect,
+        connect_tls,
         read,
         send,
     } = upstream;
@@ -48,8 +49,7 @@ pub(super) fn peer(upstream: Upstream, known: &KnownTls) -> HttpPeer {
     let mut peer = HttpPeer::new(address, tls, server_name);
     let options = &mut peer.options;
     options.connection_timeout = Some(connect);
-    // One for TCP and one for TLS, as in nginx.
-    options.total_connection_timeout = Some(if tls { connect * 2 } else { connect });
+    options.total_connection_timeout = Some(if tls { connect_tls } else { connect });
     options.read_timeout = Some(read);
     options.write_timeout = Some(send);
     options.idle_timeout = Some(IDLE);
@@ -205,6 +205,7 @@ mod tests {
             tls,
             server_name: server_name.to_owned(),
             connect: Duration::from_secs(1),
+            connect_tls: Duration::from_secs(2),
             read: Duration::from_secs(1),
             send: Duration::from_secs(1),
         };
