@@ -16,6 +16,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 /// How many hashes are computed at the same time, and how many wait for that. More are refused.
 const AT_ONCE: usize = 4;
@@ -67,13 +68,15 @@ impl Passwords {
         decoy: Option<&str>,
         password: Vec<u8>,
     ) -> Checked {
+        // Overwritten when it is dropped, wherever that is.
+        let password = Redacted::new(Zeroizing::new(password));
         let Some(stored) = hash.or(decoy) else {
             return Checked::Wrong;
         };
-        if password.len() > LONGEST {
+        if password.expose().len() > LONGEST {
             return Checked::Wrong;
         }
-        let digest = self.digest(stored, &password);
+        let digest = self.digest(stored, password.expose());
         if hash.is_some() && self.remembers(&digest) {
             return Checked::Right;
         }
@@ -84,7 +87,6 @@ impl Passwords {
             return Checked::Busy;
         };
         let stored = stored.to_owned();
-        let password = Redacted::new(password);
         let verified = tokio::task::spawn_blocking(move || {
             let right = verify(&stored, password.expose());
             // Held here, since the task goes on when nobody waits for it any more.

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
+use zeroize::Zeroizing;
 
 pub(crate) use self::clients::ClientLists;
 pub(crate) use self::users::{UserSources, UsersFault, UsersForm};
@@ -91,7 +92,7 @@ pub enum SecretFault {
 /// The type itself is not looked at: every Secret that has the two keys will do, as with ingress-nginx.
 pub(crate) fn certificate(secret: &Secret) -> Result<Arc<Certificate>, SecretFault> {
     let chain = chain_of(bytes(secret, CHAIN)?)?;
-    let key = key_of(bytes(secret, KEY)?)?;
+    let key = Zeroizing::new(key_of(bytes(secret, KEY)?)?);
     let first = chain
         .first()
         .ok_or(SecretFault::Nothing(CHAIN, "certificate"))?;
@@ -108,7 +109,7 @@ pub(crate) fn certificate(secret: &Secret) -> Result<Arc<Certificate>, SecretFau
         fingerprint: fingerprint(first),
         algorithm,
         key: PrivateKey {
-            format: match key {
+            format: match &*key {
                 PrivateKeyDer::Pkcs1(_) => KeyFormat::Pkcs1,
                 PrivateKeyDer::Sec1(_) => KeyFormat::Sec1,
                 PrivateKeyDer::Pkcs8(_) | _ => KeyFormat::Pkcs8,

@@ -59,7 +59,7 @@ pub enum KeyAlgorithm {
     Rsa,
 }
 
-/// A private key in DER.
+/// A private key in DER. Its bytes are overwritten when it is dropped.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrivateKey {
@@ -67,6 +67,12 @@ pub struct PrivateKey {
     pub format: KeyFormat,
     /// Its bytes; never printed.
     pub der: Redacted<Vec<u8>>,
+}
+
+impl Drop for PrivateKey {
+    fn drop(&mut self) {
+        self.der.wipe();
+    }
 }
 
 /// A certificate chain with its key. Whoever makes one has checked that they belong together.

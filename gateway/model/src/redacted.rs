@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroize;
 
 /// A value that no formatter and no serialiser shows. [`Redacted::expose`] is the only way to it.
 #[derive(Clone, Eq, PartialEq)]
@@ -17,6 +18,13 @@ impl<T> Redacted<T> {
     /// The value itself. Whoever calls this answers for where it goes.
     pub fn expose(&self) -> &T {
         &self.0
+    }
+}
+
+impl<T: Zeroize> Redacted<T> {
+    /// Overwrites the value.
+    pub(crate) fn wipe(&mut self) {
+        self.0.zeroize();
     }
 }
 
@@ -48,5 +56,12 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "[redacted]");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"[redacted]\"");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn what_is_wiped_is_gone() {
+        let mut secret = Redacted::new(b"hunter2".to_vec());
+        secret.wipe();
+        assert!(secret.expose().is_empty());
     }
 }
