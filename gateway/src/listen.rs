@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::counter;
+use metrics::{counter, gauge};
 use model::ListenerName;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use table::TableReader;
@@ -28,6 +28,9 @@ pub(crate) const BACKLOG: i32 = 16_384;
 
 /// How long an accept loop rests when the process or the machine is out of something.
 pub(crate) const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two counts of a worker's tasks.
+const COUNTED: Duration = Duration::from_secs(1);
 
 /// A peer that has vanished without a word is noticed after about two minutes.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
@@ -161,7 +164,9 @@ impl Gateway {
             running.workers.push(
                 std::thread::Builder::new()
                     .name(format!("worker-{number}"))
-                    .spawn(move || runtime.block_on(work(shared, tracker, streams, sockets)))?,
+                    .spawn(move || {
+                        runtime.block_on(work(number, shared, tracker, streams, sockets));
+                    })?,
             );
         }
         running.update_checks();
@@ -171,6 +176,7 @@ impl Gateway {
 
 /// The life of a worker.
 async fn work(
+    number: usize,
     shared: Arc<Shared>,
     tracker: Arc<Tracker>,
     streams: Arc<StreamWorker>,
@@ -194,13 +200,27 @@ async fn work(
         }
     }
     // The waits fail when the tracker is gone, and the front holds it.
-    let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
+    tokio::select! {
+        _ = stage.wait_for(|stage| *stage >= Stage::Draining) => {}
+        () = count_tasks(number) => {}
+    }
     lifecycle.shut_down();
     let aborted = timeout(grace, stage.wait_for(|stage| *stage >= Stage::Aborted));
     if aborted.await.is_err() {
         lifecycle.close_idle();
         front.close_idle().await;
         let _ = stage.wait_for(|stage| *stage >= Stage::Aborted).await;
+    }
+}
+
+/// Keeps the number of a worker's tasks, for as long as it is asked to.
+async fn count_tasks(number: usize) {
+    let runtime = tokio::runtime::Handle::current().metrics();
+    let tasks = gauge!(telemetry::TASKS, "worker" => number.to_string());
+    loop {
+        let alive = u32::try_from(runtime.num_alive_tasks());
+        tasks.set(f64::from(alive.unwrap_or(u32::MAX)));
+        sleep(COUNTED).await;
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) const LOG_DROPPED: &str = "lockgate_access_log_dropped_lines_total";
 pub(crate) const SERIES_OVERFLOW: &str = "lockgate_metric_series_overflow_total";
 /// Connections accepted.
 pub(crate) const CONNECTIONS: &str = "lockgate_connections_total";
+/// Tasks that workers have.
+pub(crate) const TASKS: &str = "lockgate_worker_tasks";
 /// Connections open now.
 pub(crate) const CONNECTIONS_OPEN: &str = "lockgate_connections_open";
 /// Connections that ended before they could carry a request, without failures of TLS.
@@ -137,6 +139,10 @@ fn describe_upstream() {
 fn describe_connections() {
     describe_counter!(CONNECTIONS, "Client connections accepted, by listener.");
     describe_gauge!(CONNECTIONS_OPEN, "Client connections open, by listener.");
+    describe_gauge!(
+        TASKS,
+        "Tasks of a worker, by its number: one for each connection and some more. Without clients they come back to a few."
+    );
     describe_counter!(
         CONNECTIONS_REFUSED,
         "Client connections that ended before they could carry a request, by listener and reason."
