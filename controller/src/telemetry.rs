@@ -113,7 +113,9 @@ pub fn log(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
     let filter = filter(level)?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_ansi(io::stderr().is_terminal())
+        // It would say so on standard error, which is what cannot be written, and panic.
+        .log_internal_errors(false);
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         LogFormat::Json => registry

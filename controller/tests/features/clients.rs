@@ -11,10 +11,10 @@ use crate::manifest::{Authority, Pair, ingress, secret, service};
 use crate::origin::Origin;
 use crate::world::{World, put};
 
-const SHOP: &str = "shop.test";
+pub(crate) const SHOP: &str = "shop.test";
 
 /// A Secret with authorities, and revocation lists if there are some.
-fn authorities(pem: &str, lists: Option<&str>) -> String {
+pub(crate) fn authorities(pem: &str, lists: Option<&str>) -> String {
     let indented = |pem: &str| pem.trim().replace('\n', "\n    ");
     let mut text = format!(
         "apiVersion: v1
@@ -35,7 +35,8 @@ stringData:
     text
 }
 
-fn asking(annotations: &str) -> String {
+/// An Ingress that asks for certificates of these authorities.
+pub(crate) fn asking(annotations: &str) -> String {
     let text = ingress("shop", SHOP, &[("/", "web")]);
     let head = "metadata: {name: shop, namespace: test, annotations: {nginx.ingress.kubernetes.io/auth-tls-secret: test/clients";
     let text = text.replace(

@@ -14,6 +14,7 @@ mod balancing;
 mod cases;
 mod client;
 mod clients;
+mod clock;
 mod command;
 mod compat;
 mod folder;

@@ -1,6 +1,7 @@
 //! Manifests as text, and certificates for them.
 
 use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
@@ -118,9 +119,24 @@ impl Authority {
 
     /// The same with this serial number.
     pub(crate) fn sign_numbered(&self, host: &str, serial: Option<u64>) -> Pair {
-        let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.serial_number = serial.map(SerialNumber::from);
+        self.issue(&params)
+    }
+
+    /// The same, valid from so many days before today to as many days after it.
+    pub(crate) fn sign_for_days(&self, host: &str, days: u32) -> Pair {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let epoch = date_time_ymd(1970, 1, 1);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let time = Duration::from_hours(24) * days;
+        params.not_before = epoch + now - time;
+        params.not_after = epoch + now + time;
+        self.issue(&params)
+    }
+
+    fn issue(&self, params: &CertificateParams) -> Pair {
+        let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {
             certificate: certificate.pem(),

@@ -26,6 +26,7 @@ pub(crate) struct Process {
     /// What it writes to standard output, once it has ended.
     output: JoinHandle<String>,
     pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
     admin: SocketAddr,
 }
 
@@ -41,7 +42,20 @@ impl Drop for Process {
 
 impl Process {
     pub(crate) async fn start(folder: &Path, further: &[&str]) -> Self {
-        let mut child = command(folder)
+        let mut command = command(folder);
+        command.args(further);
+        Self::begin(command).await
+    }
+
+    /// The same in another environment.
+    pub(crate) async fn start_in(folder: &Path, environment: &[(&str, &Path)]) -> Self {
+        let mut command = command(folder);
+        command.envs(environment.iter().copied());
+        Self::begin(command).await
+    }
+
+    async fn begin(mut command: Command) -> Self {
+        let mut child = command
             .args([
                 "--http-listen",
                 "127.0.0.1:0",
@@ -49,7 +63,6 @@ impl Process {
                 "127.0.0.1:0",
             ])
             .args(["--admin-listen", "127.0.0.1:0", "--log-format", "json"])
-            .args(further)
             .spawn()
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -72,6 +85,7 @@ impl Process {
             log,
             output,
             http: none,
+            https: none,
             admin: none,
         };
         let sockets = process.logged("has its sockets").await;
@@ -84,6 +98,7 @@ impl Process {
                 .parse()
         };
         process.http = address("http").unwrap();
+        process.https = address("https").unwrap();
         process.admin = address("admin").unwrap();
         process.logged("Accepting connections").await;
         process
@@ -264,6 +279,74 @@ async fn the_access_log_can_be_switched_off() {
     process.signal("TERM");
     let (status, log) = process.ended().await;
     assert_eq!((status.code(), log.as_str()), (Some(0), ""));
+}
+
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // An error means that it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A disk that is full fails every write to the files behind standard output and standard error.
+#[tokio::test]
+async fn a_full_disk_costs_the_logs_and_no_request() {
+    let origin = Origin::start("web").await;
+    let folder = shop(&origin);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut ports = Vec::new();
+    for _ in 0..3 {
+        ports.push(TcpListener::bind(("127.0.0.1", 0)).await.unwrap());
+    }
+    let [http, https, admin] = [0, 1, 2].map(|index: usize| ports[index].local_addr().unwrap());
+    drop(ports);
+    let child = command(folder.path())
+        .args(["--log-level", "debug", "--shutdown-delay", "0s"])
+        .args(["--http-listen", &http.to_string()])
+        .args(["--https-listen", &https.to_string()])
+        .args(["--admin-listen", &admin.to_string()])
+        .stdout(full().unwrap())
+        .stderr(full().unwrap())
+        .spawn()
+        .unwrap();
+    let mut child = Killed(child);
+    let served = async {
+        // It says nothing that could be waited for.
+        loop {
+            let answer = client::get(admin, "admin", "/readyz").await;
+            if answer.is_ok_and(|answer| answer.status == 200) {
+                break;
+            }
+            assert_eq!(child.0.try_wait().unwrap(), None, "it has ended");
+            tokio::task::yield_now().await;
+        }
+        for number in 0..200 {
+            let path = format!("/{number}");
+            let answer = client::get(http, "shop.test", &path).await.unwrap();
+            assert_eq!(answer.status, 200, "{path}");
+            // A change is logged, too.
+            if number == 100 {
+                put(
+                    folder.path(),
+                    "shop.yaml",
+                    &ingress("shop", "shop.test", &[("/", "web"), ("/more", "web")]),
+                );
+            }
+        }
+    };
+    timeout(PATIENCE, served).await.unwrap();
+    let id = child.0.id();
+    let told = Command::new("sh")
+        .args(["-c", &format!("kill -TERM {id}")])
+        .status();
+    assert!(told.unwrap().success());
+    let ended = spawn_blocking(move || child.0.wait());
+    let status = timeout(PATIENCE, ended).await.unwrap().unwrap().unwrap();
+    assert_eq!(status.code(), Some(0), "it ends in good order");
 }
 
 #[tokio::test]
