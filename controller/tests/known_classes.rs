@@ -1,4 +1,4 @@
-//! `docs/security/known-classes.md` names tests; they have to exist.
+//! `docs/security/known-classes.md` and `SECURITY.md` name tests; they have to exist.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail")]
 
@@ -29,32 +29,43 @@ fn extension(file: &str) -> Option<&str> {
 #[test]
 fn the_tests_that_are_named_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let page = std::fs::read_to_string(root.join("docs/security/known-classes.md")).unwrap();
-    let pairs = named(&page);
-    assert!(pairs.len() > 40, "only {} tests are named", pairs.len());
-    for (file, name) in pairs {
-        let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
-        let there = if extension(file) == Some("rs") {
-            // A property test has its name in the same place.
-            text.contains(&format!("fn {name}("))
-        } else {
-            text.contains(&format!("- name: \"{name}\""))
-        };
-        assert!(there, "{file} has no test {name:?}");
+    for (page, least) in [("docs/security/known-classes.md", 40), ("SECURITY.md", 20)] {
+        let text = std::fs::read_to_string(root.join(page)).unwrap();
+        let pairs = named(&text);
+        assert!(
+            pairs.len() > least,
+            "{page} names {} tests only",
+            pairs.len()
+        );
+        for (file, name) in pairs {
+            let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+            let there = if extension(file) == Some("rs") {
+                // A property test has its name in the same place.
+                text.contains(&format!("fn {name}("))
+            } else {
+                text.contains(&format!("- name: \"{name}\""))
+            };
+            assert!(there, "{page}: {file} has no test {name:?}");
+        }
     }
 }
 
 #[test]
 fn every_row_names_a_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let page = std::fs::read_to_string(root.join("docs/security/known-classes.md")).unwrap();
-    let rows = page
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
-    for row in rows.filter(|row| !row.starts_with("| class ")) {
-        assert!(
-            !named(row).is_empty() || row.contains("`make lint`"),
-            "{row}"
-        );
+    for (page, head) in [
+        ("docs/security/known-classes.md", "| class "),
+        ("SECURITY.md", "| tries to "),
+    ] {
+        let text = std::fs::read_to_string(root.join(page)).unwrap();
+        let rows = text
+            .lines()
+            .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
+        for row in rows.filter(|row| !row.starts_with(head)) {
+            assert!(
+                !named(row).is_empty() || row.contains("`make lint`"),
+                "{page}: {row}"
+            );
+        }
     }
 }
