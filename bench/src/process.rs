@@ -139,6 +139,19 @@ impl Lockgate {
             .with_context(|| format!("there is no metric {name}"))
     }
 
+    /// The sum of all series of a metric; 0 where there are none.
+    pub async fn sum_of(&self, name: &str) -> Result<f64> {
+        let (status, body) = self.ask("/metrics").await?;
+        ensure!(status == 200, "/metrics answers {status}");
+        let text = String::from_utf8_lossy(&body);
+        let values = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let metric = series.split('{').next()?;
+            (metric == name).then(|| value.parse::<f64>().ok())?
+        });
+        Ok(values.sum())
+    }
+
     /// The process, for `/proc`.
     pub fn id(&self) -> Result<u32> {
         self.child.id().context("lockgate has ended")

@@ -1,6 +1,5 @@
 //! Rewrites manifests one at a time and waits until each change is served.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,10 +8,10 @@ use anyhow::{Result, bail};
 use http::Request;
 use rustls::RootCertStore;
 
+use super::gateways::{Door, Doors};
 use super::world::{Host, World};
 use crate::certs;
 use crate::load::{Body, Connector, Histogram, Target, Version};
-use crate::process::Lockgate;
 
 /// A change has to be visible within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Changer {
     world: Arc<World>,
     connector: Connector,
-    address: SocketAddr,
+    doors: Arc<Doors>,
     visible: Histogram,
     changes: AtomicU64,
     rotations: AtomicU64,
@@ -36,13 +35,13 @@ enum Kind {
 impl Changer {
     pub(super) fn new(
         world: Arc<World>,
-        lockgate: &Lockgate,
+        doors: &Arc<Doors>,
         roots: &Arc<RootCertStore>,
     ) -> Result<Self> {
         Ok(Self {
             world,
             connector: Connector::new(roots, false)?,
-            address: lockgate.https,
+            doors: Arc::clone(doors),
             visible: Histogram::default(),
             changes: AtomicU64::new(0),
             rotations: AtomicU64::new(0),
@@ -102,24 +101,28 @@ impl Changer {
         Ok(())
     }
 
-    /// Looks at it as a client does. What goes wrong here goes wrong for the load as well and is counted there.
+    /// Looks at every process as a client does. What goes wrong here goes wrong for the load as well and is counted there.
     async fn is_served(&self, host: &Host, kind: Kind, state: u64, last: &mut String) -> bool {
-        match tokio::time::timeout(PATIENCE, self.look(host, kind, state)).await {
-            Ok(Ok(seen)) => seen,
-            Ok(Err(error)) => {
-                *last = error.to_string();
-                false
-            }
-            Err(_) => {
-                "no answer".clone_into(last);
-                false
+        for door in self.doors.all() {
+            match tokio::time::timeout(PATIENCE, self.look(door, host, kind, state)).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return false,
+                Ok(Err(error)) => {
+                    *last = error.to_string();
+                    return false;
+                }
+                Err(_) => {
+                    "no answer".clone_into(last);
+                    return false;
+                }
             }
         }
+        true
     }
 
-    async fn look(&self, host: &Host, kind: Kind, state: u64) -> Result<bool> {
+    async fn look(&self, door: Door, host: &Host, kind: Kind, state: u64) -> Result<bool> {
         let target = Target {
-            address: self.address,
+            address: door.https,
             server_name: Some(certs::server_name(&host.name)?),
             authority: host.name.as_str().into(),
         };

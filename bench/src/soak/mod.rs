@@ -1,29 +1,38 @@
 //! The soak: the real binary under load while everything about it changes.
 //!
-//! Manifests of several hosts are rewritten one after the other (routes, endpoints, certificates) while requests
-//! come in over HTTP/1.1 and HTTP/2. Because every change is waited for, it is known for each request which answers
-//! are right: those of the states between the one that was served when it began and the one that was written when it
-//! ended. Anything else is a failure.
+//! Manifests of several hosts are rewritten one after the other (routes, endpoints, certificates) while requests come in.
+//! Because every change is waited for, it is known for each request which answers are right: those of the states
+//! between the one that was served when it began and the one that was written when it ended. Anything else is a failure.
+//!
+//! There are two processes. One stays, and is watched for what it holds; the other is replaced again and again. An
+//! endpoint is slow, hangs, resets connections and is gone, by turns.
 
 mod changes;
+mod gateways;
+mod report;
+mod side;
 mod traffic;
+mod trouble;
 mod world;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::certs;
 use crate::load::{self, Budget, Collector, Connector, Figures, Shape, Version};
-use crate::process::Lockgate;
 use changes::Changer;
+pub use gateways::Held;
+use gateways::{Doors, Gateways, Recipe};
+pub use report::{GROWTH, Report};
+use side::{SIDES, SideTraffic};
 use traffic::{Site, SoakTraffic};
+use trouble::Mood;
 use world::World;
 
 /// What a soak has to reach.
@@ -33,94 +42,19 @@ pub struct Plan {
     pub lockgate: PathBuf,
     /// Further arguments for it.
     pub arguments: Vec<OsString>,
-    /// Requests over TLS.
+    /// Requests over TLS to the hosts that change; the others come on top.
     pub requests: u64,
     /// Tables that replace each other.
     pub swaps: u64,
+    /// Processes that replace each other.
+    pub rolls: u64,
     /// Hosts, each with its own certificate.
     pub hosts: usize,
+    /// How long the process that stays gets afterwards to close idle connections to backends; nothing: they are not
+    /// looked at.
+    pub settle: Duration,
     /// It has failed when it takes longer.
     pub limit: Duration,
-}
-
-/// What came out.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Over HTTP/1.1 with TLS on connections that are kept.
-    pub http1: Figures,
-    /// Over HTTP/1.1 with TLS, a connection for each request.
-    pub fresh: Figures,
-    /// Over HTTP/1.1 with TLS sessions that are resumed.
-    pub resumed: Figures,
-    /// Over HTTP/2 with TLS.
-    pub http2: Figures,
-    /// Over plain HTTP, redirected to https.
-    pub redirects: Figures,
-    /// In flight while it was told to end.
-    pub drained: Figures,
-    /// Tables that replaced each other.
-    pub swaps: u64,
-    /// Certificates that replaced each other.
-    pub rotations: u64,
-    /// Changes that were written and seen to be served.
-    pub changes: u64,
-    /// From the written file to the first answer by it, half of all.
-    pub visible_p50_ms: f64,
-    /// From the written file to the first answer by it, 99 of 100.
-    pub visible_p99_ms: f64,
-    /// Resident memory after the first seconds, in MiB.
-    pub resident_begin_mib: u64,
-    /// Resident memory at the end, in MiB.
-    pub resident_end_mib: u64,
-    /// How long it took.
-    pub seconds: f64,
-}
-
-impl Report {
-    fn tls(&self) -> [&Figures; 4] {
-        [&self.http1, &self.fresh, &self.resumed, &self.http2]
-    }
-
-    /// Answers over TLS.
-    pub fn answers(&self) -> u64 {
-        self.tls().iter().map(|figures| figures.answers).sum()
-    }
-
-    /// Failures of any kind.
-    pub fn failed(&self) -> u64 {
-        let others = [&self.redirects, &self.drained];
-        let all = self.tls().into_iter().chain(others);
-        all.map(|figures| figures.failed).sum()
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "soak: {} requests over TLS, {} failed, while the table was swapped {} times and {} certificates rotated",
-            self.answers(),
-            self.failed(),
-            self.swaps,
-            self.rotations
-        )?;
-        writeln!(f, "  HTTP/1.1, kept       {}", self.http1)?;
-        writeln!(f, "  HTTP/1.1, fresh      {}", self.fresh)?;
-        writeln!(f, "  HTTP/1.1, resumed    {}", self.resumed)?;
-        writeln!(f, "  HTTP/2               {}", self.http2)?;
-        writeln!(f, "  redirect to https    {}", self.redirects)?;
-        writeln!(f, "  in flight at SIGTERM {}", self.drained)?;
-        writeln!(
-            f,
-            "  {} changes, from the written file to the first answer by it: p50 {:.0} ms, p99 {:.0} ms",
-            self.changes, self.visible_p50_ms, self.visible_p99_ms
-        )?;
-        write!(
-            f,
-            "  {:.1} s, resident memory {} MiB at the beginning, {} MiB at the end",
-            self.seconds, self.resident_begin_mib, self.resident_end_mib
-        )
-    }
 }
 
 /// The connections that carry the load.
@@ -156,168 +90,245 @@ const REDIRECTS: Shape = Shape {
     ..KEPT
 };
 
+/// What the clients are called that ask the hosts that change.
+const NAMES: [&str; 5] = [
+    "HTTP/1.1, kept",
+    "HTTP/1.1, fresh",
+    "HTTP/1.1, resumed",
+    "HTTP/2",
+    "redirect to https",
+];
+
+/// How long the endpoint in trouble keeps its mood.
+const MOOD: Duration = Duration::from_millis(1500);
+/// Until clients that have gone are counted out.
+const GONE: Duration = Duration::from_secs(10);
+/// Failures after which nothing more is learnt.
+const TOO_MANY: u64 = 100;
+
 /// Runs the soak. Requests that failed are in the report; an error is anything that kept it from being one.
 pub async fn run(plan: &Plan) -> Result<Report> {
     let home = tempfile::tempdir().context("no directory for manifests")?;
     let manifests = home.path().join("manifests");
     let world = Arc::new(World::create(&manifests, plan.hosts).await?);
-    let mut further: Vec<OsString> = [
+    let mut arguments: Vec<OsString> = [
         "--access-log",
         "off",
+        // Who has just chosen a process that is about to end still gets in, on a busy machine as well.
         "--shutdown-delay",
-        "500ms",
+        "2s",
         "--drain-timeout",
         "20s",
     ]
     .map(OsString::from)
     .to_vec();
-    further.extend_from_slice(&plan.arguments);
-    let log = home.path().join("lockgate.log");
-    let mut lockgate = Lockgate::start(&plan.lockgate, &manifests, &log, &further).await?;
-    let soaked = soak(plan, &world, &mut lockgate).await;
-    soaked.with_context(|| format!("the log of lockgate ends with:\n{}", lockgate.log_tail()))
+    arguments.extend_from_slice(&plan.arguments);
+    let recipe = Recipe {
+        binary: plan.lockgate.clone(),
+        manifests,
+        home: home.path().to_owned(),
+        arguments,
+    };
+    let doors = Arc::<Doors>::default();
+    let mut gateways = Gateways::start(recipe, &doors).await?;
+    let soaked = tokio::time::timeout(plan.limit, soak(plan, &world, &doors, &mut gateways)).await;
+    soaked
+        .unwrap_or_else(|_| {
+            Err(anyhow::anyhow!(
+                "it has not come to its end in {:?}",
+                plan.limit
+            ))
+        })
+        .with_context(|| format!("the log of lockgate ends with:\n{}", gateways.last_words()))
 }
 
-async fn soak(plan: &Plan, world: &Arc<World>, lockgate: &mut Lockgate) -> Result<Report> {
+async fn soak(
+    plan: &Plan,
+    world: &Arc<World>,
+    doors: &Arc<Doors>,
+    gateways: &mut Gateways,
+) -> Result<Report> {
     let begun = Instant::now();
-    let first = lockgate.generation().await?;
-    let mut load = Load::start(world, lockgate)?;
-    let changer = Changer::new(Arc::clone(world), lockgate, &load.roots)?;
-    let watched = watch(plan, &load, &changer, lockgate, begun, first).await;
+    let first = gateways.stays.generation().await?;
+    let held_before = Held::by(&gateways.stays).await?;
+    let mut load = Load::start(world, doors)?;
+    let changer = Changer::new(Arc::clone(world), doors, &load.roots)?;
+    let watched = watch(plan, &load, &changer, gateways, doors, first).await;
     load.end().await;
     let watched = watched?;
-    let drained = drain(world, lockgate, &load.roots).await?;
-    let [http1, fresh, resumed, http2, redirects] =
-        load.collectors.map(|collector| collector.figures());
+    gateways.leave_one(doors).await?;
+    let held_after = settle(plan, &gateways.stays, held_before).await?;
+    let drained = drain(world, doors, gateways, &load.roots).await?;
     let milliseconds = |per_mille| changer.visible().quantile(per_mille).as_secs_f64() * 1000.0;
     Ok(Report {
-        http1,
-        fresh,
-        resumed,
-        http2,
-        redirects,
         drained,
+        excepted: load.excepted.load(Ordering::Relaxed),
         swaps: watched.generation - first,
         rotations: changer.rotations(),
         changes: changer.changes(),
+        moods: load.moods.load(Ordering::Relaxed),
+        rolls: gateways.rolled(),
         visible_p50_ms: milliseconds(500),
         visible_p99_ms: milliseconds(990),
-        resident_begin_mib: watched.resident_begin >> 20,
-        resident_end_mib: watched.resident_end >> 20,
+        resident_mib: report::quarters(&watched.resident, plan.requests),
+        held_before,
+        held_after,
+        settled: !plan.settle.is_zero(),
         seconds: begun.elapsed().as_secs_f64(),
+        clients: load
+            .collectors
+            .into_iter()
+            .map(|(name, collector)| (name, collector.figures()))
+            .collect(),
     })
 }
 
 struct Load {
     budget: Arc<Budget>,
-    /// Redirects do not count as requests over TLS.
-    plain: Arc<Budget>,
-    collectors: [Arc<Collector>; 5],
+    /// What is not sent to the hosts that change, or not over TLS, does not count as a part of the plan.
+    beside: Arc<Budget>,
+    collectors: Vec<(&'static str, Arc<Collector>)>,
+    excepted: Arc<AtomicU64>,
+    moods: Arc<AtomicU64>,
     running: JoinSet<()>,
+    /// Changes the mood of the endpoint that is in trouble.
+    moody: JoinSet<()>,
     roots: Arc<rustls::RootCertStore>,
 }
 
 impl Load {
-    fn start(world: &Arc<World>, lockgate: &Lockgate) -> Result<Self> {
+    fn start(world: &Arc<World>, doors: &Arc<Doors>) -> Result<Self> {
         let roots = certs::roots(world.authority().pem())?;
         let mut load = Self {
             budget: Arc::new(Budget::new(None, None)),
-            plain: Arc::new(Budget::new(None, None)),
-            collectors: Default::default(),
+            beside: Arc::new(Budget::new(None, None)),
+            collectors: Vec::new(),
+            excepted: Arc::default(),
+            moods: Arc::default(),
             running: JoinSet::new(),
+            moody: JoinSet::new(),
             roots,
         };
-        let secure = |resumed| Site::Secure {
-            address: lockgate.https,
-            resumed,
-        };
-        let plain = Site::Plain {
-            address: lockgate.http,
-        };
         let parts = [
-            (KEPT, secure(false)),
-            (FRESH, secure(false)),
-            (RESUMED, secure(true)),
-            (HTTP2, secure(false)),
-            (REDIRECTS, plain),
+            (KEPT, Site::Secure { resumed: false }),
+            (FRESH, Site::Secure { resumed: false }),
+            (RESUMED, Site::Secure { resumed: true }),
+            (HTTP2, Site::Secure { resumed: false }),
+            (REDIRECTS, Site::Plain),
         ];
-        for ((shape, site), collector) in parts.into_iter().zip(&load.collectors) {
-            let resumption = matches!(site, Site::Secure { resumed: true, .. });
+        for ((shape, site), name) in parts.into_iter().zip(NAMES) {
+            let resumption = matches!(site, Site::Secure { resumed: true });
             let budget = match site {
                 Site::Secure { .. } => &load.budget,
-                Site::Plain { .. } => &load.plain,
+                Site::Plain => &load.beside,
             };
+            let collector = Arc::<Collector>::default();
+            load.collectors.push((name, Arc::clone(&collector)));
             load.running.spawn(load::run(
-                Arc::new(SoakTraffic::new(Arc::clone(world), site)),
+                Arc::new(SoakTraffic::new(Arc::clone(world), Arc::clone(doors), site)),
                 Connector::new(&load.roots, resumption)?,
                 shape,
                 Arc::clone(budget),
-                Arc::clone(collector),
+                collector,
             ));
         }
+        for side in &SIDES {
+            let collector = Arc::<Collector>::default();
+            load.collectors.push((side.name, Arc::clone(&collector)));
+            load.running.spawn(load::run(
+                Arc::new(SideTraffic::new(side, doors, &load.excepted)),
+                Connector::new(&load.roots, false)?,
+                side.shape,
+                Arc::clone(&load.beside),
+                collector,
+            ));
+        }
+        let (world, moods) = (Arc::clone(world), Arc::clone(&load.moods));
+        load.moody.spawn(async move {
+            for mood in Mood::ROUND.into_iter().cycle() {
+                world.trouble.feel(mood);
+                moods.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(MOOD).await;
+            }
+        });
         Ok(load)
     }
 
     fn failures(&self) -> u64 {
-        self.collectors
-            .iter()
-            .map(|collector| collector.failures())
-            .sum()
+        let collectors = self.collectors.iter();
+        collectors.map(|(_, collector)| collector.failures()).sum()
     }
 
     async fn end(&mut self) {
         self.budget.end();
-        self.plain.end();
+        self.beside.end();
         while self.running.join_next().await.is_some() {}
+        self.moody.shutdown().await;
     }
 }
 
 struct Watched {
     generation: u64,
-    resident_begin: u64,
-    resident_end: u64,
+    /// Requests sent, and the resident memory at that time.
+    resident: Vec<(u64, u64)>,
 }
 
-/// Changes one thing after the other until the plan is fulfilled. Many failures end it early.
+/// Changes one thing after the other, and one process for another at even distances, until the plan is fulfilled. Many
+/// failures end it early.
 async fn watch(
     plan: &Plan,
     load: &Load,
     changer: &Changer,
-    lockgate: &Lockgate,
-    begun: Instant,
+    gateways: &mut Gateways,
+    doors: &Doors,
     first: u64,
 ) -> Result<Watched> {
-    const TOO_MANY: u64 = 100;
-    let mut resident_begin = None;
+    let mut resident = Vec::new();
     loop {
         changer.change().await?;
-        let generation = lockgate.generation().await?;
-        let resident_end = lockgate.resident()?;
-        if resident_begin.is_none() && load.budget.sent() >= plan.requests.min(100_000) / 5 {
-            resident_begin = Some(resident_end);
-        }
-        let reached = load.budget.sent() >= plan.requests && generation - first >= plan.swaps;
+        let generation = gateways.stays.generation().await?;
+        let sent = load.budget.sent();
+        resident.push((sent, gateways.stays.resident()?));
+        let reached = sent >= plan.requests
+            && generation - first >= plan.swaps
+            && gateways.rolled() >= plan.rolls;
         if reached || load.failures() > TOO_MANY {
             return Ok(Watched {
                 generation,
-                resident_begin: resident_begin.unwrap_or(resident_end),
-                resident_end,
+                resident,
             });
         }
-        ensure!(
-            begun.elapsed() < plan.limit,
-            "after {:?}: {} requests and {} swaps, which is too slow",
-            plan.limit,
-            load.budget.sent(),
-            generation - first
-        );
+        let due = (gateways.rolled() + 1).saturating_mul(plan.requests) / (plan.rolls + 1);
+        if gateways.rolled() < plan.rolls && sent >= due {
+            gateways.roll(doors).await?;
+        }
+    }
+}
+
+/// Waits until the process that stays holds nothing more than before, as long as it may take.
+async fn settle(plan: &Plan, lockgate: &crate::process::Lockgate, before: Held) -> Result<Held> {
+    let begun = Instant::now();
+    loop {
+        let held = Held::by(lockgate).await?;
+        let waited = begun.elapsed();
+        let clients_gone = held.connections <= before.connections;
+        let enough = if plan.settle.is_zero() {
+            clients_gone || waited > GONE
+        } else {
+            held.is_back_to(before) || waited > plan.settle
+        };
+        if enough {
+            return Ok(held);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
 /// Tells it to end while slow requests are under way: all of them have to be answered, and it has to end well.
 async fn drain(
     world: &Arc<World>,
-    lockgate: &mut Lockgate,
+    doors: &Arc<Doors>,
+    gateways: &mut Gateways,
     roots: &Arc<rustls::RootCertStore>,
 ) -> Result<Figures> {
     let collector = Arc::new(Collector::default());
@@ -327,12 +338,13 @@ async fn drain(
             connections: lanes / shape.streams,
             ..shape
         };
-        let site = Site::Secure {
-            address: lockgate.https,
-            resumed: false,
-        };
+        let site = Site::Secure { resumed: false };
         running.spawn(load::run(
-            Arc::new(SoakTraffic::slow(Arc::clone(world), site)),
+            Arc::new(SoakTraffic::slow(
+                Arc::clone(world),
+                Arc::clone(doors),
+                site,
+            )),
             Connector::new(roots, false)?,
             shape,
             Arc::new(Budget::new(Some(lanes as u64), None)),
@@ -341,6 +353,7 @@ async fn drain(
     }
     // The requests take longer than this and the delay of the shutdown together, so they meet the drain.
     tokio::time::sleep(Duration::from_millis(300)).await;
+    let lockgate = &mut gateways.stays;
     lockgate.terminate().await?;
     while running.join_next().await.is_some() {}
     let status = lockgate.wait().await?;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Request;
 use rustls::pki_types::CertificateDer;
 
+use super::gateways::Doors;
 use super::world::{Host, World};
 use crate::certs;
 use crate::load::{Answer, Body, Target, Traffic};
@@ -14,13 +15,14 @@ use crate::load::{Answer, Body, Target, Traffic};
 /// Which port the requests go to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Site {
-    Plain { address: SocketAddr },
-    Secure { address: SocketAddr, resumed: bool },
+    Plain,
+    Secure { resumed: bool },
 }
 
 #[derive(Debug)]
 pub(super) struct SoakTraffic {
     world: Arc<World>,
+    doors: Arc<Doors>,
     site: Site,
     slow: bool,
     upload: Bytes,
@@ -53,20 +55,21 @@ type Backends = fn(u64) -> &'static [&'static str];
 const UPLOAD: usize = 64 << 10;
 
 impl SoakTraffic {
-    pub(super) fn new(world: Arc<World>, site: Site) -> Self {
+    pub(super) fn new(world: Arc<World>, doors: Arc<Doors>, site: Site) -> Self {
         Self {
             world,
+            doors,
             site,
             slow: false,
             upload: Bytes::from(vec![b'u'; UPLOAD]),
         }
     }
 
-    /// Requests that take more than a second.
-    pub(super) fn slow(world: Arc<World>, site: Site) -> Self {
+    /// Requests that take longer than the delay of a shutdown.
+    pub(super) fn slow(world: Arc<World>, doors: Arc<Doors>, site: Site) -> Self {
         Self {
             slow: true,
-            ..Self::new(world, site)
+            ..Self::new(world, doors, site)
         }
     }
 
@@ -86,7 +89,7 @@ impl SoakTraffic {
 
     fn choose(&self, number: u64) -> (String, Ask) {
         if self.slow {
-            let path = format!("/slow/{number}?delay=1500");
+            let path = format!("/slow/{number}?delay=4000");
             return (path.clone(), Ask::Describe(path));
         }
         let path = match number % 64 {
@@ -112,10 +115,13 @@ impl Traffic for SoakTraffic {
 
     fn target(&self, connection: u64) -> Target {
         let host = self.world.host(connection);
+        let unspecified = SocketAddr::from(([127, 0, 0, 1], 0));
+        let door = self.doors.choose();
         let (address, secure) = match self.site {
-            Site::Plain { address } => (address, false),
-            Site::Secure { address, .. } => (address, true),
+            Site::Plain => (door.map(|door| door.http), false),
+            Site::Secure { .. } => (door.map(|door| door.https), true),
         };
+        let address = address.unwrap_or(unspecified);
         Target {
             address,
             server_name: secure
@@ -137,10 +143,10 @@ impl Traffic for SoakTraffic {
     ) -> Result<(), String> {
         let host = self.host(target);
         let oldest = match self.site {
-            Site::Plain { .. } => return Ok(()),
+            Site::Plain => return Ok(()),
             // The client remembers the certificate of the session that it resumes.
-            Site::Secure { resumed: true, .. } => 0,
-            Site::Secure { resumed: false, .. } => mark.certificate,
+            Site::Secure { resumed: true } => 0,
+            Site::Secure { resumed: false } => mark.certificate,
         };
         let newest = host.certificate.newest();
         match leaf {
@@ -176,7 +182,7 @@ impl Traffic for SoakTraffic {
 
     fn judge(&self, target: &Target, mark: Mark, answer: &Answer) -> Result<(), String> {
         let host = self.host(target);
-        if matches!(self.site, Site::Plain { .. }) {
+        if matches!(self.site, Site::Plain) {
             let location = answer.header("location");
             let wanted = format!("https://{}", host.name);
             return (answer.status.as_u16() == 308 && location.starts_with(&wanted))
@@ -231,9 +237,6 @@ mod tests {
 
     use super::*;
 
-    const ADDRESS: SocketAddr =
-        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8443);
-
     async fn world(directory: &std::path::Path) -> Arc<World> {
         Arc::new(World::create(directory, 2).await.unwrap())
     }
@@ -254,11 +257,8 @@ mod tests {
     async fn only_states_between_begin_and_end_are_right() {
         let directory = tempfile::tempdir().unwrap();
         let world = world(directory.path()).await;
-        let site = Site::Secure {
-            address: ADDRESS,
-            resumed: false,
-        };
-        let traffic = SoakTraffic::new(Arc::clone(&world), site);
+        let site = Site::Secure { resumed: false };
+        let traffic = SoakTraffic::new(Arc::clone(&world), Arc::default(), site);
         let target = traffic.target(0);
         let judge = |mark, status, backend, number: u64| {
             let text = format!("{{\"pod\": \"x\", \"path\": \"/item/{number}\"}}");
@@ -292,11 +292,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let world = world(directory.path()).await;
         let new = |resumed| {
-            let site = Site::Secure {
-                address: ADDRESS,
-                resumed,
-            };
-            SoakTraffic::new(Arc::clone(&world), site)
+            let site = Site::Secure { resumed };
+            SoakTraffic::new(Arc::clone(&world), Arc::default(), site)
         };
         let (full, resumed) = (new(false), new(true));
         let (target, host) = (full.target(1), world.host(1));

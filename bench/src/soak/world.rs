@@ -9,8 +9,16 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use rustls::pki_types::CertificateDer;
 
+use super::trouble::Trouble;
 use crate::certs::{self, Authority};
 use crate::origin;
+
+/// A host that is served with and without TLS.
+pub(super) const PLAIN: &str = "plain.soak.test";
+/// A host whose backends speak gRPC.
+pub(super) const CALLS: &str = "calls.soak.test";
+/// A host one of whose endpoints is in trouble.
+pub(super) const TROUBLED: &str = "troubled.soak.test";
 
 /// A number that changes one step at a time: first it is written, and some time later it is served.
 #[derive(Debug, Default)]
@@ -111,6 +119,7 @@ pub(super) struct World {
     authority: Authority,
     directory: PathBuf,
     origins: Vec<(&'static str, SocketAddr)>,
+    pub(super) trouble: Trouble,
 }
 
 impl World {
@@ -122,6 +131,9 @@ impl World {
             let address = origin::start(origin::Site::new(name, None)).await?;
             origins.push((name, address));
         }
+        let behind = origin::start(origin::Site::new("x1", None)).await?;
+        let trouble = Trouble::start(behind).await?;
+        origins.push(("x1", trouble.address));
         let world = Self {
             hosts: (0..hosts.max(1))
                 .map(|index| Host {
@@ -136,8 +148,15 @@ impl World {
             authority: Authority::new("Soak authority")?,
             directory: directory.to_owned(),
             origins,
+            trouble,
         };
         certs::write(&world.directory.join("common.yaml"), &world.common())?;
+        let names = [PLAIN, CALLS, TROUBLED].map(str::to_owned);
+        let secret = world
+            .authority
+            .issue(&names, None)?
+            .secret("soak", "side-tls");
+        certs::write(&world.directory.join("side-tls.yaml"), &secret)?;
         for host in &world.hosts {
             world.write_certificate(host, 0)?;
             world.write_endpoints(host, 0)?;
@@ -176,8 +195,29 @@ impl World {
             ("b", &["b1", "b2"]),
             ("even", &["even"]),
             ("odd", &["odd"]),
+            // One of three is in trouble now and then.
+            ("troubled", &["a1", "b1", "x1"]),
         ] {
             self.service(&mut text, service, origins);
+        }
+        let patient = "    nginx.ingress.kubernetes.io/proxy-next-upstream: error timeout\n    \
+                       nginx.ingress.kubernetes.io/proxy-read-timeout: \"1\"\n";
+        let grpc = "    nginx.ingress.kubernetes.io/backend-protocol: GRPC\n";
+        for (host, service, annotations) in [
+            (PLAIN, "moving", ""),
+            (CALLS, "moving", grpc),
+            (TROUBLED, "troubled", patient),
+        ] {
+            let name = host.split('.').next().unwrap_or_default();
+            // Writing to a string cannot fail.
+            let _ = write!(
+                text,
+                "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  namespace: soak\n  \
+                 name: {name}\n  annotations:\n    nginx.ingress.kubernetes.io/ssl-redirect: \"false\"\n{annotations}\
+                 spec:\n  ingressClassName: lockgate\n  tls:\n  - hosts: [{host}]\n    secretName: side-tls\n  \
+                 rules:\n  - host: {host}\n    http:\n      paths:\n      - path: /\n        pathType: Prefix\n        \
+                 backend:\n          service:\n            name: {service}\n            port:\n              number: 80\n"
+            );
         }
         text
     }
@@ -243,6 +283,13 @@ impl World {
         );
         let probe = [Host::probe_backend(state)];
         self.service(&mut text, &format!("{short}-probe"), &probe);
+        if self
+            .hosts
+            .first()
+            .is_some_and(|first| first.name == host.name)
+        {
+            self.service(&mut text, "moving", Host::pod_backends(state));
+        }
         certs::write(&self.directory.join(format!("{short}-pods.yaml")), &text)
     }
 
