@@ -1,6 +1,7 @@
 //! What is needed to put load on Lockgate and to say how it held up: an origin server, a load generator, certificates
-//! made on the spot, the soak, the control plane at size, and the proxies that others would use. The binaries in `src/bin` are thin shells around these modules.
+//! made on the spot, the soak, the control plane at size, the proxies that others would use, and hostile clients. The binaries in `src/bin` are thin shells around these modules.
 
+pub mod attacks;
 pub mod certs;
 pub mod instructions;
 pub mod load;

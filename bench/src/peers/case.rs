@@ -9,6 +9,10 @@ pub enum World {
     Logged,
     /// 1,000 hosts with 100 paths each.
     Routes,
+    /// A few routes, and Lockgate's limits on what clients may use.
+    Guarded,
+    /// The routes of [`World::Routes`] with those limits.
+    GuardedRoutes,
 }
 
 /// What is asked for.
@@ -60,7 +64,7 @@ pub struct Case {
 }
 
 /// The host whose certificate has an ECDSA key.
-pub(super) const ECDSA: &str = "localhost";
+pub(crate) const ECDSA: &str = "localhost";
 /// The host whose certificate has an RSA key.
 pub(super) const RSA: &str = "rsa.localhost";
 /// Bytes of an upload.

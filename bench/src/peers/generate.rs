@@ -313,7 +313,7 @@ async fn run(
 
 /// A client that offers one key exchange and one cipher, so that all proxies do the same, and does not spend the core of
 /// the backend on verifying certificates.
-pub(super) fn quick_client() -> Result<ClientConfig> {
+pub(crate) fn quick_client() -> Result<ClientConfig> {
     let provider = rustls::crypto::CryptoProvider {
         cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
         kx_groups: vec![aws_lc_rs::kx_group::X25519],

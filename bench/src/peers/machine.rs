@@ -56,7 +56,7 @@ pub(super) fn family(process: u32) -> Vec<u32> {
 }
 
 /// User and system time of a process and its descendants, in seconds.
-pub(super) fn cpu_seconds(process: u32) -> Result<f64> {
+pub(crate) fn cpu_seconds(process: u32) -> Result<f64> {
     let mut ticks = 0;
     for member in family(process) {
         let [user, system, ..] = times(&format!("/proc/{member}/stat"))?;
@@ -66,12 +66,12 @@ pub(super) fn cpu_seconds(process: u32) -> Result<f64> {
 }
 
 /// The same of this process and of its children that have ended.
-pub(super) fn own_cpu_seconds() -> Result<f64> {
+pub(crate) fn own_cpu_seconds() -> Result<f64> {
     Ok(in_seconds(times("/proc/self/stat")?.iter().sum()))
 }
 
 /// Time that anybody has spent on any core, and time that the hypervisor has taken away, in seconds.
-pub(super) fn busy_seconds() -> Result<f64> {
+pub(crate) fn busy_seconds() -> Result<f64> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().unwrap_or_default();
     let fields: Vec<u64> = line
@@ -105,7 +105,7 @@ fn in_seconds(ticks: u64) -> f64 {
 }
 
 /// Resident memory of a process and its descendants in bytes; what they share counts once.
-pub(super) fn memory(process: u32) -> Result<u64> {
+pub(crate) fn memory(process: u32) -> Result<u64> {
     let mut kib = 0;
     for member in family(process) {
         let file = format!("/proc/{member}/smaps_rollup");

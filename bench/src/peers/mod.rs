@@ -19,14 +19,18 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 
+pub(crate) use case::ECDSA as HOST;
 pub use case::{CASES, Case, What, World};
+pub(crate) use config::{EXPRESSION, Keys};
 pub use generate::Slice;
+pub(crate) use generate::quick_client;
 pub use machine::{OTHER_CORE, describe, pin, raise_file_limit};
+pub(crate) use machine::{busy_seconds, cpu_seconds, memory, own_cpu_seconds};
 pub use proxy::{Peer, Program, Proxy};
 pub use report::{Report, Row, median};
 
 use crate::certs::Authority;
-use config::{Backends, Keys};
+use config::Backends;
 
 /// Part of a core that others may take without a slice being repeated.
 pub const TOLERATED: f64 = 0.05;
@@ -117,10 +121,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
     }
     let origins = Origins::start(&plan.origin, home.path()).await?;
     let authority = Authority::new("bench-peers authority")?;
-    let keys = Keys {
-        ecdsa: authority.issue(&[case::ECDSA.to_owned()], None)?,
-        rsa: authority.issue_rsa(&[case::RSA.to_owned()])?,
-    };
+    let keys = Keys::issue(&authority)?;
     let worlds: BTreeSet<World> = plan.cases.iter().map(|case| case.world).collect();
     for world in worlds {
         let mut stage = Stage {
@@ -158,18 +159,19 @@ impl Outcome {
 
 /// Says on standard error what happens; standard output has the table.
 #[expect(clippy::print_stderr, reason = "a run takes an hour")]
-fn progress(text: &str) {
+pub(crate) fn progress(text: &str) {
     eprintln!("{text}");
 }
 
 /// The backends as processes.
-struct Origins {
+#[derive(Debug)]
+pub(crate) struct Origins {
     children: Vec<tokio::process::Child>,
     backends: Backends,
 }
 
 impl Origins {
-    async fn start(binary: &Path, home: &Path) -> Result<Self> {
+    pub(crate) async fn start(binary: &Path, home: &Path) -> Result<Self> {
         let mut children = Vec::new();
         let mut addresses = Vec::new();
         for size in [1 << 10, 100 << 10, 10 << 20] {
@@ -201,9 +203,14 @@ impl Origins {
         Ok(Self { children, backends })
     }
 
-    fn cpu_seconds(&self) -> Result<f64> {
+    /// Where they are.
+    pub(crate) fn backends(&self) -> Backends {
+        self.backends
+    }
+
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let ids = self.children.iter().filter_map(tokio::process::Child::id);
-        ids.map(machine::cpu_seconds).sum()
+        ids.map(cpu_seconds).sum()
     }
 }
 
@@ -354,16 +361,12 @@ impl Stage<'_> {
         let process = proxy.process()?;
         let mut best: Option<Sample> = None;
         for _ in 0..self.plan.tries.max(1) {
-            let (begun, before, cpu) = (
-                Instant::now(),
-                self.foreign()?,
-                machine::cpu_seconds(process)?,
-            );
+            let (begun, before, cpu) = (Instant::now(), self.foreign()?, cpu_seconds(process)?);
             let slice = match phase {
                 Phase::Saturated => generate::saturate(case, proxy, seconds, self.home).await?,
                 Phase::AtRate => generate::own(case, proxy, seconds, rate).await?,
             };
-            let cpu = machine::cpu_seconds(process)? - cpu;
+            let cpu = cpu_seconds(process)? - cpu;
             let foreign = (self.foreign()? - before) / begun.elapsed().as_secs_f64();
             let sample = Sample {
                 case: case.name,
@@ -373,7 +376,7 @@ impl Stage<'_> {
                 slice,
                 cpu,
                 foreign,
-                memory: machine::memory(process)?,
+                memory: memory(process)?,
             };
             if best.is_none_or(|best| foreign < best.foreign) {
                 best = Some(sample);
@@ -390,11 +393,11 @@ impl Stage<'_> {
 
     /// Time on all cores that neither we nor the proxies have spent so far.
     fn foreign(&self) -> Result<f64> {
-        let mut ours = machine::own_cpu_seconds()? + self.origins.cpu_seconds()?;
+        let mut ours = own_cpu_seconds()? + self.origins.cpu_seconds()?;
         for proxy in &self.proxies {
-            ours += machine::cpu_seconds(proxy.process()?)?;
+            ours += cpu_seconds(proxy.process()?)?;
         }
-        Ok(machine::busy_seconds()? - ours)
+        Ok(busy_seconds()? - ours)
     }
 
     async fn idle(&mut self, case: &Case, able: &[usize]) -> Result<()> {

@@ -202,7 +202,7 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 impl Proxy {
     /// Starts it for a world and waits until it takes connections. Its files are in a directory of its own below `home`.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         program: &Program,
         world: World,
         backends: Backends,
@@ -219,7 +219,8 @@ impl Proxy {
             backends,
             keys,
             logged: world == World::Logged,
-            routes: world == World::Routes,
+            routes: matches!(world, World::Routes | World::GuardedRoutes),
+            guarded: matches!(world, World::Guarded | World::GuardedRoutes),
         };
         let arguments = program.peer.write(&setting)?;
         let child = Command::new("taskset")

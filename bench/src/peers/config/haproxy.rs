@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{Setting, To, arguments};
+use super::{BACKTRACKING, EXPRESSION, Setting, To, arguments};
 
 /// Writes the configuration; gives the arguments.
 pub(in crate::peers) fn haproxy(setting: &Setting<'_>) -> Result<Vec<OsString>> {
@@ -24,10 +24,27 @@ pub(in crate::peers) fn haproxy(setting: &Setting<'_>) -> Result<Vec<OsString>> 
     } else {
         ("", "")
     };
+    let (tuning, timeouts, expression) = if setting.guarded {
+        (
+            "  tune.bufsize 65536\n  tune.http.maxhdr 128\n  tune.h2.max-concurrent-streams 128\n",
+            "  timeout client 60s\n  timeout http-request 30s\n  timeout http-keep-alive 75s\n",
+            format!(
+                "  use_backend {} if {{ hdr(host) -i {EXPRESSION} }} {{ path_reg ^{BACKTRACKING} }}\n",
+                To::Small.name()
+            ),
+        )
+    } else {
+        (
+            "",
+            "  timeout client 300s\n  timeout http-keep-alive 300s\n",
+            String::new(),
+        )
+    };
     let mut text = format!(
-        "global\n  nbthread 1\n  no strict-limits\n  maxconn 12000\n  ssl-default-bind-options ssl-min-ver TLSv1.2\n{log_target}\
-         defaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 60s\n  \
-         timeout tunnel 300s\n  timeout http-keep-alive 300s\n  option forwardfor\n  http-reuse always\n{log}"
+        "global\n  nbthread 1\n  no strict-limits\n  maxconn 12000\n  ssl-default-bind-options ssl-min-ver TLSv1.2\n\
+         {tuning}{log_target}\
+         defaults\n  mode http\n  timeout connect 5s\n{timeouts}  timeout server 60s\n  \
+         timeout tunnel 300s\n  option forwardfor\n  http-reuse always\n{log}"
     );
     let tls = format!(
         " ssl crt {} crt {} alpn h2,http/1.1",
@@ -38,7 +55,7 @@ pub(in crate::peers) fn haproxy(setting: &Setting<'_>) -> Result<Vec<OsString>> 
         write!(
             text,
             "frontend {name}\n  bind {address}{tls}\n  http-request set-header X-Forwarded-Proto {name}\n  \
-             http-request set-header X-Forwarded-Host %[req.hdr(host)]\n  use_backend %[base,map_beg({})]\n",
+             http-request set-header X-Forwarded-Host %[req.hdr(host)]\n{expression}  use_backend %[base,map_beg({})]\n",
             map.display()
         )?;
     }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{ECDSA, RSA, Rule, Setting, To};
+use super::{BACKTRACKING, ECDSA, EXPRESSION, RSA, Rule, Setting, To};
 
 const NAMESPACE: &str = "bench";
 
@@ -29,6 +29,9 @@ pub(in crate::peers) fn lockgate(setting: &Setting<'_>) -> Result<Vec<OsString>>
                 documents.push(ingress(kind, &host, &rules));
             }
         }
+    }
+    if setting.guarded {
+        documents.push(expression());
     }
     let mut text = String::new();
     for (host, leaf) in [(ECDSA, &setting.keys.ecdsa), (RSA, &setting.keys.rsa)] {
@@ -111,6 +114,27 @@ fn ingress(kind: &str, host: &str, rules: &[Rule]) -> Value {
             "ingressClassName": "lockgate",
             "tls": tls,
             "rules": [{"host": host, "http": {"paths": paths}}],
+        },
+    })
+}
+
+fn expression() -> Value {
+    let service = json!({"name": To::Small.name(), "port": {"number": 80}});
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {
+            "namespace": NAMESPACE,
+            "name": "expression",
+            "annotations": {"nginx.ingress.kubernetes.io/use-regex": "true"},
+        },
+        "spec": {
+            "ingressClassName": "lockgate",
+            "rules": [{"host": EXPRESSION, "http": {"paths": [{
+                "path": BACKTRACKING,
+                "pathType": "ImplementationSpecific",
+                "backend": {"service": service},
+            }]}}],
         },
     })
 }

@@ -23,7 +23,7 @@ pub(super) use nginx::nginx;
 pub(super) use traefik::traefik;
 
 use super::case::{ECDSA, RSA};
-use crate::certs::Leaf;
+use crate::certs::{Authority, Leaf};
 
 /// Hosts of the table with many routes.
 pub(super) const HOSTS: usize = 1000;
@@ -43,9 +43,14 @@ pub(super) fn path(number: usize) -> String {
     format!("/team-{}/service-{number}", number % 10)
 }
 
+/// A host whose only route is an expression that backtracks, where expressions can.
+pub(crate) const EXPRESSION: &str = "expression.localhost";
+/// The expression.
+const BACKTRACKING: &str = "/x(a+)+b";
+
 /// The backends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Backends {
+pub(crate) struct Backends {
     /// Answers with 1 KiB, speaks gRPC and WebSocket.
     pub(super) small: SocketAddr,
     /// Answers with 100 KiB.
@@ -80,9 +85,19 @@ impl KeyFiles {
 
 /// Certificates of the two hosts.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     pub(super) ecdsa: Leaf,
     pub(super) rsa: Leaf,
+}
+
+impl Keys {
+    /// Issues both.
+    pub(crate) fn issue(authority: &Authority) -> Result<Self> {
+        Ok(Self {
+            ecdsa: authority.issue(&[ECDSA.to_owned()], None)?,
+            rsa: authority.issue_rsa(&[RSA.to_owned()])?,
+        })
+    }
 }
 
 /// What a configuration is written from.
@@ -98,6 +113,8 @@ pub(super) struct Setting<'a> {
     pub(super) keys: &'a Keys,
     pub(super) logged: bool,
     pub(super) routes: bool,
+    /// With Lockgate's limits on what clients may use, and with the host [`EXPRESSION`].
+    pub(super) guarded: bool,
 }
 
 /// One rule: requests of this host below this path go there.

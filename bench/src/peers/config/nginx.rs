@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{KEPT, KeyFiles, RSA, Setting, To, arguments};
+use super::{BACKTRACKING, EXPRESSION, KEPT, KeyFiles, RSA, Setting, To, arguments};
 
 /// Writes the configuration; gives the arguments.
 pub(in crate::peers) fn nginx(setting: &Setting<'_>) -> Result<Vec<OsString>> {
@@ -15,10 +15,16 @@ pub(in crate::peers) fn nginx(setting: &Setting<'_>) -> Result<Vec<OsString>> {
     } else {
         "access_log off".to_owned()
     };
+    let limits = if setting.guarded {
+        "keepalive_timeout 75s;\nclient_header_timeout 30s;\nclient_body_timeout 60s;\nsend_timeout 60s;\n\
+         large_client_header_buffers 4 16k;\nhttp2_max_concurrent_streams 128;"
+    } else {
+        "keepalive_timeout 300s;"
+    };
     // Bodies are passed on as they come, as the others do: no buffering of requests, no temporary files.
     let mut text = format!(
         "daemon off;\nworker_processes 1;\nworker_rlimit_nofile 32768;\npid nginx.pid;\nerror_log stderr error;\n\
-         events {{ worker_connections 32768; }}\nhttp {{\n{log};\nkeepalive_timeout 300s;\n\
+         events {{ worker_connections 32768; }}\nhttp {{\n{log};\n{limits}\n\
          keepalive_requests 1000000000;\nserver_names_hash_max_size 8192;\nserver_names_hash_bucket_size 128;\n\
          client_max_body_size 0;\nproxy_request_buffering off;\nproxy_max_temp_file_size 0;\n\
          proxy_http_version 1.1;\nproxy_read_timeout 300s;\n\
@@ -64,6 +70,14 @@ pub(in crate::peers) fn nginx(setting: &Setting<'_>) -> Result<Vec<OsString>> {
             writeln!(text, "location {} {{ {pass}://{to}; }}", rule.path)?;
         }
         text.push_str("}\n");
+    }
+    if setting.guarded {
+        writeln!(
+            text,
+            "server {{ listen {}; server_name {EXPRESSION}; location ~* ^{BACKTRACKING} {{ proxy_pass http://{}; }} }}",
+            setting.http,
+            To::Small.name()
+        )?;
     }
     text.push_str("}\n");
     let file = setting.write("nginx.conf", &text)?;
