@@ -47,6 +47,80 @@ impl Process {
         Ok(kill_process(self.pid, Signal::KILL)?)
     }
 
+    /// Drops every packet of TCP that these addresses send to its ports, until [`Process::hear`]. Its node still
+    /// reaches it, so that Kubernetes takes it for ready.
+    pub async fn be_deaf_to(self, addresses: &[&str]) -> Result<()> {
+        let all = addresses.join(", ");
+        let rules = format!(
+            "table {TABLE} {{\n\
+             chain in {{ type filter hook input priority 0; ip saddr {{ {all} }} meta l4proto tcp drop; }}\n\
+             }}\n"
+        );
+        self.nft(&rules).await
+    }
+
+    /// Undoes [`Process::be_deaf_to`].
+    pub async fn hear(self) -> Result<()> {
+        self.nft(&format!("table {TABLE} {{}}\ndelete table {TABLE}\n"))
+            .await
+    }
+
+    async fn nft(self, rules: &str) -> Result<()> {
+        let namespace = self.file("ns/net").display().to_string();
+        in_namespace(&namespace, "nft", &["-f", "-"], rules)
+            .await
+            .map(drop)
+    }
+
+    /// Lets its container run out of memory: its cgroup gets a limit, something in it takes more, and the kernel ends
+    /// the process.
+    pub fn run_out_of_memory(self) -> Result<()> {
+        let (folder, limit) = self.memory_cgroup()?;
+        let write = |file: PathBuf, text: &str| {
+            fs::write(&file, text).with_context(|| file.display().to_string())
+        };
+        // The kernel looks for the one that it would miss the least.
+        write(self.file("oom_score_adj"), "1000")?;
+        let (limit, most) = (folder.join(limit), self.resident()? + (64 << 20));
+        write(limit, &most.to_string())?;
+        let procs = folder.join("cgroup.procs");
+        // It joins before it takes anything, and `tail` keeps all of it.
+        let wanted = most + (64 << 20);
+        let script = format!(
+            "echo $$ > {} && head -c {wanted} /dev/zero | tail -c {wanted} > /dev/null",
+            procs.display(),
+        );
+        let mut greedy = std::process::Command::new("timeout")
+            .args(["20", "sh", "-c", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("timeout")?;
+        // Alone it takes too much, too: the kernel ends it next, or else its time does.
+        std::thread::spawn(move || greedy.wait());
+        Ok(())
+    }
+
+    /// The folder of its cgroup that has the limit of memory, and the name of the limit.
+    fn memory_cgroup(self) -> Result<(PathBuf, &'static str)> {
+        let cgroups = fs::read_to_string(self.file("cgroup"))?;
+        let of = |controllers: &str| {
+            cgroups.lines().find_map(|line| {
+                let (_, rest) = line.split_once(':')?;
+                let (names, path) = rest.split_once(':')?;
+                let found = names.split(',').any(|name| name == controllers);
+                found.then(|| path.trim_start_matches('/').to_owned())
+            })
+        };
+        if let Some(path) = of("memory") {
+            let folder = Path::new("/sys/fs/cgroup/memory").join(path);
+            return Ok((folder, "memory.limit_in_bytes"));
+        }
+        let path = of("").context("it is in no cgroup")?;
+        Ok((Path::new("/sys/fs/cgroup").join(path), "memory.max"))
+    }
+
     /// Memory that it has in use, in bytes.
     pub fn resident(self) -> Result<u64> {
         let status = fs::read_to_string(self.file("status"))?;

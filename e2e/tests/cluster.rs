@@ -12,6 +12,7 @@ mod cluster {
     mod conformance;
     mod drain;
     mod events;
+    mod faults;
     mod gateway_policies;
     mod grants;
     mod leader;
