@@ -11,7 +11,7 @@ BIN = $(TARGET)/$(HOST)/release
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools
 export PATH := $(PATH):$(CACHE)/bin
 
-.PHONY: help demo test property lint fmt golden docs bench bench-check bench-growth bench-peers soak e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-cleanup cluster-programs image images advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-check bench-growth bench-peers soak attacks sbom e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-cleanup cluster-programs image images advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -71,8 +71,14 @@ bench-check: release ## instructions per lookup, compile and request against ben
 	@.ci/setup check
 	$(BIN)/instructions --lockgate $(BIN)/lockgate --kept bench/instructions.json $(CHECK)
 
-soak: release ## 1,000,000 requests while tables are swapped and certificates rotate
-	$(BIN)/soak --lockgate $(BIN)/lockgate
+soak: release ## 1,000,000 requests while everything around them changes; writes bench/results (SOAK=options)
+	$(BIN)/soak --lockgate $(BIN)/lockgate --page bench/results/$$(date -u +%F)-soak.md --date $$(date -u +%F) $(SOAK)
+
+# ATTACKS="--quick" shows that it works; ATTACKS="--attack rapid-reset,pings --peer lockgate" does a part.
+attacks: release ## hostile clients against Lockgate, HAProxy and nginx; writes bench/results (ATTACKS=options)
+	@.ci/setup bench
+	$(BIN)/attacks --lockgate $(BIN)/lockgate --packages $(CACHE)/peers --results bench/results \
+	  --date $$(date -u +%F) $(ATTACKS)
 
 e2e: release ## against a real API server, then on two nodes (TEST=part of a name, KUBECONFIG=your cluster)
 	@.ci/setup e2e
@@ -130,6 +136,11 @@ release: ## the one release build: demo, soak, end-to-end tests and their images
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(HOST) \
 	  -p controller -p bench -p e2e --bins
 
-image: ## the container image, with buildah, podman or docker
+sbom: ## what the binary is made of, as CycloneDX: target/lockgate.cdx.json
+	@.ci/setup build
+	@.ci/setup sbom
+	config/sbom.sh $(TARGET)/lockgate.cdx.json
+
+image: sbom ## the container image, with buildah, podman or docker, and what is in it beside it
 	@.ci/setup build
 	config/image.sh
