@@ -11,7 +11,7 @@ BIN = $(TARGET)/$(HOST)/release
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools
 export PATH := $(PATH):$(CACHE)/bin
 
-.PHONY: help demo test property lint fmt golden docs bench bench-check bench-growth bench-peers soak attacks sbom e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-cleanup cluster-programs image images advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-check bench-growth bench-peers soak strict h2spec fuzz attacks sbom e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-cleanup cluster-programs image images advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,6 +23,7 @@ demo: release ## run Lockgate on a folder of manifests and show what it does (KE
 test: ## unit, table, property, golden and feature tests, and a short soak
 	@.ci/setup build
 	@.ci/setup nginx
+	@.ci/setup h2spec
 	cargo test
 	cargo build --bins --tests
 	$(TARGET)/debug/soak --lockgate $(TARGET)/debug/lockgate --short
@@ -55,6 +56,33 @@ docs: ## write the generated pages of docs/, and the rustdoc pages
 	LOCKGATE_WRITE_DOCS=1 cargo test -p crds --test definitions
 	LOCKGATE_WRITE_DOCS=1 cargo test -p controller --test features nginx_and_lockgate
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+strict: ## raw requests to Lockgate, HAProxy and nginx; writes docs/strict-http.md
+	@.ci/setup build
+	@.ci/setup nginx
+	@.ci/setup haproxy
+	LOCKGATE_WRITE_STRICT=1 cargo test -p gateway --test proxy_direct strict::
+
+h2spec: ## the public suite for HTTP/2, on both ports and both engines; writes docs/h2spec.md
+	@.ci/setup build
+	@.ci/setup h2spec
+	LOCKGATE_WRITE_DOCS=1 cargo test -p gateway --test proxy_direct h2spec::
+	cargo test -p gateway --test proxy h2spec::
+
+# Needs no more than the usual compiler: what coverage needs is in every LLVM.
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions
+FUZZ_TARGETS = $(notdir $(wildcard fuzz/corpus/*))
+SECONDS_EACH = 60
+fuzz: ## look for bytes that break what reads them (FUZZ="http1 hosts" SECONDS_EACH=600); what is found is in target/fuzz
+	@.ci/setup build
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --release --target $(HOST) --target-dir $(TARGET)/fuzz -p fuzz --features libfuzzer
+	@for target in $(or $(FUZZ),$(FUZZ_TARGETS)); do \
+	  echo "== $$target"; mkdir -p $(TARGET)/fuzz/corpus/$$target $(TARGET)/fuzz/found; \
+	  LOCKGATE_FUZZ_TARGET=$$target $(TARGET)/fuzz/$(HOST)/release/fuzz -max_total_time=$(SECONDS_EACH) -max_len=65536 -timeout=30 \
+	    -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=$(TARGET)/fuzz/found/$$target- \
+	    $(TARGET)/fuzz/corpus/$$target fuzz/corpus/$$target 2>&1 | tail -n 15; \
+	done
 
 bench: release ## micro benchmarks: lookup, compile, balancing, memory
 	cargo bench -p table -p balance

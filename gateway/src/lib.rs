@@ -15,6 +15,8 @@ mod error;
 mod external;
 mod filters;
 mod front;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod limits;
 mod listen;
 mod mirror;

@@ -8,6 +8,9 @@ mod direct;
 mod pingora;
 mod refusal;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::direct::framing;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -3,11 +3,13 @@
 //! The only place that names Pingora's proxy types. Each callback hands over to a phase; what is left in here is the
 //! translation between Pingora's types and those of the phases, and the settings that keep Pingora within bounds.
 
+mod clear;
 mod fields;
 mod narrow;
 mod peer;
 mod refusals;
 mod session;
+mod upgrades;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{StatusCode, Uri, Version};
 use pingora::apps::{HttpServerApp as _, HttpServerOptions};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -173,6 +175,7 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let context = context(ctx)?;
         set_limits(session, &self.worker.shared.settings.limits);
+        upgrades::stay(session);
         let answer = self.decide(session, context).await;
         match answer {
             None => Ok(false),
@@ -227,11 +230,14 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> Result<()> {
         let context = context(ctx)?;
-        if let Some(target) = headers::target(context, &request.uri) {
+        let target = headers::target(context, &request.uri);
+        if !request.raw_path().starts_with(b"/") && request.version < Version::HTTP_2 {
+            let target = target.as_ref().unwrap_or(&request.uri);
+            // The form that is for proxies is not for an origin (RFC 9112, 3.2.1), which would go by the host in it.
+            let target = target.path_and_query().cloned();
+            request.set_uri(target.map_or_else(Uri::default, Uri::from));
+        } else if let Some(target) = target {
             request.set_uri(target);
-        } else if !request.raw_path().starts_with(b"/") {
-            // The form that is for proxies is not for an origin (RFC 9112, 3.2.1).
-            request.set_uri(request.uri.clone());
         }
         headers::to_backend(context, session.req_header(), &mut RequestFields(request));
         Ok(())
@@ -244,6 +250,9 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> Result<()> {
         let context = context(ctx)?;
+        if !clear::is_clear(session.req_header(), response) {
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+        }
         retry::answered(context, response.status, Instant::now());
         deadline::arm(context, true);
         let method = &session.req_header().method;
@@ -295,6 +304,7 @@ impl ProxyHttp for Proxy {
             if let Some(leash) = &context.leash {
                 leash.clear();
             }
+            session::switch_protocols();
         }
         headers::to_client(context, &mut ResponseFields(response));
         Ok(())
@@ -544,7 +554,15 @@ fn source_of(error: &Error) -> Source {
 }
 
 fn reason_of(source: Source, error: &Error) -> Reason {
-    error::reason(source, fault(error.etype()))
+    // What came cannot be the rest of a request: the connection says so ([`refusals`]), and Pingora calls it a failed read.
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    let invalid = cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::InvalidData);
+    let fault = if invalid && source == Source::Client {
+        Fault::Invalid
+    } else {
+        fault(error.etype())
+    };
+    error::reason(source, fault)
 }
 
 fn fault(kind: &ErrorType) -> Fault {

@@ -8,7 +8,7 @@ mod client_hello;
 pub(crate) mod conn;
 pub(crate) mod guard;
 pub(crate) mod proxy_protocol;
-mod server_name;
+pub(crate) mod server_name;
 
 use std::io;
 use std::net::SocketAddr;

@@ -102,7 +102,7 @@ pub(crate) async fn read(socket: &mut Socket) -> Result<Option<Addresses>, Proxy
 }
 
 /// The header at the start of `buffer` and its length; `None` when there is more to come.
-fn parse(buffer: &[u8]) -> Result<Option<(Option<Addresses>, usize)>, ProxyError> {
+pub(crate) fn parse(buffer: &[u8]) -> Result<Option<(Option<Addresses>, usize)>, ProxyError> {
     // Nothing more is awaited from somebody who speaks another protocol.
     if !begins_alike(buffer, b"PROXY ") && !begins_alike(buffer, V2_SIGNATURE) {
         return Err(ProxyError::Missing);

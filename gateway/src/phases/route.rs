@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use model::{HostName, normalise_path};
@@ -69,6 +69,12 @@ fn find(context: &mut RequestContext, head: Head<'_>) -> Result<Verdict, Reason>
     forwarding::identify(context, &parts.headers);
     if parts.method == http::Method::CONNECT {
         return Err(Reason::BadMethod);
+    }
+    // In HTTP/1 that has been looked at before there was a request.
+    if parts.version == http::Version::HTTP_2
+        && parts.headers.get_all(CONTENT_LENGTH).iter().count() > 1
+    {
+        return Err(Reason::BadRequest);
     }
     let authority = authority(head)?;
     let host = normal_host(authority).ok_or(Reason::BadHost)?;

@@ -156,12 +156,16 @@ async fn an_answer_to_a_small_body_keeps_the_connection() {
 
 // ---- with TLS ----
 
-struct Tls {
+pub(crate) struct Tls {
     client: Arc<ClientConfig>,
 }
 
 /// Adds one certificate for all names with a policy for each, and makes a client that trusts it.
-fn add_tls(model: &mut RoutingModel, names: &[(&str, TlsPolicy)], alpn: &str) -> Tls {
+pub(crate) fn add_tls(
+    model: &mut RoutingModel,
+    names: &[(&str, TlsPolicy)],
+    alpn: &str,
+) -> Tls {
     let key = KeyPair::generate().unwrap();
     let all: Vec<String> = names.iter().map(|(name, _)| (*name).to_owned()).collect();
     let made = CertificateParams::new(all.clone())

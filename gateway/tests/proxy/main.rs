@@ -27,6 +27,12 @@ mod forwarding;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+#[expect(dead_code, reason = "each folder of tests needs another part of it")]
+#[path = "../shared/frames.rs"]
+mod frames;
+#[cfg(test)]
+mod h2spec;
+#[cfg(test)]
 mod http2;
 #[cfg(test)]
 #[path = "../shared/log.rs"]
@@ -42,6 +48,8 @@ mod nobody;
 mod protocols;
 #[cfg(test)]
 mod raw;
+#[cfg(test)]
+mod raw_http2;
 #[cfg(test)]
 mod routing;
 #[cfg(test)]

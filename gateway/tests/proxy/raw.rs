@@ -2,6 +2,7 @@
 //!
 //! Every row runs on every engine. Where they differ, the row says how and why.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use crate::support::{Site, raw_backend, soon, to};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a client sees: a status, 0 for a connection that is closed without a word.
-type Status = u16;
+pub(crate) type Status = u16;
 
-enum Want {
+pub(crate) enum Want {
     /// Status for the client, and what the backend sees: `METHOD target body`, nothing if it sees nothing.
     Both(Status, &'static str),
     /// Pingora, the direct engine, and the reason.
@@ -26,11 +27,11 @@ enum Want {
 
 use Want::{Both, Each};
 
-const REQUESTS: &[(&str, &str, Want)] = &include!("raw_requests.in");
+pub(crate) const REQUESTS: &[(&str, &str, Want)] = &include!("raw_requests.in");
 const RESPONSES: &[(&str, &str, Want)] = &include!("raw_responses.in");
 
 impl Want {
-    fn of_this_engine(&self) -> (Status, &'static str) {
+    pub(crate) fn of_this_engine(&self) -> (Status, &'static str) {
         match self {
             Both(status, text) => (*status, text),
             Each(pingora, direct, why) => {
@@ -148,6 +149,8 @@ fn bytes(text: &str) -> Vec<u8> {
     let many: Vec<String> = (0..120).map(|n| format!("x-{n}: {n}\r\n")).collect();
     let many = many.concat();
     let text = text.replace("{120 fields}", &many);
+    let many: Vec<String> = (0..300).map(|n| format!("x-{n}: {n}\r\n")).collect();
+    let text = text.replace("{300 fields}", &many.concat());
     let mut bytes = Vec::new();
     let mut rest = text.as_str();
     while let Some((before, after)) = rest.split_once("{ff}") {
@@ -159,22 +162,34 @@ fn bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
+/// What a backend has seen, a line for each request.
+pub(crate) type Notes = Arc<Mutex<Vec<String>>>;
+
 /// A backend that notes what it sees.
-async fn notary() -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
-    let seen = Arc::new(Mutex::new(Vec::new()));
+pub(crate) async fn notary() -> (SocketAddr, Notes) {
+    let seen = Notes::default();
     let notes = Arc::clone(&seen);
     let address = raw_backend(move |mut stream| {
         let notes = Arc::clone(&notes);
         async move {
             let mut reader = Reader(&mut stream);
             while let Some(lines) = reader.head().await {
-                let first = lines[0].strip_suffix(" HTTP/1.1").unwrap().to_owned();
+                let first = lines[0].strip_suffix(" HTTP/1.1");
+                let mut note = first.unwrap_or(&lines[0]).replace(&"a".repeat(15_000), "{15k}");
+                for line in &lines {
+                    if let Some(protocol) = line.to_ascii_lowercase().strip_prefix("upgrade:") {
+                        note += &format!(" (upgrade: {})", protocol.trim());
+                    }
+                }
                 let Some(body) = reader.body(&lines, false).await else {
                     // What does not come to its end is not acted on.
                     return;
                 };
-                notes.lock().unwrap().push(format!("{first} {body}"));
-                let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                notes.lock().unwrap().push(format!("{note} {body}"));
+                let mut answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n".to_owned();
+                if !note.starts_with("HEAD ") {
+                    answer += "ok";
+                }
                 if reader.0.write_all(answer.as_bytes()).await.is_err() {
                     return;
                 }
@@ -185,48 +200,90 @@ async fn notary() -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
     (address, seen)
 }
 
+/// Sends the bytes of a row. Returns what the client got, and what the backend saw of it; fails when something else
+/// than that is made of a request which follows.
+pub(crate) async fn ask(
+    to: SocketAddr,
+    seen: &Notes,
+    text: &str,
+) -> Result<(Status, String), String> {
+    seen.lock().unwrap().clear();
+    let text = bytes(text);
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let _ = stream.write_all(&text).await;
+    let method = if text.starts_with(b"HEAD") {
+        "HEAD"
+    } else {
+        "GET"
+    };
+    let mut reader = Reader(&mut stream);
+    let answer = timeout(PATIENCE, reader.response(method)).await;
+    let (status, _) = answer.unwrap_or((1, None));
+    // Whatever came, a request that follows on the connection is that request or is not answered.
+    let _ = stream
+        .write_all(b"GET /after HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+        .await;
+    let mut rest = Vec::new();
+    let _ = soon(stream.read_to_end(&mut rest)).await;
+    let notes: Vec<String> = seen.lock().unwrap().clone();
+    let (followed, first): (Vec<_>, Vec<_>) = notes
+        .iter()
+        .partition(|note| note.contains("GET /after"));
+    let first: Vec<&str> = first.iter().map(|note| note.trim_end()).collect();
+    let first = first.join(" | ");
+    if followed.len() > 1 || followed.iter().any(|note| *note != "GET /after ") {
+        return Err(format!("{status} {first:?}, and what follows is {followed:?}"));
+    }
+    Ok((status, first))
+}
+
 #[tokio::test]
 async fn requests_mean_the_same_to_everybody() {
     let (address, seen) = notary().await;
     let site = Site::start(to(address));
     let mut failures = Vec::new();
     for (name, text, want) in REQUESTS {
-        seen.lock().unwrap().clear();
-        let text = bytes(text);
-        let mut stream = TcpStream::connect(site.http).await.unwrap();
-        let _ = stream.write_all(&text).await;
-        let method = if text.starts_with(b"HEAD") {
-            "HEAD"
-        } else {
-            "GET"
-        };
-        let mut reader = Reader(&mut stream);
-        let answer = timeout(PATIENCE, reader.response(method)).await;
-        let (status, _) = answer.unwrap_or((1, None));
-        // Whatever came, a request that follows on the connection is that request or is not answered.
-        let _ = stream
-            .write_all(b"GET /after HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
-            .await;
-        let mut rest = String::new();
-        let _ = soon(stream.read_to_string(&mut rest)).await;
-        let notes: Vec<String> = seen.lock().unwrap().clone();
-        let (followed, first): (Vec<_>, Vec<_>) = notes
-            .iter()
-            .partition(|note| note.starts_with("GET /after"));
-        if followed.len() > 1 || followed.iter().any(|note| *note != "GET /after ") {
-            failures.push(format!("{name}: what follows is {followed:?}"));
-        }
-        let first = first
-            .iter()
-            .map(|note| note.as_str())
-            .collect::<Vec<_>>()
-            .join(" | ");
         let want = want.of_this_engine();
-        if (status, first.trim_end()) != (want.0, want.1) {
-            failures.push(format!("{name}: {status} {first:?}, wanted {want:?}"));
+        match ask(site.http, &seen, text).await {
+            Ok((status, notes)) if (status, notes.as_str()) == want => {}
+            found => failures.push(format!("{name}: {found:?}, wanted {want:?}")),
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A backend that switches to whatever is asked for, and notes what comes then.
+#[tokio::test]
+async fn nobody_gets_past_the_gateway_with_an_upgrade_to_http2() {
+    let seen = Notes::default();
+    let notes = Arc::clone(&seen);
+    let address = raw_backend(move |mut stream| {
+        let notes = Arc::clone(&notes);
+        async move {
+            let mut reader = Reader(&mut stream);
+            while let Some(lines) = reader.head().await {
+                notes.lock().unwrap().extend(lines);
+                let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+                let _ = reader.0.write_all(answer.as_bytes()).await;
+            }
+        }
+    })
+    .await;
+    let site = Site::start(to(address));
+    for protocol in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0"] {
+        let all = site
+            .raw(format!(
+                "GET /a HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+                 Upgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n\
+                 PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+            ))
+            .await;
+        assert!(all.starts_with("HTTP/1.1 502 "), "{protocol}: {all}");
+    }
+    let seen = seen.lock().unwrap().join("\n").to_ascii_lowercase();
+    for word in ["upgrade", "http2-settings", "pri *"] {
+        assert!(!seen.contains(word), "{word}: {seen}");
+    }
 }
 
 #[tokio::test]
@@ -282,5 +339,9 @@ async fn responses_mean_the_same_to_everybody() {
 
 #[test]
 fn there_are_enough_rows() {
-    assert!(REQUESTS.len() >= 50 && REQUESTS.len() + RESPONSES.len() >= 80);
+    assert!(REQUESTS.len() >= 250 && RESPONSES.len() >= 60);
+    let mut names: Vec<&str> = REQUESTS.iter().map(|(name, ..)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), REQUESTS.len(), "a name stands for one row");
 }

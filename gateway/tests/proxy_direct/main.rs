@@ -50,6 +50,9 @@ mod health;
 #[cfg(test)]
 mod hostile_http2;
 #[cfg(test)]
+#[path = "../proxy/h2spec.rs"]
+mod h2spec;
+#[cfg(test)]
 #[path = "../proxy/http2.rs"]
 mod http2;
 #[cfg(test)]
@@ -73,6 +76,9 @@ mod rates;
 #[path = "../proxy/raw.rs"]
 mod raw;
 #[cfg(test)]
+#[path = "../proxy/raw_http2.rs"]
+mod raw_http2;
+#[cfg(test)]
 #[path = "../proxy/routing.rs"]
 mod routing;
 #[cfg(test)]
@@ -86,6 +92,8 @@ mod shared;
 mod streams;
 #[cfg(test)]
 mod streams_of_http2;
+#[cfg(test)]
+mod strict;
 #[cfg(test)]
 #[path = "../proxy/support.rs"]
 mod support;

@@ -18,7 +18,7 @@ pub(super) enum Body {
 
 /// What is not a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Invalid;
+pub(crate) struct Invalid;
 
 /// A step through the bytes of a body.
 #[derive(Debug, Eq, PartialEq)]

@@ -12,6 +12,7 @@ mod date;
 mod differential;
 mod edits;
 mod exchange;
+pub(crate) mod framing;
 mod h1;
 mod h2;
 mod links;

@@ -9,7 +9,7 @@ use super::body::{Body, LAST_CHUNK, write_chunk};
 use super::request::{Found, Head};
 
 /// Target and content of the requests up to the first that is not served, and whether that was the end of the text.
-type Requests = (Vec<(String, Vec<u8>)>, bool);
+pub(super) type Requests = (Vec<(String, Vec<u8>)>, bool);
 
 /// What this engine makes of bytes that come in pieces.
 fn tested(pieces: &[&[u8]]) -> Requests {
@@ -58,7 +58,7 @@ fn tested(pieces: &[&[u8]]) -> Requests {
 }
 
 /// What the reference makes of all of them: as many requests as are beyond doubt.
-fn reference(mut text: &[u8]) -> Requests {
+pub(super) fn reference(mut text: &[u8]) -> Requests {
     let mut requests = Vec::new();
     while !text.is_empty() {
         match reference_request(text) {

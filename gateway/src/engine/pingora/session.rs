@@ -39,6 +39,12 @@ pub(super) fn begin_request() -> Option<(Arc<Connection>, Option<Arc<Deadline>>)
     Some((session.connection, session.leash))
 }
 
+/// The backend has agreed to speak another protocol with the client of this request.
+pub(super) fn switch_protocols() {
+    // Requests of HTTP/2 have no connection that could be switched.
+    let _ = SESSION.try_with(|session| session.progress.switch());
+}
+
 /// Serves a connection until it ends.
 pub(super) async fn serve(
     proxy: &Arc<HttpProxy<Proxy>>,
@@ -51,7 +57,11 @@ pub(super) async fn serve(
     let stream: Stream = if connection.http2 {
         stream
     } else {
-        Box::new(Refusals::new(stream, Arc::clone(&progress)))
+        Box::new(Refusals::new(
+            stream,
+            Arc::clone(&connection),
+            Arc::clone(&progress),
+        ))
     };
     let leash = (!connection.http2).then(|| Arc::clone(&connection.deadline));
     let app = Arc::new(App {
