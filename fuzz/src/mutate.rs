@@ -17,6 +17,9 @@ const WORDS: &[&[u8]] = &[
 
 impl Mutator {
     /// From these inputs.
+    ///
+    /// # Panics
+    /// If there are none.
     pub fn new(seeds: Vec<Vec<u8>>) -> Self {
         assert!(!seeds.is_empty(), "there is nothing to begin with");
         Self { state: 1, seeds }
@@ -57,7 +60,7 @@ impl Mutator {
                 }
                 3 => {
                     if let Some(byte) = bytes.get_mut(at) {
-                        *byte ^= 1 << self.state % 8;
+                        *byte ^= 1 << (self.state % 8);
                     }
                 }
                 4 => {

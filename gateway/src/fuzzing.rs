@@ -20,8 +20,9 @@ pub fn proxy_header(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
     }
 }
 
-/// The server name in a `ClientHello` that comes in these pieces. The outer option is missing where more is awaited.
-pub fn client_hello(pieces: &[&[u8]]) -> Option<Option<String>> {
+/// The server name in a `ClientHello` that comes in these pieces, empty where it has none; nothing where there is more to
+/// come.
+pub fn client_hello(pieces: &[&[u8]]) -> Option<String> {
     server_name::of_pieces(pieces)
 }
 

@@ -477,7 +477,9 @@ fn set_limits(session: &mut Session, limits: &Limits) {
     // Pingora makes the idle time endless after the first request. It is only ever shortened here: setting it where
     // it is off would keep connections open that were to be closed, as after a request with both Content-Length and
     // Transfer-Encoding (RFC 9112, 6.1).
-    let idle = limits.idle_timeout.as_secs().max(1);
+    // The connection itself ends what is idle, and gives a header section its own time. This is only the end of all that.
+    let idle = limits.idle_timeout.saturating_add(limits.header_timeout);
+    let idle = idle.as_secs().max(1);
     match session.get_keepalive() {
         None => {}
         Some(0) => session.set_keepalive(Some(idle)),

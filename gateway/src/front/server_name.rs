@@ -44,7 +44,7 @@ pub(super) async fn peek(socket: &mut Socket) -> io::Result<Option<HostName>> {
 
 /// For fuzzing: what is found in a message that comes in these pieces.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn of_pieces(pieces: &[&[u8]]) -> Option<Option<String>> {
+pub(crate) fn of_pieces(pieces: &[&[u8]]) -> Option<String> {
     let (mut hello, mut bytes) = (Hello::default(), Vec::new());
     let mut found = None;
     for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
@@ -55,7 +55,7 @@ pub(crate) fn of_pieces(pieces: &[&[u8]]) -> Option<Option<String>> {
         }
     }
     let Found(name) = found?;
-    Some(name.map(|name| name.as_str().to_owned()))
+    Some(name.map_or_else(String::new, |name| name.as_str().to_owned()))
 }
 
 /// The name in a `ClientHello`, if it has one.

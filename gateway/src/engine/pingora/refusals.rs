@@ -176,16 +176,19 @@ impl AsyncRead for Refusals {
             return Poll::Ready(Ok(()));
         }
         loop {
+            let turn = this.progress.turn.load(Ordering::Relaxed);
+            if this.turn != turn {
+                this.turn = turn;
+                this.framing.again();
+                // What has not been asked for belongs to the request before.
+                let _ = this.held.split_to(this.good);
+                this.good = 0;
+            }
             if this.good > 0 {
                 let length = this.good.min(buf.remaining());
                 buf.put_slice(&this.held.split_to(length));
                 this.good -= length;
                 return Poll::Ready(Ok(()));
-            }
-            let turn = this.progress.turn.load(Ordering::Relaxed);
-            if this.turn != turn {
-                this.turn = turn;
-                this.framing.again();
             }
             match this.framing.next() {
                 Next::Section => match this.framing.section(&this.held) {
