@@ -52,11 +52,15 @@ impl Answer {
         self
     }
 
-    /// Does its client have to come again on another connection? There it can be asked for what is missing.
+    /// Does its client have to come again on another connection? There it can be asked for what is missing. What follows
+    /// `CONNECT` may be meant for somebody else.
     pub(crate) fn ends_connection(&self) -> bool {
         matches!(
             self.reason,
-            Reason::Misdirected | Reason::CertificateMissing | Reason::CertificateInvalid
+            Reason::Misdirected
+                | Reason::CertificateMissing
+                | Reason::CertificateInvalid
+                | Reason::BadMethod
         )
     }
 

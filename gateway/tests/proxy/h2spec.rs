@@ -49,7 +49,8 @@ fn between<'t>(text: &'t str, start: &'t str, end: &'t str) -> impl Iterator<Ite
 }
 
 fn attribute(tag: &str, name: &str) -> String {
-    let value = between(tag, &format!(" {name}=\""), "\"").next();
+    let start = format!(" {name}=\"");
+    let value = between(tag, &start, "\"").next();
     let value = value.unwrap_or_default();
     [("&#39;", "'"), ("&#34;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")]
         .iter()

@@ -77,11 +77,18 @@ impl Reader<'_> {
         loop {
             let size = self.line().await?;
             let size = usize::from_str_radix(&size, 16).expect("only the size");
+            if size == 0 {
+                break;
+            }
             body += &self.exactly(size).await?;
             assert_eq!(self.line().await?, "", "the end of a chunk");
-            if size == 0 {
+        }
+        loop {
+            let trailer = self.line().await?;
+            if trailer.is_empty() {
                 return Some(body);
             }
+            body += &format!(" (trailer {trailer})");
         }
     }
 
@@ -97,7 +104,7 @@ impl Reader<'_> {
         };
         let (lengths, codings) = (values("content-length"), values("transfer-encoding"));
         if let (Some(coding), true) = (codings.first(), lengths.is_empty()) {
-            return match coding.as_str() {
+            return match coding.to_ascii_lowercase().as_str() {
                 "chunked" => self.chunks().await,
                 _ => Some(format!("({coding})")),
             };

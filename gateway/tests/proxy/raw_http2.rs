@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::frames::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, begin, frame, read,
 };
-use crate::raw::Want::Both;
+use crate::raw::Want::{Both, Each};
 use crate::raw::{Notes, Status, Want, notary};
 use crate::support::{Site, to};
 

@@ -209,9 +209,7 @@ fn version(line: &[u8]) -> Result<u8, Invalid> {
     else {
         return Err(Invalid);
     };
-    // A fragment is never sent (RFC 9112, 3.2), and some take it for a part of the path.
-    let is_target = |byte: &u8| *byte > b' ' && !matches!(*byte, b'#' | 0x7f);
-    if !is_token(method) || target.is_empty() || !target.iter().all(is_target) {
+    if !is_token(method) || !is_target(target, method) {
         return Err(Invalid);
     }
     match version {
@@ -219,6 +217,15 @@ fn version(line: &[u8]) -> Result<u8, Invalid> {
         b"HTTP/1.0" => Ok(0),
         _ => Err(Invalid),
     }
+}
+
+/// One of the forms that a target has (RFC 9112, 3.2).
+fn is_target(target: &[u8], method: &[u8]) -> bool {
+    // A fragment is never sent, and some take it for a part of the path.
+    let is_text = |byte: &u8| *byte > b' ' && !matches!(*byte, b'#' | 0x7f);
+    let absolute = || target.windows(3).any(|three| three == b"://");
+    let form = target.starts_with(b"/") || target == b"*" || method == b"CONNECT" || absolute();
+    form && target.iter().all(is_text) && std::str::from_utf8(target).is_ok()
 }
 
 /// Name and value of a line (RFC 9112, 5).
@@ -307,6 +314,8 @@ mod tests {
             ("GET /a b HTTP/1.1\r\n\r\n", "a space in the target"),
             ("GET /a\tb HTTP/1.1\r\n\r\n", "a tab in the target"),
             ("GET /a#b HTTP/1.1\r\n\r\n", "a fragment"),
+            ("GET a HTTP/1.1\r\n\r\n", "no form of a target"),
+            ("GET a.test:80 HTTP/1.1\r\n\r\n", "that of CONNECT"),
             ("GET /a\r\n\r\n", "no version"),
             ("GET /a HTTP/2.0\r\n\r\n", "another version"),
             ("GET /a http/1.1\r\n\r\n", "a version in small letters"),

@@ -7,6 +7,7 @@ use super::{Kept, Outcome, Protocol, Row};
 /// Why Lockgate does what it does where others do something else; for each row that differs.
 const NOTES: &[(&str, &[(Protocol, &[&str])])] = &include!("notes.in");
 
+#[allow(unused_imports, reason = "the notes name them")]
 use Protocol::{Http1, Http2};
 
 const PEERS: [&str; 2] = ["HAProxy", "nginx"];
