@@ -41,7 +41,7 @@ const MANIFESTS: &str = r#"
 ---
 {apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: guarded, namespace: shop, annotations: {nginx.ingress.kubernetes.io/auth-type: basic, nginx.ingress.kubernetes.io/auth-secret: users, nginx.ingress.kubernetes.io/satisfy: any, nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8}}, spec: {ingressClassName: lockgate, rules: [{host: guarded.test, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}}
 ---
-{apiVersion: v1, kind: Secret, metadata: {name: users, namespace: shop}, stringData: {auth: "a:{PLAIN}b"}}
+{apiVersion: v1, kind: Secret, metadata: {name: users, namespace: shop}, stringData: {auth: "a:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M="}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{port: 80}]}}
 ---
@@ -183,7 +183,10 @@ async fn line(stream: &mut BufReader<tokio::net::TcpStream>) -> Result<Option<St
     let Some(text) = line.strip_suffix(b"\r\n") else {
         return Err(format!("a line that ends with LF: {}", line.escape_ascii()));
     };
-    if text.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+    if text
+        .iter()
+        .any(|byte| byte.is_ascii_control() && *byte != b'\t')
+    {
         return Err(format!("a control character: {}", text.escape_ascii()));
     }
     Ok(Some(text.iter().map(|byte| char::from(*byte)).collect()))
@@ -227,7 +230,10 @@ fn exchange(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let _ = stream.shutdown(Shutdown::Write);
     let mut all = Vec::new();
     if let Err(error) = stream.read_to_end(&mut all) {
-        let late = matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+        let late = matches!(
+            error.kind(),
+            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+        );
         assert!(!late, "the connection does not come to an end");
     }
     all
@@ -260,7 +266,11 @@ pub(crate) fn http2(bytes: &[u8]) {
     for gateway in WORLD.gateways {
         let answer = exchange(gateway, &bytes);
         // Settings come first.
-        assert!(answer.is_empty() || answer.get(3) == Some(&4), "{}", answer.escape_ascii());
+        assert!(
+            answer.is_empty() || answer.get(3) == Some(&4),
+            "{}",
+            answer.escape_ascii()
+        );
         check();
     }
 }

@@ -28,17 +28,17 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "manifests",
         run: translation::manifests,
-        short: 1500,
+        short: 500,
     },
     Target {
         name: "annotations",
         run: translation::annotations,
-        short: 3000,
+        short: 1500,
     },
     Target {
         name: "users",
         run: translation::users,
-        short: 2000,
+        short: 1000,
     },
     Target {
         name: "hosts",

@@ -23,7 +23,11 @@ pub(crate) fn hosts(bytes: &[u8]) {
     }
     if let Some(host) = fuzzing::host(text) {
         assert_eq!(fuzzing::host(&host).as_ref(), Some(&host), "one spelling");
-        assert!(!host.bytes().any(|byte| byte.is_ascii_uppercase() || byte <= b' '));
+        assert!(
+            !host
+                .bytes()
+                .any(|byte| byte.is_ascii_uppercase() || byte <= b' ')
+        );
     }
 }
 

@@ -83,5 +83,8 @@ pub(crate) fn users(bytes: &[u8]) {
         "metadata": { "name": "users", "namespace": "shop" },
         "data": { "auth": STANDARD.encode(bytes) },
     });
-    translate(&format!("{}\n---\n{secret}{WEB}{CLASS}", ingress(&annotations)));
+    translate(&format!(
+        "{}\n---\n{secret}{WEB}{CLASS}",
+        ingress(&annotations)
+    ));
 }

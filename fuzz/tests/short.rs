@@ -1,5 +1,9 @@
 //! Every target over its corpus, and over changes of it that are the same every time.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may fail"
+)]
 
 use std::path::Path;
 
@@ -19,16 +23,24 @@ mod rows {
 }
 
 fn corpus(target: &Target) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target.name);
     let mut files: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
-    let mut seeds: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    let mut seeds: Vec<Vec<u8>> = files
+        .iter()
+        .map(|file| std::fs::read(file).unwrap())
+        .collect();
     if matches!(target.name, "http1" | "framing") {
         seeds.extend(rows::REQUESTS.iter().map(|(_, text, _)| {
-            text.replace("{64k}", "a").replace("{20k}", "a").replace("{15k}", "a").into_bytes()
+            text.replace("{64k}", "a")
+                .replace("{20k}", "a")
+                .replace("{15k}", "a")
+                .into_bytes()
         }));
     }
     seeds
@@ -39,7 +51,11 @@ fn run(name: &str) {
     let seeds = corpus(target);
     let show = |bytes: &[u8]| {
         let result = std::panic::catch_unwind(|| (target.run)(bytes));
-        assert!(result.is_ok(), "{name} fails with b\"{}\"", bytes.escape_ascii());
+        assert!(
+            result.is_ok(),
+            "{name} fails with b\"{}\"",
+            bytes.escape_ascii()
+        );
     };
     for seed in &seeds {
         show(seed);
@@ -104,6 +120,10 @@ fn http2() {
 fn every_target_is_run() {
     let text = include_str!("short.rs");
     for target in TARGETS {
-        assert!(text.contains(&format!("run(\"{}\");", target.name)), "{}", target.name);
+        assert!(
+            text.contains(&format!("run(\"{}\");", target.name)),
+            "{}",
+            target.name
+        );
     }
 }

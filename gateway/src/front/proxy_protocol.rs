@@ -17,6 +17,9 @@ const MAX_HEADER: usize = 4096;
 /// How version 2 begins.
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
+/// The longest line of version 1, with its end.
+const MAX_V1: usize = 107;
+
 /// Version 2, command LOCAL: the load balancer speaks for itself.
 const V2_LOCAL: u8 = 0x20;
 
@@ -125,6 +128,10 @@ pub(crate) fn parse(buffer: &[u8]) -> Result<Option<(Option<Addresses>, usize)>,
         allow_v2: true,
     };
     match ProxyHeader::parse(buffer, config) {
+        // It would depend on how it comes in pieces.
+        Ok((_, length)) if length > MAX_V1 && v2_length(buffer).is_none() => {
+            Err(ProxyError::Malformed)
+        }
         Ok((header, length)) => match header.proxied_address() {
             // A header about datagrams cannot be about this connection.
             Some(address) if address.protocol == Protocol::Datagram => Err(ProxyError::Malformed),
@@ -260,6 +267,10 @@ mod tests {
             ),
             (
                 [&b"PROXY TCP4 "[..], &[b'1'; 120]].concat(),
+                "proxy-protocol-invalid",
+            ),
+            (
+                [&b"PROXY UNKNOWN "[..], &[b'1'; 120], b"\r\n"].concat(),
                 "proxy-protocol-invalid",
             ),
             (v2(0x22, 0x11, &V4), "proxy-protocol-invalid"),

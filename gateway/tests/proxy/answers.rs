@@ -161,11 +161,7 @@ pub(crate) struct Tls {
 }
 
 /// Adds one certificate for all names with a policy for each, and makes a client that trusts it.
-pub(crate) fn add_tls(
-    model: &mut RoutingModel,
-    names: &[(&str, TlsPolicy)],
-    alpn: &str,
-) -> Tls {
+pub(crate) fn add_tls(model: &mut RoutingModel, names: &[(&str, TlsPolicy)], alpn: &str) -> Tls {
     let key = KeyPair::generate().unwrap();
     let all: Vec<String> = names.iter().map(|(name, _)| (*name).to_owned()).collect();
     let made = CertificateParams::new(all.clone())

@@ -87,7 +87,12 @@ impl Request {
         let flags = END_HEADERS | end(self.body.is_some() || self.trailers.is_some());
         let mut out = frame(HEADERS, flags, 1, &section(self.fields));
         if let Some(body) = self.body {
-            out.extend(frame(DATA, end(self.trailers.is_some()), 1, body.as_bytes()));
+            out.extend(frame(
+                DATA,
+                end(self.trailers.is_some()),
+                1,
+                body.as_bytes(),
+            ));
         }
         if let Some(trailers) = self.trailers {
             let flags = END_HEADERS | END_STREAM;

@@ -48,10 +48,10 @@ mod frames;
 #[path = "../proxy/health.rs"]
 mod health;
 #[cfg(test)]
-mod hostile_http2;
-#[cfg(test)]
 #[path = "../proxy/h2spec.rs"]
 mod h2spec;
+#[cfg(test)]
+mod hostile_http2;
 #[cfg(test)]
 #[path = "../proxy/http2.rs"]
 mod http2;

@@ -1,4 +1,4 @@
-//! The rows of `raw` and `raw_http2` beside HAProxy and nginx: docs/strict-http.md.
+//! The rows of `raw` and `raw_http2` beside `HAProxy` and nginx: docs/strict-http.md.
 //!
 //! What Lockgate makes of them is what the tests of those tables demand. What the others make of them is kept in
 //! `strict/peers.json`; `make strict` asks all three anew, in one run, and writes file and page.
@@ -7,6 +7,7 @@ mod page;
 mod peers;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
@@ -79,8 +80,11 @@ fn rows() -> Vec<Row> {
     });
     let http2 = raw_http2::REQUESTS.iter().map(|(name, request, want)| {
         let mut shown = request.fields.join("\n");
-        for part in [request.body, request.trailers.map(|_| "")].into_iter().flatten() {
-            shown += &format!("\n\n{part}");
+        for part in [request.body, request.trailers.map(|_| "")]
+            .into_iter()
+            .flatten()
+        {
+            write!(shown, "\n\n{part}").unwrap();
         }
         shown += &request.trailers.unwrap_or_default().join("\n");
         Row {
@@ -123,7 +127,10 @@ impl Kept {
             rows: rows
                 .map(|(key, of)| {
                     let of = object(&of).into_iter();
-                    (key, of.map(|(name, found)| (name, outcome(&found))).collect())
+                    (
+                        key,
+                        of.map(|(name, found)| (name, outcome(&found))).collect(),
+                    )
                 })
                 .collect(),
         }
@@ -135,7 +142,11 @@ impl Kept {
             .iter()
             .map(|(key, of)| {
                 let of = of.iter();
-                (key, of.map(|(name, found)| (name, json!([found.status, found.seen]))).collect())
+                (
+                    key,
+                    of.map(|(name, found)| (name, json!([found.status, found.seen])))
+                        .collect(),
+                )
             })
             .collect();
         let value = json!({ "versions": self.versions, "rows": rows });
@@ -188,7 +199,9 @@ async fn ask_peers() -> (Kept, Vec<String>) {
     let mut rows: BTreeMap<String, BTreeMap<String, Outcome>> = BTreeMap::new();
     for (peer, found) in [(&haproxy, by_haproxy), (&nginx, by_nginx)] {
         for (key, outcome) in found {
-            rows.entry(key).or_default().insert(peer.name.to_owned(), outcome);
+            rows.entry(key)
+                .or_default()
+                .insert(peer.name.to_owned(), outcome);
         }
     }
     let kept = Kept {
@@ -215,5 +228,8 @@ async fn the_page_beside_haproxy_and_nginx_is_true() {
     let (page, problems) = page::page(&rows(), &Kept::read());
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == page, "docs/strict-http.md is not what the tables say: run `make strict`");
+    assert!(
+        kept == page,
+        "docs/strict-http.md is not what the tables say: run `make strict`"
+    );
 }

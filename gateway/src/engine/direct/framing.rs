@@ -249,8 +249,7 @@ fn trimmed(value: &[u8]) -> &[u8] {
 }
 
 fn is_token(word: &[u8]) -> bool {
-    let is_of_token =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     !word.is_empty() && word.iter().all(is_of_token)
 }
 
@@ -294,7 +293,8 @@ mod tests {
 
     #[test]
     fn one_request_at_a_time() {
-        let text = b"\r\nPOST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
+        let text =
+            b"\r\nPOST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
             PUT /b HTTP/1.0\r\nContent-Length: 2\r\n\r\nabGET /c HTTP/1.1\r\n\r\n";
         for size in [1, 2, 7, 1000] {
             let (ends, refused) = requests(text, size);
@@ -307,7 +307,10 @@ mod tests {
     fn what_can_be_read_in_two_ways_is_refused() {
         for (text, why) in [
             ("GET /a HTTP/1.1\nX: y\r\n\r\n", "a line feed alone"),
-            ("GET /a HTTP/1.1\r\nX: a\rb\r\n\r\n", "a carriage return alone"),
+            (
+                "GET /a HTTP/1.1\r\nX: a\rb\r\n\r\n",
+                "a carriage return alone",
+            ),
             ("GET /a HTTP/1.1\r\nX: y\r\n z\r\n\r\n", "a continued line"),
             ("GET /a HTTP/1.1\r\nX : y\r\n\r\n", "space before the colon"),
             ("GET /a HTTP/1.1\r\nX: a\0b\r\n\r\n", "a null byte"),
@@ -319,12 +322,30 @@ mod tests {
             ("GET /a\r\n\r\n", "no version"),
             ("GET /a HTTP/2.0\r\n\r\n", "another version"),
             ("GET /a http/1.1\r\n\r\n", "a version in small letters"),
-            ("POST /a HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", "a length twice"),
-            ("POST /a HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\na", "a list"),
-            ("POST /a HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "both"),
-            ("POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "chunks in HTTP/1.0"),
-            ("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", "chunks in chunks"),
-            ("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n", "a sign"),
+            (
+                "POST /a HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
+                "a length twice",
+            ),
+            (
+                "POST /a HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\na",
+                "a list",
+            ),
+            (
+                "POST /a HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                "both",
+            ),
+            (
+                "POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                "chunks in HTTP/1.0",
+            ),
+            (
+                "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+                "chunks in chunks",
+            ),
+            (
+                "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n",
+                "a sign",
+            ),
         ] {
             for size in [1, 1000] {
                 assert_eq!(requests(text.as_bytes(), size), (Vec::new(), true), "{why}");
@@ -343,7 +364,9 @@ mod tests {
     #[test]
     fn nothing_follows_a_request_that_has_not_come_to_its_end() {
         let mut framing = Framing::new();
-        framing.section(b"PUT / HTTP/1.1\r\nContent-Length: 2\r\n\r\n").unwrap();
+        framing
+            .section(b"PUT / HTTP/1.1\r\nContent-Length: 2\r\n\r\n")
+            .unwrap();
         framing.give_up();
         assert_eq!(framing.next(), Next::Content, "first comes the content");
         framing.again();

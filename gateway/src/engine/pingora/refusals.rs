@@ -98,11 +98,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// Watches `inner`.
-    pub(super) fn new(
-        inner: Stream,
-        connection: Arc<Connection>,
-        progress: Arc<Progress>,
-    ) -> Self {
+    pub(super) fn new(inner: Stream, connection: Arc<Connection>, progress: Arc<Progress>) -> Self {
         Self {
             inner,
             connection,

@@ -55,6 +55,8 @@ pub(super) async fn serve(
 ) {
     let progress = Arc::new(Progress::default());
     let stream: Stream = if connection.http2 {
+        // Should it end before the first request, then with a farewell: Pingora says none.
+        connection.linger_always();
         stream
     } else {
         Box::new(Refusals::new(

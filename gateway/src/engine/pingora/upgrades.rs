@@ -26,7 +26,10 @@ fn asks_for_http2(request: &RequestHeader) -> bool {
         let name = name.unwrap_or_default();
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
         // `h2`, `h2c`, `h2c-14`, `HTTP/2.0`; websocket and others are none of them.
-        is(b"http") || name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2"))
+        is(b"http")
+            || name
+                .get(..2)
+                .is_some_and(|start| start.eq_ignore_ascii_case(b"h2"))
     })
 }
 

