@@ -3,6 +3,7 @@
 //! Whatever a client sends: the backend reads requests that are beyond doubt, each of which the gateway has written
 //! itself, the client gets an answer of HTTP or none, its connection comes to an end, and nothing panics.
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,11 @@ use translate::{Change, Settings, Translator};
 
 /// Longer than an answer takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+thread_local! {
+    /// Is this a thread that sends, and says itself what is wrong?
+    static SENDS: Cell<bool> = const { Cell::new(false) };
+}
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
 /// What a backend has seen that it must not see.
@@ -52,7 +58,9 @@ impl World {
     fn new() -> Self {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            PANICKED.store(true, Ordering::SeqCst);
+            if !SENDS.get() {
+                PANICKED.store(true, Ordering::SeqCst);
+            }
             usual(panic);
         }));
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -222,6 +230,7 @@ async fn chunks(stream: &mut BufReader<tokio::net::TcpStream>) -> Result<bool, S
 
 /// Sends bytes and nothing more, and returns all that comes back.
 fn exchange(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    SENDS.set(true);
     let mut stream = TcpStream::connect(to).expect("a gateway that listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");

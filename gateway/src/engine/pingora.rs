@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::{StatusCode, Uri, Version};
 use pingora::apps::{HttpServerApp as _, HttpServerOptions};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -233,8 +233,13 @@ impl ProxyHttp for Proxy {
         let target = headers::target(context, &request.uri);
         if !request.raw_path().starts_with(b"/") && request.version < Version::HTTP_2 {
             let target = target.as_ref().unwrap_or(&request.uri);
-            // The form that is for proxies is not for an origin (RFC 9112, 3.2.1), which would go by the host in it.
+            // The form that is for proxies is not for an origin (RFC 9112, 3.2.1), which would go by the host in it. It gets
+            // the host in the field where all others have it.
+            let host = target.authority().map(|host| host.as_str().to_owned());
             let target = target.path_and_query().cloned();
+            if let (Some(host), false) = (host, request.headers.contains_key(HOST)) {
+                request.insert_header(HOST, host)?;
+            }
             request.set_uri(target.map_or_else(Uri::default, Uri::from));
         } else if let Some(target) = target {
             request.set_uri(target);

@@ -14,8 +14,12 @@ use crate::support::{Site, backend, full, to};
 /// The release that `.ci/setup h2spec` builds.
 const VERSION: &str = "2.2.1";
 
-/// Cases that fail, and because of what.
-const KNOWN: &[(&str, &str)] = &[];
+/// Cases that fail on the port without TLS, and because of what. With TLS none does.
+const KNOWN: &[(&str, &str)] = &[(
+    "Sends invalid connection preface",
+    "The port serves HTTP/1.1 as well: who does not begin with the preface of HTTP/2 gets a 400 of HTTP/1.1 (RFC 9112, 2.2) \
+     and the end of the connection. The suite takes the text for half a frame. With TLS, where HTTP/2 has been negotiated, the case passes.",
+)];
 
 /// Where the set-up puts it, or where `LOCKGATE_H2SPEC` says.
 fn program() -> PathBuf {
@@ -111,46 +115,37 @@ async fn run(address: SocketAddr, tls: bool) -> Vec<Section> {
         "{said}"
     );
     for case in found.iter().flat_map(|section| &section.failed) {
-        assert!(
-            KNOWN.iter().any(|(known, _)| known == case),
-            "{case} fails:\n{said}"
-        );
+        let known = KNOWN.iter().any(|(known, _)| known == case);
+        assert!(known && !tls, "{case} fails:\n{said}");
     }
     found
 }
 
-fn page(sections: &[Section]) -> String {
-    let sum = |of: fn(&Section) -> usize| sections.iter().map(of).sum::<usize>();
-    let (cases, skipped) = (sum(|section| section.cases), sum(|section| section.skipped));
-    let failed = sum(|section| section.failed.len());
+fn page(with_tls: &[Section], without: &[Section]) -> String {
+    let sum = |sections: &[Section], of: fn(&Section) -> usize| -> usize {
+        sections.iter().map(of).sum()
+    };
     let mut page = format!(
         "# h2spec\n\n\
-         [h2spec](https://github.com/summerwind/h2spec) {VERSION} with `--strict` on the port with TLS and on the one without (prior knowledge), with `--engine auto`\n\
-         and with `--engine pingora`. All four runs have the same result, or `make test` fails: {cases} cases, {} passed, {skipped} skipped, {failed} failed.\n\
-         `make h2spec` writes this page.\n\n\
-         | section | cases | passed | skipped | failed |\n| --- | --- | --- | --- | --- |\n",
-        cases - skipped - failed
+         [h2spec](https://github.com/summerwind/h2spec) {VERSION} with `--strict` on the port with TLS and on the one without (prior knowledge), with\n\
+         `--engine auto` and with `--engine pingora`. Both engines have the same result, or `make test` fails. `make h2spec` writes this page.\n\n\
+         | port | cases | passed | skipped | failed |\n| --- | --- | --- | --- | --- |\n"
     );
-    for section in sections {
-        let Section {
-            name,
-            cases,
-            skipped,
-            failed,
-        } = section;
-        let passed = cases - skipped - failed.len();
-        writeln!(
-            page,
-            "| {name} | {cases} | {passed} | {skipped} | {} |",
-            failed.len()
-        )
-        .unwrap();
+    for (port, sections) in [("with TLS", with_tls), ("without TLS", without)] {
+        let cases = sum(sections, |section| section.cases);
+        let skipped = sum(sections, |section| section.skipped);
+        let failed = sum(sections, |section| section.failed.len());
+        let passed = cases - skipped - failed;
+        writeln!(page, "| {port} | {cases} | {passed} | {skipped} | {failed} |").unwrap();
     }
-    if !KNOWN.is_empty() {
-        page.push_str("\n## What fails\n\n| case | cause |\n| --- | --- |\n");
-        for (case, cause) in KNOWN {
-            writeln!(page, "| {case} | {cause} |").unwrap();
-        }
+    page.push_str("\n## What fails\n\n| port | case | cause |\n| --- | --- | --- |\n");
+    for case in without.iter().flat_map(|section| &section.failed) {
+        let cause = KNOWN.iter().find(|(known, _)| known == case);
+        writeln!(page, "| without TLS | {case} | {} |", cause.unwrap().1).unwrap();
+    }
+    page.push_str("\n## Sections\n\n| section | cases |\n| --- | --- |\n");
+    for section in with_tls {
+        writeln!(page, "| {} | {} |", section.name, section.cases).unwrap();
     }
     page
 }
@@ -168,8 +163,11 @@ async fn http2_is_as_h2spec_wants_it() {
     let site = Site::start(model);
     let with_tls = run(site.https, true).await;
     let without = run(site.http, false).await;
-    assert_eq!(with_tls, without, "the same with TLS and without");
-    let page = page(&with_tls);
+    for (case, _) in KNOWN {
+        let mut failed = without.iter().flat_map(|section| &section.failed);
+        assert!(failed.any(|failed| failed == case), "{case} passes now");
+    }
+    let page = page(&with_tls, &without);
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/h2spec.md");
     if std::env::var_os("LOCKGATE_WRITE_DOCS").is_some() {
         std::fs::write(&path, &page).unwrap();

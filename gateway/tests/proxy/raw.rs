@@ -191,6 +191,10 @@ pub(crate) async fn notary() -> (SocketAddr, Notes) {
                         write!(note, " (upgrade: {})", protocol.trim()).unwrap();
                     }
                 }
+                let is_host = |line: &&String| line.to_ascii_lowercase().starts_with("host:");
+                if lines.iter().filter(is_host).count() != 1 {
+                    note += " (no host)";
+                }
                 let Some(body) = reader.body(&lines, false).await else {
                     // What does not come to its end is not acted on.
                     return;
