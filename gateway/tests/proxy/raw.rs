@@ -192,8 +192,9 @@ pub(crate) async fn notary() -> (SocketAddr, Notes) {
                     }
                 }
                 let is_host = |line: &&String| line.to_ascii_lowercase().starts_with("host:");
-                if lines.iter().filter(is_host).count() != 1 {
-                    note += " (no host)";
+                match lines.iter().filter(is_host).count() {
+                    1 => {}
+                    hosts => write!(note, " ({hosts} hosts)").unwrap(),
                 }
                 let Some(body) = reader.body(&lines, false).await else {
                     // What does not come to its end is not acted on.
