@@ -136,7 +136,11 @@ fn page(with_tls: &[Section], without: &[Section]) -> String {
         let skipped = sum(sections, |section| section.skipped);
         let failed = sum(sections, |section| section.failed.len());
         let passed = cases - skipped - failed;
-        writeln!(page, "| {port} | {cases} | {passed} | {skipped} | {failed} |").unwrap();
+        writeln!(
+            page,
+            "| {port} | {cases} | {passed} | {skipped} | {failed} |"
+        )
+        .unwrap();
     }
     page.push_str("\n## What fails\n\n| port | case | cause |\n| --- | --- | --- |\n");
     for case in without.iter().flat_map(|section| &section.failed) {

@@ -25,13 +25,13 @@ mod failures;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
-mod health;
-#[cfg(test)]
 #[expect(dead_code, reason = "each folder of tests needs another part of it")]
 #[path = "../shared/frames.rs"]
 mod frames;
 #[cfg(test)]
 mod h2spec;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]

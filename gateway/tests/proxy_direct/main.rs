@@ -45,11 +45,11 @@ mod forwarding;
 #[path = "../shared/frames.rs"]
 mod frames;
 #[cfg(test)]
-#[path = "../proxy/health.rs"]
-mod health;
-#[cfg(test)]
 #[path = "../proxy/h2spec.rs"]
 mod h2spec;
+#[cfg(test)]
+#[path = "../proxy/health.rs"]
+mod health;
 #[cfg(test)]
 mod hostile_http2;
 #[cfg(test)]
