@@ -9,9 +9,11 @@ mod cluster;
 mod ports;
 mod settings;
 mod signals;
+mod succession;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,14 +28,16 @@ use model::RoutingModel;
 use table::{Reject, TableReader};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{interval, sleep, timeout};
 use tracing::{error, info, warn};
 use translate::{NamespacedName, Translator};
 
 use crate::admin::{self, Admin};
 use crate::certificate::default_certificate;
+use crate::descriptors;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::memory::{self, Pressure};
 use crate::nginx_metrics::{Labels, NginxMetrics};
 use crate::overview::Endpoint;
 use crate::publish::Publisher;
@@ -42,8 +46,12 @@ use crate::telemetry::{self, LogFormat};
 use crate::watch as source;
 use crate::watch::directory::{self, Directory, Folder};
 use signals::Signals;
+use succession::{Heritage, Succession};
 
-pub use settings::{ClusterSettings, Engine, Listen, MetricsNames, Serve, Settings, Source};
+pub use crate::memory::MemoryMark;
+pub use settings::{
+    ClientLimits, ClusterSettings, Engine, Listen, MetricsNames, Serve, Settings, Source,
+};
 
 /// Threads of the control plane. The gateway has its own.
 const CONTROL_THREADS: usize = 2;
@@ -66,7 +74,8 @@ pub enum Ended {
 }
 
 /// Runs until a signal says otherwise.
-pub fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+pub fn run(mut settings: Settings) -> anyhow::Result<ExitCode> {
+    settings.serve.max_connections = descriptors::affordable(settings.serve.max_connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -82,11 +91,13 @@ pub fn run(settings: Settings) -> anyhow::Result<ExitCode> {
                 return Ok(Ended::Drained);
             }
         };
+        let relieved = app.relieved();
         tokio::select! {
             name = signals.next() => {
                 info!(signal = name, "Told to end; a second signal ends it at once");
             }
             failure = app.failed() => return Err(failure),
+            () = relieved => {}
         }
         Ok(app
             .shutdown(async {
@@ -108,6 +119,10 @@ pub struct App {
     progress: watch::Receiver<Progress>,
     running: Arc<OnceLock<Running>>,
     failures: mpsc::Receiver<anyhow::Error>,
+    /// Another process serves.
+    relieved: watch::Receiver<bool>,
+    /// Accepts connections of operators.
+    admin: AbortHandle,
     listen: Listen,
     shutdown_delay: Duration,
     drain_timeout: Duration,
@@ -141,10 +156,21 @@ impl App {
         let opened = Opened::open(settings.source, &settings.translation)?;
         let labels = names.map(|(labels, _)| gateway_labels(labels));
         let farewell = settings.drain_timeout;
-        let gateway =
-            |http, https| gateway_settings(http, https, &settings.serve, farewell, labels);
+        let takeover = settings.takeover.clone();
+        let gateway = |http, https| gateway::Settings {
+            keep_sockets: takeover.is_some(),
+            ..gateway_settings(http, https, &settings.serve, farewell, labels)
+        };
+        let (heritage, predecessor) = Heritage::of(takeover.as_deref()).await?;
         let certificate = settings.translation.admission_secret.as_ref();
-        let sockets = Sockets::bind(settings.listen, gateway, tables.clone(), certificate).await?;
+        let sockets = Sockets::bind(
+            settings.listen,
+            gateway,
+            tables.clone(),
+            certificate,
+            heritage,
+        )
+        .await?;
         let weak = events.downgrade();
         let mut parts = Parts::default();
         match opened {
@@ -172,6 +198,17 @@ impl App {
         });
         let running = Arc::new(OnceLock::new());
         let (fail, failures) = mpsc::channel(1);
+        let (relieved_sender, relieved) = watch::channel(false);
+        if let Some(path) = takeover {
+            let succession = Succession {
+                path,
+                predecessor,
+                admin: sockets.admin_copy()?,
+                running: Arc::downgrade(&running),
+                relieved: relieved_sender,
+            };
+            tasks.spawn(succession.run(lifecycle.subscribe(), fail.clone()));
+        }
         tasks.spawn(serve_when_synced(
             sockets.gateway,
             shared.progress.subscribe(),
@@ -197,8 +234,9 @@ impl App {
             endpoints: live_endpoints(&running),
             backends: backend_metrics(&running, settings.serve.max_series),
         };
-        tasks.spawn(admin::serve(sockets.listener, Arc::new(admin)));
+        let admin = tasks.spawn(admin::serve(sockets.listener, Arc::new(admin)));
         tasks.spawn(keep_up(metrics));
+        tasks.spawn(memory::watch(settings.serve.memory, press(&running)));
         if let Some(nginx) = nginx {
             let progress = shared.progress.subscribe();
             tasks.spawn(async move { nginx.follow(progress).await });
@@ -208,6 +246,8 @@ impl App {
             progress: shared.progress.subscribe(),
             running,
             failures,
+            relieved,
+            admin,
             listen: sockets.bound,
             shutdown_delay: settings.shutdown_delay,
             drain_timeout: settings.drain_timeout,
@@ -255,6 +295,16 @@ impl App {
         }
     }
 
+    /// Waits until another process serves in the place of this one. It is to be shut down then.
+    pub fn relieved(&self) -> impl Future<Output = ()> + use<> {
+        let mut relieved = self.relieved.clone();
+        async move {
+            if relieved.wait_for(|relieved| *relieved).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Ends in peace: not ready at once, accepting for the shutdown delay, then draining. As soon as `hurry` is
     /// ready it does not wait any longer.
     pub async fn shutdown(mut self, hurry: impl Future<Output = ()>) -> Ended {
@@ -269,8 +319,12 @@ impl App {
 
     async fn leave(&mut self) -> Ended {
         let served = *self.lifecycle.subscribe().borrow() == Phase::Serving;
+        let relieved = *self.relieved.borrow();
         self.lifecycle.advance(Phase::Leaving);
-        if served && !self.shutdown_delay.is_zero() {
+        if relieved {
+            // The other process answers operators, on the same socket.
+            self.admin.abort();
+        } else if served && !self.shutdown_delay.is_zero() {
             info!(delay = ?self.shutdown_delay, "Not ready any more; still accepting");
             sleep(self.shutdown_delay).await;
         }
@@ -278,7 +332,11 @@ impl App {
         let mut ended = Ended::Drained;
         if let Some(running) = self.running.get() {
             let connections = running.connections();
-            running.drain();
+            if relieved {
+                running.hand_over();
+            } else {
+                running.drain();
+            }
             info!(connections, timeout = ?self.drain_timeout, "Draining");
             if timeout(self.drain_timeout, running.drained())
                 .await
@@ -361,6 +419,7 @@ impl Sockets {
         settings: impl FnOnce(Vec<SocketAddr>, Vec<SocketAddr>) -> gateway::Settings,
         tables: TableReader,
         certificate: Option<&NamespacedName>,
+        heritage: Heritage,
     ) -> anyhow::Result<Self> {
         let Listen {
             http,
@@ -368,10 +427,16 @@ impl Sockets {
             admin,
             admission,
         } = listen;
-        let gateway = Gateway::bind(settings(http, https), tables)?;
-        let listener = TcpListener::bind(admin)
-            .await
-            .with_context(|| format!("cannot listen on {admin} (--admin-listen)"))?;
+        let Heritage {
+            gateway: handed,
+            admin: inherited,
+        } = heritage;
+        let gateway = Gateway::succeed(settings(http, https), tables, handed)?;
+        let listener = match inherited {
+            Some((address, listener)) if address == admin => TcpListener::from_std(listener),
+            Some(_) | None => TcpListener::bind(admin).await,
+        }
+        .with_context(|| format!("cannot listen on {admin} (--admin-listen)"))?;
         let reviews = match admission {
             Some(listen) => Some(admission::bind(listen, certificate).await?),
             None => None,
@@ -395,6 +460,16 @@ impl Sockets {
             reviews,
             bound,
         })
+    }
+}
+
+impl Sockets {
+    /// Another handle of the socket for operators.
+    fn admin_copy(&self) -> anyhow::Result<(SocketAddr, OwnedFd)> {
+        Ok((
+            self.bound.admin,
+            self.listener.as_fd().try_clone_to_owned()?,
+        ))
     }
 }
 
@@ -466,14 +541,56 @@ fn gateway_settings(
         stream_farewell,
         workers: serve.workers.unwrap_or(defaults.workers),
         engine: gateway_engine(serve.engine),
-        limits: gateway::Limits {
-            max_connections: serve.max_connections,
-            ..defaults.limits
-        },
+        limits: gateway_limits(serve, defaults.limits),
         access_log: serve.access_log.map(gateway_format),
         max_series: serve.max_series,
         nginx_metrics,
         ..defaults
+    }
+}
+
+fn gateway_limits(serve: &Serve, defaults: gateway::Limits) -> gateway::Limits {
+    let ClientLimits {
+        connections_per_client,
+        handshakes,
+        proxy_header,
+        client_hello,
+        handshake,
+        write,
+        rate,
+        header_fields,
+        http2_resets,
+        http2_control_frames,
+    } = serve.limits;
+    gateway::Limits {
+        max_connections: serve.max_connections,
+        max_connections_per_client: connections_per_client,
+        max_handshakes: handshakes,
+        proxy_header_timeout: proxy_header,
+        client_hello_timeout: client_hello,
+        handshake_timeout: handshake,
+        write_timeout: write,
+        min_client_rate: rate,
+        max_headers: header_fields,
+        h2_max_resets: http2_resets,
+        h2_max_control_frames: http2_control_frames,
+        ..defaults
+    }
+}
+
+/// The same the other way round.
+fn client_limits(limits: &gateway::Limits) -> ClientLimits {
+    ClientLimits {
+        connections_per_client: limits.max_connections_per_client,
+        handshakes: limits.max_handshakes,
+        proxy_header: limits.proxy_header_timeout,
+        client_hello: limits.client_hello_timeout,
+        handshake: limits.handshake_timeout,
+        write: limits.write_timeout,
+        rate: limits.min_client_rate,
+        header_fields: limits.max_headers,
+        http2_resets: limits.h2_max_resets,
+        http2_control_frames: limits.h2_max_control_frames,
     }
 }
 
@@ -550,6 +667,21 @@ fn backend_metrics(running: &Arc<OnceLock<Running>>, most: usize) -> admin::More
         let states = states.map(Running::backend_state).unwrap_or_default();
         backend_metrics::render(&states, most, text);
     })
+}
+
+/// Tells the gateway how short memory is, without keeping it alive.
+fn press(running: &Arc<OnceLock<Running>>) -> impl Fn(Pressure) + use<> {
+    let running = Arc::downgrade(running);
+    move |pressure| {
+        let running = running.upgrade();
+        if let Some(running) = running.as_ref().and_then(|running| running.get()) {
+            running.press(match pressure {
+                Pressure::None => gateway::Pressure::None,
+                Pressure::Shed => gateway::Pressure::Shed,
+                Pressure::Hold => gateway::Pressure::Hold,
+            });
+        }
+    }
 }
 
 /// Opens and closes ports, without keeping the gateway alive.

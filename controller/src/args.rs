@@ -1,5 +1,7 @@
 //! The command line.
 
+mod limits;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +11,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use translate::NamespacedName;
 
-use crate::app::{self, Engine, MetricsNames};
+use crate::app::{self, Engine, MemoryMark, MetricsNames};
 use crate::telemetry::LogFormat;
+
+pub use limits::LimitArgs;
 
 const HTTP_PORT: &str = "0.0.0.0:8080";
 const HTTPS_PORT: &str = "0.0.0.0:8443";
@@ -75,6 +79,9 @@ pub struct RunArgs {
     /// Where connections arrive.
     #[command(flatten)]
     pub listen: ListenArgs,
+    /// What clients may have.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// What is written to the cluster.
     #[command(flatten)]
     pub status: StatusArgs,
@@ -204,6 +211,15 @@ pub struct ListenArgs {
     /// Client connections at once; one more is closed as soon as it is accepted
     #[arg(long, value_name = "N", env = "LOCKGATE_MAX_CONNECTIONS", value_parser = count, default_value = "65536")]
     pub max_connections: usize,
+    /// Take the sockets of the process that listens on this Unix socket, if there is one, and hand them to the next one there
+    ///
+    /// So one process can take the place of another one on a host without losing a connection: start the new one with the same
+    /// path. As soon as it serves, the old one drains and ends. A new one that fails before that changes nothing.
+    #[arg(long, value_name = "PATH", env = "LOCKGATE_TAKEOVER_SOCKET")]
+    pub takeover_socket: Option<PathBuf>,
+    /// Close idle connections at 85 % of this memory, and let few new ones in from 93 % on: a size of this process such as 512Mi, `cgroup` for the limit of its control group, or `off`
+    #[arg(long, value_name = "SIZE", env = "LOCKGATE_MAX_MEMORY", value_parser = limits::memory, default_value = "cgroup")]
+    pub max_memory: MemoryMark,
     /// What moves the bytes of requests; the same rules apply to all of them
     #[arg(long, value_enum, value_name = "ENGINE", env = "LOCKGATE_ENGINE", default_value_t = Engine::Auto)]
     pub engine: Engine,
@@ -443,6 +459,7 @@ impl RunArgs {
             source,
             scope,
             listen,
+            limits,
             status,
             admission,
             shutdown,
@@ -491,6 +508,8 @@ impl RunArgs {
             serve: app::Serve {
                 workers: listen.workers,
                 max_connections: listen.max_connections,
+                memory: listen.max_memory,
+                limits: limits.limits(),
                 engine: listen.engine,
                 max_series: observe.max_metric_series,
                 access_log: (observe.access_log == Switch::On).then_some(
@@ -502,6 +521,7 @@ impl RunArgs {
                 ),
                 metrics_names: observe.metrics_names,
             },
+            takeover: listen.takeover_socket,
             shutdown_delay: shutdown.shutdown_delay.unwrap_or(if local {
                 Duration::ZERO
             } else {

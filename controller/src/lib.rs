@@ -12,12 +12,14 @@ mod backoff;
 mod certificate;
 mod columns;
 mod debounce;
+mod descriptors;
 mod expiry;
 #[cfg(test)]
 mod fake_api;
 mod files;
 mod leader;
 mod lifecycle;
+mod memory;
 pub mod migrate;
 pub mod nginx_metrics;
 mod overview;
@@ -27,6 +29,7 @@ mod publish;
 mod reconcile;
 pub mod render;
 mod status;
+mod takeover;
 pub mod telemetry;
 mod watch;
 

@@ -90,6 +90,7 @@ impl Display for Overview {
             certificates,
             trust: _, // settings, not routes
             log_format: _,
+            client_bounds: _,
             streams,
         } = table;
         writeln!(f, "Generation {generation}\n")?;

@@ -42,6 +42,12 @@ pub const CERTIFICATE_EXPIRY: &str = "lockgate_certificate_expiry_timestamp_seco
 /// Gauge: how many certificates are served.
 pub const CERTIFICATES: &str = "lockgate_certificates";
 
+/// Gauge: how much memory there may be, in bytes.
+pub const MEMORY_LIMIT: &str = "lockgate_memory_limit_bytes";
+
+/// Gauge: how much of it is used, in bytes.
+pub const MEMORY_USED: &str = "lockgate_memory_used_bytes";
+
 /// Gauge: always 1; `version` says which build this is.
 pub const BUILD_INFO: &str = "lockgate_build_info";
 
@@ -194,6 +200,16 @@ pub fn describe_metrics() {
     describe_gauge!(
         LEADER,
         "1 while this process is the one that writes statuses and Events."
+    );
+    describe_gauge!(
+        MEMORY_LIMIT,
+        Unit::Bytes,
+        "How much memory there may be, where that is watched (`--max-memory`)."
+    );
+    describe_gauge!(
+        MEMORY_USED,
+        Unit::Bytes,
+        "How much of that memory is used, without what the kernel can take back at any time."
     );
     describe_gauge!(BUILD_INFO, "Always 1; the label says which build this is.");
     gauge!(BUILD_INFO, "version" => VERSION).set(1);

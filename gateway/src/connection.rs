@@ -8,11 +8,16 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use model::ListenerName;
 use table::PolicyId;
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use crate::clients::Presented;
 use crate::drain::Slot;
+use crate::front::frames::Flood;
+use crate::front::guard::count_end;
+use crate::front::idle::{self, Gone};
 use crate::phases::headers;
+use crate::settings::Limits;
 
 /// One client connection.
 ///
@@ -38,6 +43,14 @@ pub(crate) struct Connection {
     pub(crate) deadline: Arc<Deadline>,
     /// The last request was answered before it had come in full.
     pub(crate) linger: AtomicBool,
+    /// What the client may take its time for, and how much it may ask for: as it was when the connection began.
+    pub(crate) limits: Arc<Limits>,
+    /// How long connections may be idle now.
+    pub(crate) longest_idle: watch::Receiver<Duration>,
+    /// Pieces of responses that the client has been given. Only HTTP/2 counts them.
+    pub(crate) given: Arc<AtomicU32>,
+    /// What the client sends is more than it may; set once.
+    pub(crate) flood: OnceLock<Flood>,
     /// The client's address as text, once somebody has asked for it.
     pub(crate) client_text: OnceLock<HeaderValue>,
     pub(crate) slot: Slot,
@@ -106,9 +119,15 @@ impl Connection {
     /// watched by its own idle timer, since other streams may be alive.
     pub(crate) fn request_finished(&self, now: Instant) {
         self.deadline.requests.fetch_sub(1, Ordering::Relaxed);
+        self.deadline.rest(now);
         if !self.http2 {
             self.deadline.arm_idle(now);
         }
+    }
+
+    /// The client has been given so much of a response.
+    pub(crate) fn gave(&self, bytes: usize) {
+        give(&self.given, bytes);
     }
 
     /// The client's address as text.
@@ -132,7 +151,27 @@ impl Connection {
         self.linger.load(Ordering::Relaxed)
     }
 
+    /// How long nothing has been asked for; nothing while something is being answered.
+    pub(crate) fn idle_for(&self, now: Instant) -> Option<Duration> {
+        let busy = self.deadline.requests.load(Ordering::Relaxed) > 0;
+        (!busy).then(|| self.deadline.rests_for(now))
+    }
+
+    /// Ready when this connection has to go although its own idle time is not over. It may have asked for something
+    /// meanwhile, of which whoever reads knows.
+    pub(crate) async fn unwanted(self: Arc<Self>) {
+        let longest = self.longest_idle.clone();
+        if idle::over(longest, || self.idle_for(Instant::now())).await == Gone::Shed {
+            count_end(&self, "overload");
+        }
+    }
+
     /// Is this connection to end with the response that is being made?
+    pub(crate) fn ending(&self) -> bool {
+        self.slot.ending()
+    }
+
+    /// Has the end of the gateway begun?
     pub(crate) fn draining(&self) -> bool {
         self.slot.draining()
     }
@@ -157,8 +196,21 @@ pub(crate) struct Deadline {
     /// Nanoseconds since `start`, shifted by two; the lowest bits say what is awaited.
     at: AtomicU64,
     requests: AtomicU32,
+    /// Nanoseconds from `start` to the end of the last request.
+    rested: AtomicU64,
     header: Duration,
     idle: Duration,
+}
+
+/// Counts what a client has been given: a piece, and one more for each four kibibytes of it.
+pub(crate) fn give(given: &AtomicU32, bytes: usize) {
+    let pieces = u32::try_from(bytes / 4096).unwrap_or(u32::MAX);
+    let before = given.load(Ordering::Relaxed);
+    // Nobody else writes it: all of it happens in the thread of the connection.
+    given.store(
+        before.wrapping_add(pieces).wrapping_add(1),
+        Ordering::Relaxed,
+    );
 }
 
 /// How long an HTTP/2 client may be silent that was asked to go and has nothing left to wait for.
@@ -187,6 +239,7 @@ impl Deadline {
             start,
             at: AtomicU64::new(NEVER),
             requests: AtomicU32::new(0),
+            rested: AtomicU64::new(0),
             header,
             idle,
         };
@@ -199,6 +252,20 @@ impl Deadline {
         let deadline = Self::new(Instant::now(), Duration::ZERO, Duration::ZERO);
         deadline.clear();
         deadline
+    }
+
+    /// A request is done.
+    fn rest(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.start).as_nanos();
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        self.rested.store(nanos, Ordering::Relaxed);
+    }
+
+    /// How long it has been since then.
+    fn rests_for(&self, now: Instant) -> Duration {
+        let since = Duration::from_nanos(self.rested.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.start)
+            .saturating_sub(since)
     }
 
     /// Gives the client the header time from now.

@@ -17,11 +17,13 @@ mod filters;
 mod front;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod heritage;
 mod limits;
 mod listen;
 mod mirror;
 mod passwords;
 mod phases;
+mod relief;
 mod settings;
 mod stream;
 mod telemetry;
@@ -34,7 +36,9 @@ use table::{CompiledBackend, TableReader};
 
 pub use access_log::LogOutput;
 pub use drain::Running;
+pub use heritage::HandedSocket;
 pub use listen::{BindError, Gateway};
+pub use relief::Pressure;
 pub use settings::{Engine, Limits, LogFormat, NginxLabels, Settings};
 pub use telemetry::{NGINX_BUCKETS, describe_metrics, describe_nginx_metrics};
 pub use upstream::{BackendState, EndpointState};
@@ -60,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) limiters: limits::Limiters,
     /// Where streams go, for as long as any of them lives.
     pub(crate) streams: stream::Routes,
+    /// Places for TLS handshakes.
+    pub(crate) handshakes: std::sync::Arc<front::crowd::Seats>,
     /// How many series of metrics there may be.
     pub(crate) series: telemetry::SeriesBudget,
     /// What sessions at backends without a key of their own are derived from.
@@ -88,6 +94,7 @@ impl Shared {
             replies: external::Replies::new(),
             limiters: limits::Limiters::new(),
             streams: stream::Routes::default(),
+            handshakes: front::crowd::Seats::new(settings.limits.max_handshakes),
             series: telemetry::SeriesBudget::new(settings.max_series),
             seed: format!("{:?}", [(); 4].map(|()| RandomState::new().hash_one(0_u8))).into(),
             settings,

@@ -242,7 +242,7 @@ impl Client {
 }
 
 /// A client as a number. Of IPv6 the network counts: whoever has one address has 2^64 of them.
-fn key(client: IpAddr) -> u64 {
+pub(crate) fn key(client: IpAddr) -> u64 {
     match client.to_canonical() {
         // Apart from all networks of IPv6: nobody comes from a multicast address.
         IpAddr::V4(v4) => 0xffff_ffff_0000_0000 | u64::from(v4.to_bits()),

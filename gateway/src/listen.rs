@@ -18,6 +18,8 @@ use tracing::{debug, warn};
 use crate::Shared;
 use crate::drain::{Acceptor, Running, Stage, Tracker};
 use crate::front::Front;
+use crate::heritage::{HandedSocket, Heritage};
+use crate::relief;
 use crate::settings::Settings;
 use crate::stream::{Host, Ports, StreamWorker};
 use crate::telemetry;
@@ -72,6 +74,8 @@ pub struct Gateway {
     https: Vec<SocketAddr>,
     /// The sockets of each worker.
     workers: Vec<Vec<Bound>>,
+    /// Sockets of another process that nobody has asked for yet.
+    heritage: Heritage,
 }
 
 /// A bound socket and what it is for.
@@ -85,6 +89,17 @@ struct Bound {
 impl Gateway {
     /// Binds all sockets. An error leaves nothing bound.
     pub fn bind(settings: Settings, tables: TableReader) -> Result<Self, BindError> {
+        Self::succeed(settings, tables, Vec::new())
+    }
+
+    /// The same with the sockets of another process, where they are at addresses that are asked for. That process may go
+    /// on accepting from them as long as it likes.
+    pub fn succeed(
+        settings: Settings,
+        tables: TableReader,
+        handed: Vec<HandedSocket>,
+    ) -> Result<Self, BindError> {
+        let heritage = Heritage::new(handed);
         let mut workers: Vec<Vec<Bound>> = Vec::new();
         workers.resize_with(settings.workers.max(1), Vec::new);
         let wanted: Vec<SocketAddr> = settings
@@ -97,10 +112,17 @@ impl Gateway {
             addresses
                 .iter()
                 .map(|&address| {
-                    let sockets = bind_each(address, &wanted, workers.len(), Transport::Tcp)
-                        .map_err(|source| BindError { address, source })?;
+                    let inherited = heritage.take(Transport::Tcp, address);
+                    let sockets =
+                        bind_each(address, &wanted, workers.len(), inherited, Transport::Tcp)
+                            .map_err(|source| BindError { address, source })?;
                     let bound = sockets.local;
-                    for (worker, socket) in workers.iter_mut().zip(sockets.each) {
+                    // There may be more sockets than workers: a socket that nobody listens to loses its connections.
+                    let count = workers.len();
+                    for (number, socket) in sockets.each.into_iter().enumerate() {
+                        let Some(worker) = workers.get_mut(number % count) else {
+                            continue; // there is one: the number is less than their count
+                        };
                         worker.push(Bound {
                             socket,
                             listener: listener.clone(),
@@ -118,6 +140,7 @@ impl Gateway {
             http,
             https,
             workers,
+            heritage,
         })
     }
 
@@ -136,11 +159,15 @@ impl Gateway {
         for bound in self.workers.iter().flatten() {
             bound.socket.listen(BACKLOG)?;
         }
-        let tracker = Tracker::new(self.shared.settings.limits.max_connections);
+        let settings = &self.shared.settings;
+        let tracker = Tracker::new(&settings.limits, settings.keep_sockets);
+        for bound in self.workers.iter().flatten() {
+            tracker.estate.keep(Transport::Tcp, &bound.socket)?;
+        }
         let mut running = Running {
             tracker: Arc::clone(&tracker),
             shared: Arc::clone(&self.shared),
-            ports: Ports::default(),
+            ports: Ports::new(self.heritage),
             checks: Checks::default(),
             workers: Vec::new(),
         };
@@ -184,7 +211,8 @@ async fn work(
 ) {
     let grace = shared.settings.limits.drain_grace;
     let mut stage = tracker.stage();
-    let (front, lifecycle) = Front::new(shared, tracker, streams);
+    let idle = shared.settings.limits.idle_timeout;
+    let (front, lifecycle) = Front::new(shared, Arc::clone(&tracker), streams);
     for (bound, acceptor) in sockets {
         let socket: std::net::TcpListener = bound.socket.into();
         match TcpListener::from_std(socket) {
@@ -203,6 +231,7 @@ async fn work(
     tokio::select! {
         _ = stage.wait_for(|stage| *stage >= Stage::Draining) => {}
         () = count_tasks(number) => {}
+        () = relief::relieve(&tracker, &lifecycle, idle) => {}
     }
     lifecycle.shut_down();
     let aborted = timeout(grace, stage.wait_for(|stage| *stage >= Stage::Aborted));
@@ -243,7 +272,7 @@ impl Listen {
             let accepted = tokio::select! {
                 biased;
                 _ = stage.wait_for(|stage| *stage >= Stage::Draining) => break,
-                accepted = listener.accept() => accepted,
+                accepted = self.front.accept(&listener) => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -265,7 +294,9 @@ impl Listen {
                 }
             }
         }
-        self.accept_rest(listener);
+        if !self.front.is_handed_over() {
+            self.accept_rest(listener);
+        }
     }
 
     /// Takes what the kernel has queued already: closing the socket would reset it.
@@ -312,7 +343,7 @@ pub(crate) fn is_about_one_connection(error: &io::Error) -> bool {
 pub(crate) struct Sockets {
     /// Where they are; port 0 has become a real one.
     local: SocketAddr,
-    /// One for each worker.
+    /// At least one for each worker.
     pub(crate) each: Vec<Socket>,
 }
 
@@ -325,14 +356,32 @@ pub(crate) enum Transport {
     Udp,
 }
 
-/// Binds `address` once per worker.
+impl Transport {
+    /// By what is sent.
+    pub(crate) fn of(datagrams: bool) -> Self {
+        if datagrams { Self::Udp } else { Self::Tcp }
+    }
+}
+
+/// Binds `address` once per worker, or takes those sockets that are there already and binds those that are missing.
 pub(crate) fn bind_each(
     address: SocketAddr,
     wanted: &[SocketAddr],
     workers: usize,
+    inherited: Vec<Socket>,
     transport: Transport,
 ) -> io::Result<Sockets> {
     let only_v6 = wants_both_families(address, wanted);
+    if !inherited.is_empty() {
+        let mut each = inherited;
+        while each.len() < workers {
+            each.push(bind_one(address, only_v6, true, transport)?);
+        }
+        return Ok(Sockets {
+            local: address,
+            each,
+        });
+    }
     if address.port() != 0 {
         // SO_REUSEPORT would let a second process of the same user in without a word and take half of the
         // connections. A socket without it cannot be bound next to one that listens, so this one finds out.

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use model::ClientBounds;
+
 use crate::access_log::LogOutput;
 
 /// How access-log lines are written.
@@ -34,6 +36,8 @@ pub struct Settings {
     pub https: Vec<SocketAddr>,
     /// On which addresses the ports are opened that a table asks for.
     pub port_addresses: Vec<IpAddr>,
+    /// Are sockets kept so that another process can take them over?
+    pub keep_sockets: bool,
     /// What streams get to end after their route has gone.
     pub stream_farewell: Duration,
     /// Worker threads, each with a runtime, sockets and upstream connections of its own. At least one is started.
@@ -70,6 +74,7 @@ impl Default for Settings {
             http: Vec::new(),
             https: Vec::new(),
             port_addresses: Vec::new(),
+            keep_sockets: false,
             stream_farewell: Duration::from_mins(4),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             engine: Engine::default(),
@@ -88,6 +93,13 @@ pub struct Limits {
     /// Connections held at once, over all listeners and workers. One more is closed as soon as it is accepted.
     /// Default: 65,536.
     pub max_connections: usize,
+    /// Connections of one client at once, over all listeners and workers: of one address, of IPv6 of one /64 network,
+    /// after the PROXY protocol. One more is closed as soon as it is known whose it is. 0 is any number, and the default:
+    /// behind a load balancer that speaks no PROXY protocol, a few addresses are everybody.
+    pub max_connections_per_client: u32,
+    /// TLS handshakes at once, over all listeners and workers, from a complete `ClientHello` to the end of the handshake.
+    /// One more is refused, before anything has been computed for it. Default: 4,096.
+    pub max_handshakes: usize,
     /// Clients of UDP remembered at once, over all ports and workers. For one more, one of the longest silent is
     /// forgotten. Default: 8,192.
     pub max_udp_sessions: usize,
@@ -120,6 +132,13 @@ pub struct Limits {
     pub h2_stream_window: u32,
     /// Body bytes that an HTTP/2 client may send on one connection before they are read. Default: 1 MiB.
     pub h2_connection_window: u32,
+    /// Streams that a client may take back in ten seconds on one connection of HTTP/2; one more ends the connection.
+    /// Default: 500.
+    pub h2_max_resets: u32,
+    /// Frames of HTTP/2 that carry nothing (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, CONTINUATION, RST_STREAM, empty DATA
+    /// and unknown ones) that a client may send in ten seconds on one connection, beyond eight for each piece of a
+    /// response that it gets; more end the connection. Default: 2,000.
+    pub h2_max_control_frames: u32,
     /// Requests on one HTTP/1 connection, after which it is closed: clients that stay for ever would never be spread
     /// over replicas that came later. On one of HTTP/2, as many for each stream that there may be at the same time.
     /// Default: 10,000.
@@ -135,6 +154,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 65_536,
+            max_connections_per_client: 0,
+            max_handshakes: 4096,
             max_udp_sessions: 8192,
             proxy_header_timeout: Duration::from_secs(5),
             client_hello_timeout: Duration::from_secs(10),
@@ -149,9 +170,39 @@ impl Default for Limits {
             h2_max_streams: 128,
             h2_stream_window: 256 * 1024,
             h2_connection_window: 1024 * 1024,
+            h2_max_resets: 500,
+            h2_max_control_frames: 2000,
             max_requests_per_connection: 10_000,
             upstream_idle_connections: 4096,
             drain_grace: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Limits {
+    /// The limits for connections that begin under a table that says this about clients.
+    pub(crate) fn within(&self, bounds: &ClientBounds) -> Self {
+        let ClientBounds {
+            header_timeout,
+            body_timeout,
+            idle_timeout,
+            requests,
+            streams,
+            header_bytes,
+        } = *bounds;
+        let seconds = |said: Option<u32>, otherwise| {
+            said.map_or(otherwise, |said| Duration::from_secs(u64::from(said)))
+        };
+        Self {
+            header_timeout: seconds(header_timeout, self.header_timeout),
+            body_timeout: seconds(body_timeout, self.body_timeout),
+            idle_timeout: seconds(idle_timeout, self.idle_timeout),
+            max_requests_per_connection: requests.unwrap_or(self.max_requests_per_connection),
+            h2_max_streams: streams.unwrap_or(self.h2_max_streams),
+            max_header_bytes: header_bytes
+                .and_then(|bytes| usize::try_from(bytes).ok())
+                .unwrap_or(self.max_header_bytes),
+            ..self.clone()
         }
     }
 }

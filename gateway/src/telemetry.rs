@@ -45,10 +45,14 @@ pub(crate) const TASKS: &str = "lockgate_worker_tasks";
 pub(crate) const CONNECTIONS_OPEN: &str = "lockgate_connections_open";
 /// Connections that ended before they could carry a request, without failures of TLS.
 pub(crate) const CONNECTIONS_REFUSED: &str = "lockgate_connections_refused_total";
-/// Connections that ended because the client was too slow.
+/// Connections that ended because the client was too slow, or wanted too much.
 pub(crate) const CONNECTIONS_CUT: &str = "lockgate_connections_cut_total";
 /// Failures of accept.
 pub(crate) const ACCEPT_ERRORS: &str = "lockgate_accept_errors_total";
+/// How short something is.
+pub(crate) const OVERLOAD: &str = "lockgate_overload";
+/// Times that something became short.
+pub(crate) const OVERLOADS: &str = "lockgate_overloads_total";
 /// TLS handshakes completed.
 pub(crate) const TLS_HANDSHAKES: &str = "lockgate_tls_handshakes_total";
 /// TLS handshakes failed.
@@ -149,12 +153,17 @@ fn describe_connections() {
     );
     describe_counter!(
         CONNECTIONS_CUT,
-        "Client connections ended by a deadline, by listener and reason."
+        "Client connections ended by a deadline or another limit, by listener and reason."
     );
     describe_counter!(
         ACCEPT_ERRORS,
         "Failures to accept a connection, by listener."
     );
+    describe_gauge!(
+        OVERLOAD,
+        "How short something is, by resource: for `connections` 1 while more than fifteen sixteenths of them are in use; for `memory` 1 while idle connections are closed and 2 while few are accepted."
+    );
+    describe_counter!(OVERLOADS, "Times that something became short, by resource.");
     describe_counter!(
         TLS_HANDSHAKES,
         "TLS handshakes completed, by version and resumption."

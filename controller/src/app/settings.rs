@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use translate::NamespacedName;
 
+use crate::memory::MemoryMark;
 use crate::telemetry::LogFormat;
 
 /// Everything that the process is started with.
@@ -19,6 +20,8 @@ pub struct Settings {
     pub listen: Listen,
     /// How they are served.
     pub serve: Serve,
+    /// Where one process hands its sockets to the next one.
+    pub takeover: Option<PathBuf>,
     /// From the signal to the end of accepting.
     pub shutdown_delay: Duration,
     /// For requests in flight after that.
@@ -45,6 +48,10 @@ pub struct Serve {
     pub workers: Option<usize>,
     /// Client connections at once.
     pub max_connections: usize,
+    /// What clients may take their time for, and how much they may have.
+    pub limits: ClientLimits,
+    /// Which memory is watched.
+    pub memory: MemoryMark,
     /// What moves the bytes of requests.
     pub engine: Engine,
     /// Combinations of label values of one metric.
@@ -53,6 +60,37 @@ pub struct Serve {
     pub access_log: Option<LogFormat>,
     /// Under which names metrics are kept.
     pub metrics_names: MetricsNames,
+}
+
+/// What clients may take their time for and how much they may have, as far as the ConfigMap has no key for it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientLimits {
+    /// Connections of one client at once; 0 is any number.
+    pub connections_per_client: u32,
+    /// TLS handshakes at once.
+    pub handshakes: usize,
+    /// Time for the PROXY protocol header.
+    pub proxy_header: Duration,
+    /// Time for the whole `ClientHello`.
+    pub client_hello: Duration,
+    /// Time for the rest of a TLS handshake.
+    pub handshake: Duration,
+    /// Time for a client to take more of a response.
+    pub write: Duration,
+    /// Bytes per second that a client has to send or to take; 0 is any rate.
+    pub rate: u32,
+    /// Fields in the header section of a request.
+    pub header_fields: usize,
+    /// Streams of HTTP/2 that a client may take back in ten seconds.
+    pub http2_resets: u32,
+    /// Frames of HTTP/2 that carry nothing, in ten seconds.
+    pub http2_control_frames: u32,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        super::client_limits(&gateway::Limits::default())
+    }
 }
 
 /// Under which names metrics are kept.

@@ -16,7 +16,7 @@ use crate::manifest::{ingress, service};
 use crate::origin::Origin;
 use crate::world::put;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_lockgate");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_lockgate");
 
 /// `lockgate run` on free ports of this machine. It is killed when this is dropped.
 pub(crate) struct Process {
@@ -27,7 +27,7 @@ pub(crate) struct Process {
     output: JoinHandle<String>,
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Drop for Process {
@@ -42,27 +42,38 @@ impl Drop for Process {
 
 impl Process {
     pub(crate) async fn start(folder: &Path, further: &[&str]) -> Self {
-        let mut command = command(folder);
-        command.args(further);
-        Self::begin(command).await
+        let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        Self::start_at(folder, [free; 3], further).await
     }
 
     /// The same in another environment.
     pub(crate) async fn start_in(folder: &Path, environment: &[(&str, &Path)]) -> Self {
+        let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let mut command = command(folder);
         command.envs(environment.iter().copied());
-        Self::begin(command).await
+        Self::spawn(command, [free; 3], &[]).await
     }
 
-    async fn begin(mut command: Command) -> Self {
+    /// With these addresses for HTTP, HTTPS and operators.
+    pub(crate) async fn start_at(
+        folder: &Path,
+        addresses: [SocketAddr; 3],
+        further: &[&str],
+    ) -> Self {
+        Self::spawn(command(folder), addresses, further).await
+    }
+
+    /// Runs this command with these addresses.
+    pub(crate) async fn spawn(
+        mut command: Command,
+        addresses: [SocketAddr; 3],
+        further: &[&str],
+    ) -> Self {
+        let [http, https, admin] = addresses.map(|address| address.to_string());
         let mut child = command
-            .args([
-                "--http-listen",
-                "127.0.0.1:0",
-                "--https-listen",
-                "127.0.0.1:0",
-            ])
-            .args(["--admin-listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(["--http-listen", &http, "--https-listen", &https])
+            .args(["--admin-listen", &admin, "--log-format", "json"])
+            .args(further)
             .spawn()
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -104,8 +115,13 @@ impl Process {
         process
     }
 
+    /// Its number, while it runs.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.as_ref().unwrap().id();
+        let id = self.id();
         let status = Command::new("sh")
             .args(["-c", &format!("kill -{name} {id}")])
             .status()
@@ -114,7 +130,7 @@ impl Process {
     }
 
     /// Waits for a line of the log.
-    async fn logged(&mut self, what: &str) -> String {
+    pub(crate) async fn logged(&mut self, what: &str) -> String {
         loop {
             let line = timeout(PATIENCE, self.log.recv()).await.unwrap();
             let line = line.unwrap_or_else(|| panic!("it ended without logging `{what}`"));
@@ -137,17 +153,18 @@ impl Process {
 }
 
 /// Runs to the end, which is not far.
-async fn run(command: &mut Command) -> Output {
+pub(crate) async fn run(command: &mut Command) -> Output {
     let child = command.spawn().unwrap();
     let output = spawn_blocking(move || child.wait_with_output());
     timeout(PATIENCE, output).await.unwrap().unwrap().unwrap()
 }
 
-fn command(folder: &Path) -> Command {
+pub(crate) fn command(folder: &Path) -> Command {
     let mut command = Command::new(BINARY);
     command
-        .args(["run", "--workers", "1", "--manifests"])
+        .args(["run", "--manifests"])
         .arg(folder)
+        .env("LOCKGATE_WORKERS", "1")
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -155,7 +172,7 @@ fn command(folder: &Path) -> Command {
     command
 }
 
-fn shop(origin: &Origin) -> TempDir {
+pub(crate) fn shop(origin: &Origin) -> TempDir {
     let folder = TempDir::new().unwrap();
     put(
         folder.path(),

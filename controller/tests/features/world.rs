@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use controller::app::{App, Engine, Listen, MetricsNames, Serve, Settings, Source};
+use controller::app::{
+    App, ClientLimits, Engine, Listen, MemoryMark, MetricsNames, Serve, Settings, Source,
+};
 use controller::{Phase, Progress};
 use rustls::ClientConfig;
 use tempfile::TempDir;
@@ -181,11 +183,14 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         serve: Serve {
             workers: Some(1),
             max_connections: 1000,
+            limits: ClientLimits::default(),
+            memory: MemoryMark::Off,
             engine: Engine::Auto,
             max_series: 1000,
             access_log: None,
             metrics_names: MetricsNames::Lockgate,
         },
+        takeover: None,
         shutdown_delay: Duration::ZERO,
         drain_timeout: Duration::from_secs(10),
     }

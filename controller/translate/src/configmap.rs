@@ -4,6 +4,7 @@
 //! default kept; of `proxy-real-ip-cidr`, where the default trusts everybody, nobody is trusted instead.
 
 mod access;
+mod clients;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;
 use model::{
-    BackendId, Balance, ClientTrust, Hsts, LogEscape, LogFormat, LogPart, StreamRules, Timeouts,
-    TlsPolicy, TlsVersion,
+    BackendId, Balance, ClientBounds, ClientTrust, Hsts, LogEscape, LogFormat, LogPart,
+    StreamRules, Timeouts, TlsPolicy, TlsVersion,
 };
 
 pub(crate) use self::access::GlobalAccess;
@@ -43,6 +44,8 @@ pub(crate) struct Globals {
     pub(crate) body_limit: Option<u64>,
     pub(crate) tls: TlsPolicy,
     pub(crate) trust: ClientTrust,
+    /// What clients may take their time for.
+    pub(crate) client_bounds: ClientBounds,
     /// For what is passed on unread.
     pub(crate) streams: StreamRules,
     /// Who may speak for clients there.
@@ -136,6 +139,7 @@ impl Default for Draft {
                 body_limit: Some(1 << 20),
                 tls: TlsPolicy::default(),
                 trust: ClientTrust::default(),
+                client_bounds: ClientBounds::default(),
                 streams: StreamRules::default(),
                 proxy_protocol_from: Vec::new(),
                 balance: Balance::default(),
@@ -325,6 +329,14 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
             globals.trust.append_forwarded_for = value::boolean(text)?;
         }
         "use-proxy-protocol" => globals.trust.proxy_protocol = value::boolean(text)?,
+        "client-body-timeout"
+        | "client-header-timeout"
+        | "http2-max-concurrent-streams"
+        | "keep-alive"
+        | "keep-alive-requests"
+        | "large-client-header-buffers" => {
+            return clients::set(&mut globals.client_bounds, key, text);
+        }
         "load-balance" => globals.balance = value::balance(text)?.unwrap_or_default(),
         "custom-http-errors" => globals.errors.statuses = value::error_statuses(text)?,
         "disable-proxy-intercept-errors" => globals.errors.keeps_answers = value::boolean(text)?,

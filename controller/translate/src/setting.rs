@@ -76,7 +76,7 @@ const fn ignored(
     }
 }
 
-const OWN_LIMITS: &str = "the gateway has limits of its own, which cannot be changed";
+const OWN_LIMITS: &str = "the gateway has a limit of its own, which cannot be changed";
 const NO_WORKERS: &str = "there are no nginx processes; see `--workers`";
 const NO_LUA: &str = "there is no Lua in here";
 const NO_FIREWALL: &str =
@@ -185,23 +185,22 @@ static SETTINGS: &[Setting] = &[
         "How much of a request body is kept in memory.",
         "bodies are passed on as they come",
     ),
-    ignored(
+    honoured(
         "client-body-timeout",
         "60",
         "How long to wait for more of a request body.",
-        OWN_LIMITS,
     ),
     ignored(
         "client-header-buffer-size",
         "1k",
         "The usual size of a request head.",
-        OWN_LIMITS,
+        "memory is taken as a head comes; see `large-client-header-buffers`",
     ),
-    ignored(
+    different(
         "client-header-timeout",
         "60",
         "How long to wait for a request head.",
-        OWN_LIMITS,
+        "30 seconds without it",
     ),
     honoured(
         "compute-full-forwarded-for",
@@ -421,11 +420,10 @@ static SETTINGS: &[Setting] = &[
         "The status of redirects to https and `www.`.",
     ),
     ignored("http-snippet", "", "Raw configuration.", NOT_EXECUTED),
-    ignored(
+    honoured(
         "http2-max-concurrent-streams",
         "128",
         "Requests at once on a connection of HTTP/2.",
-        OWN_LIMITS,
     ),
     ignored(
         "ignore-invalid-headers",
@@ -433,23 +431,22 @@ static SETTINGS: &[Setting] = &[
         "Drops headers with invalid names.",
         "a request with one is refused",
     ),
-    ignored(
+    honoured(
         "keep-alive",
         "75",
         "How long a client connection may be idle.",
-        OWN_LIMITS,
     ),
-    ignored(
+    different(
         "keep-alive-requests",
         "1000",
         "Requests on one client connection.",
-        "there is no limit",
+        "10,000 without it; on one of HTTP/2 as many for each stream that there may be at once",
     ),
-    ignored(
+    different(
         "large-client-header-buffers",
         "4 8k",
         "The largest request head.",
-        OWN_LIMITS,
+        "number times size is the largest head, and a field may have all of it; 64k without it",
     ),
     honoured(
         "limit-conn-status-code",

@@ -78,7 +78,8 @@ impl Changes {
                 || old.default_tls != new.default_tls
                 || old.fallback != new.fallback
                 || old.trust != new.trust
-                || old.log_format != new.log_format,
+                || old.log_format != new.log_format
+                || old.client_bounds != new.client_bounds,
         }
     }
 }

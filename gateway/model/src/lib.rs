@@ -11,6 +11,7 @@ mod backend_tls;
 mod certificate;
 mod changes;
 mod client_auth;
+mod client_bounds;
 mod deny;
 mod filter;
 mod health;
@@ -39,6 +40,7 @@ pub use certificate::{
 };
 pub use changes::Changes;
 pub use client_auth::{AskedCertificate, ClientAuth, ClientCertificate, EnoughCertificate};
+pub use client_bounds::ClientBounds;
 pub use deny::{DenyRule, HeaderCondition, TextCondition};
 pub use filter::{
     Cors, Filter, Filters, HeaderChange, Hsts, HttpsRedirect, PathRule, ResponseRewrite, Rewrite,
@@ -95,6 +97,9 @@ pub struct RoutingModel {
     /// Whose word about the client is believed.
     #[serde(default)]
     pub trust: ClientTrust,
+    /// What clients may take their time for, and how much they may ask for.
+    #[serde(default, skip_serializing_if = "ClientBounds::is_empty")]
+    pub client_bounds: ClientBounds,
     /// What is passed on unread.
     #[serde(default, skip_serializing_if = "Streams::is_empty")]
     pub streams: Streams,

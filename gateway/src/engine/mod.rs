@@ -60,7 +60,6 @@ impl Engine {
         transport: Transport,
         connection: Arc<Connection>,
         shutdown: &watch::Receiver<bool>,
-        close_idle: &watch::Receiver<bool>,
     ) {
         let Some(direct) = &self.direct else {
             let first = Bytes::new();
@@ -68,9 +67,7 @@ impl Engine {
             // Its future is large, and most connections may not need it.
             return Box::pin(served).await;
         };
-        direct
-            .serve(transport, connection, shutdown, close_idle)
-            .await;
+        direct.serve(transport, connection, shutdown).await;
     }
 
     /// Wakes connections that wait for a request.

@@ -77,14 +77,12 @@ impl PingoraEngine {
             ..ServerConf::default()
         };
         let server_options = server_options(limits);
-        let h2_options = h2_options(limits);
         let inner = Proxy {
             worker: Arc::clone(&worker),
             tls: peer::KnownTls::default(),
         };
         let mut proxy = http_proxy(&Arc::new(conf), inner);
         proxy.server_options = Some(server_options);
-        proxy.h2_options = Some(h2_options);
         Self {
             proxy: Arc::new(proxy),
             worker,
@@ -174,7 +172,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let context = context(ctx)?;
-        set_limits(session, &self.worker.shared.settings.limits);
+        set_limits(session, &context.connection.limits);
         upgrades::stay(session);
         let answer = self.decide(session, context).await;
         match answer {
@@ -299,8 +297,8 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> Result<()> {
         let context = context(ctx)?;
-        if context.connection.draining() {
-            // The drain began while the backend was working: the client is to know that this was the last response.
+        if context.connection.ending() {
+            // The drain may have begun while the backend was working: the client is to know that this was the last response.
             session.set_keepalive(None);
         }
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -323,6 +321,9 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
         let bytes = body.as_ref().map_or(0, Bytes::len);
+        if let Some(ctx) = ctx.as_deref().filter(|ctx| ctx.connection.http2) {
+            ctx.connection.gave(bytes);
+        }
         let pace = ctx.as_deref_mut().and_then(|ctx| ctx.pace.as_mut());
         Ok(pace.and_then(|pace| pace.delay(bytes, Instant::now())))
     }
@@ -458,8 +459,7 @@ impl Proxy {
             parts: request,
             target: request.raw_path(),
         };
-        let limits = &self.worker.shared.settings.limits;
-        match decide::find(context, head, limits) {
+        match decide::find(context, head) {
             Verdict::Answer(answer) => Some(answer),
             Verdict::Forward => {
                 let refused = decide::admit(context, &self.worker, request).await.err();

@@ -7,12 +7,12 @@ use metrics::{counter, histogram};
 use model::HostName;
 use rustls::server::Acceptor;
 use rustls::{AlertDescription, HandshakeKind, PeerIncompatible, ProtocolVersion};
-use table::TableReader;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::Shared;
 use crate::clients::Presented;
 use crate::connection::TlsFacts;
 use crate::front::{Refusal, timed_out};
@@ -30,7 +30,7 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 pub(crate) async fn accept<S>(
     io: S,
     begun: Instant,
-    tables: &TableReader,
+    shared: &Shared,
     limits: &Limits,
 ) -> Result<(TlsStream<S>, TlsFacts), Refusal>
 where
@@ -53,7 +53,8 @@ where
         .client_hello()
         .server_name()
         .and_then(|name| HostName::parse(name).ok());
-    let entry = tables
+    let entry = shared
+        .tables
         .pin()
         .tls(server_name.as_ref().map(HostName::as_str))
         .cloned();
@@ -65,6 +66,12 @@ where
         return Err(Refusal::handshake("no-certificate", error));
     };
 
+    // What follows has to be computed, and the client has paid for none of it yet.
+    let Some(_seat) = shared.handshakes.take() else {
+        let _ = start.io.shutdown().await;
+        let error = io::Error::other("there are too many handshakes");
+        return Err(Refusal::handshake("busy", error));
+    };
     let deadline = Instant::now() + limits.handshake_timeout;
     let stream = timeout_at(deadline, start.into_stream(entry.config.clone()))
         .await

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::connection::{Awaited, Connection};
+use crate::front::frames::FrameCount;
 use crate::telemetry;
 use crate::timer::Timer;
 
@@ -46,9 +48,19 @@ pub(crate) struct Guarded<S: Linger> {
     inner: Option<S>,
     connection: Arc<Connection>,
     timer: Timer,
+    /// Ready when the connection has to go although it is not late.
+    unwanted: Option<Unwanted>,
+    /// Octets since a header section began, for a reader that does not bound them.
+    head: usize,
+    /// Of HTTP/2.
+    frames: Option<Box<FrameCount>>,
     /// Nobody else sees to what the deadline waits for.
     alone: bool,
 }
+
+/// Made with the first wait for a further request. The lock is never taken: it is there because Pingora wants its
+/// streams `Sync`.
+type Unwanted = Mutex<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 /// A guarded stream with all that Pingora asks a stream about.
 pub(crate) struct GuardIo<S: Linger> {
@@ -66,10 +78,14 @@ pub(crate) trait Linger: Unpin + Send + 'static {
 impl<S: Linger> Guarded<S> {
     /// Guards `inner` by the deadline of `connection`.
     pub(crate) fn new(inner: S, connection: Arc<Connection>) -> Self {
+        let frames = connection.http2.then(|| FrameCount::new(Instant::now()));
         Self {
             inner: Some(inner),
             connection,
             timer: Timer::default(),
+            unwanted: None,
+            head: 0,
+            frames: frames.map(Box::new),
             alone: true,
         }
     }
@@ -110,6 +126,65 @@ impl<S: Linger> Guarded<S> {
     }
 }
 
+impl<S: Linger> Guarded<S> {
+    /// Does somebody else need the place of a connection that waits for a request? Readers that know when they wait
+    /// ask themselves.
+    fn is_unwanted(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.alone {
+            return false;
+        }
+        let connection = &self.connection;
+        let unwanted = self
+            .unwanted
+            .get_or_insert_with(|| Mutex::new(Box::pin(Arc::clone(connection).unwanted())));
+        let unwanted = unwanted.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ready = unwanted.as_mut().poll(cx).is_ready();
+        if ready {
+            self.unwanted = None;
+        }
+        ready
+    }
+
+    /// Bounds what is collected of a header section. One that is somewhat too large is answered by whoever has read it;
+    /// of one that goes on and on, no more is taken.
+    fn bound_head(&mut self, octets: usize) -> io::Result<()> {
+        let connection = &self.connection;
+        if !self.alone || connection.http2 {
+            return Ok(());
+        }
+        match connection.deadline.awaited() {
+            Some(Awaited::Header | Awaited::NextRequest) => self.head += octets,
+            Some(Awaited::Answer | Awaited::Farewell) | None => self.head = 0,
+        }
+        if self.head <= 2 * connection.limits.max_header_bytes {
+            return Ok(());
+        }
+        count_end(connection, "header-size");
+        Err(io::Error::other("the header section is too large"))
+    }
+
+    /// Counts frames of HTTP/2. Too many are told to whoever serves the connection, who can say goodbye; one that
+    /// knows nothing of it loses its client.
+    fn count_frames(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(frames) = &mut self.frames else {
+            return Ok(());
+        };
+        let connection = &self.connection;
+        let given = connection.given.load(Ordering::Relaxed);
+        let Some(flood) = frames.look(bytes, given, &connection.limits, self.alone) else {
+            return Ok(());
+        };
+        self.frames = None;
+        count_end(connection, flood.reason());
+        if self.alone {
+            return Err(io::Error::other(flood.reason()));
+        }
+        // Nobody else sets it.
+        let _ = connection.flood.set(flood);
+        Ok(())
+    }
+}
+
 /// Counts a connection that ends because nothing came. Says why, in a word.
 pub(crate) fn count_cut(connection: &Connection, awaited: Awaited) -> &'static str {
     let reason = match awaited {
@@ -119,13 +194,18 @@ pub(crate) fn count_cut(connection: &Connection, awaited: Awaited) -> &'static s
         // It is the request that ends.
         Awaited::Answer => return "request-timeout",
     };
+    count_end(connection, reason);
+    reason
+}
+
+/// Counts a connection that ends because of one of its limits.
+pub(crate) fn count_end(connection: &Connection, reason: &'static str) {
     counter!(
         telemetry::CONNECTIONS_CUT,
         "listener" => connection.listener.to_string(),
         "reason" => reason,
     )
     .increment(1);
-    reason
 }
 
 impl<S: Linger> GuardIo<S> {
@@ -147,6 +227,8 @@ impl<S: AsyncRead + Linger> AsyncRead for Guarded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = self.inner()?.poll_read(cx, buf);
+        self.count_frames(buf.filled().get(before..).unwrap_or_default())?;
+        self.bound_head(buf.filled().len() - before)?;
         let deadline = &self.connection.deadline;
         if self.alone && read.is_pending() && deadline.awaited().is_none() {
             self.connection.nothing_to_read();
@@ -174,6 +256,9 @@ impl<S: AsyncRead + Linger> AsyncRead for Guarded<S> {
                 let Some(at) = deadline.at() else {
                     return read;
                 };
+                if awaited == Awaited::NextRequest && self.is_unwanted(cx) {
+                    return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+                }
                 ready!(self.timer.poll(cx, at));
                 Poll::Ready(Err(self.cut(awaited)))
             }
@@ -339,6 +424,7 @@ mod tests {
     use super::*;
     use crate::connection::Deadline;
     use crate::drain::Tracker;
+    use crate::settings::Limits;
 
     impl Linger for DuplexStream {
         async fn linger(mut self) {
@@ -367,8 +453,16 @@ mod tests {
             http2,
             deadline: Arc::new(Deadline::new(Instant::now(), header, idle)),
             linger: AtomicBool::new(false),
+            limits: Arc::default(),
+            // Leaked: without a sender, everything would be at its end.
+            longest_idle: Box::leak(Box::new(tokio::sync::watch::Sender::new(
+                crate::front::idle::ANY,
+            )))
+            .subscribe(),
+            given: Arc::default(),
+            flood: std::sync::OnceLock::new(),
             client_text: std::sync::OnceLock::new(),
-            slot: Tracker::new(1).open().unwrap(),
+            slot: Tracker::new(&Limits::default(), false).open().unwrap(),
             logged: crate::connection::Logged::default(),
         };
         let digests = Digests {

@@ -6,21 +6,25 @@
 pub(crate) mod batch;
 mod client_hello;
 pub(crate) mod conn;
+pub(crate) mod crowd;
+pub(crate) mod frames;
 pub(crate) mod guard;
+pub(crate) mod idle;
 pub(crate) mod proxy_protocol;
 pub(crate) mod server_name;
 
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use metrics::{counter, gauge};
-use model::ListenerName;
-use tokio::net::TcpStream;
+use model::{ClientBounds, ListenerName};
+use table::Table;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error};
@@ -30,6 +34,8 @@ use crate::connection::{Connection, Deadline, Logged};
 use crate::drain::{Slot, Tracker};
 use crate::engine::Engine;
 use crate::front::conn::{Socket, Transport};
+use crate::front::idle::Gone;
+use crate::settings::Limits;
 use crate::stream::{Downstream, Entrance, PassedOn, StreamWorker};
 use crate::{listen, telemetry};
 
@@ -41,14 +47,16 @@ pub(crate) struct Front {
     engine: Engine,
     /// True: responses end their connection. In the form that Pingora takes.
     shutdown: watch::Receiver<bool>,
-    /// True: connections on which nothing happens are closed.
-    close_idle: watch::Receiver<bool>,
+    /// How long connections may be idle.
+    longest_idle: watch::Receiver<Duration>,
+    /// The limits for connections that begin now, and what they were made from. Nobody else takes this lock.
+    limits: Mutex<(Arc<ClientBounds>, Arc<Limits>)>,
 }
 
 /// Ends the connections of one worker step by step.
 pub(crate) struct Lifecycle {
     shutdown: watch::Sender<bool>,
-    close_idle: watch::Sender<bool>,
+    longest_idle: watch::Sender<Duration>,
 }
 
 impl Lifecycle {
@@ -59,7 +67,12 @@ impl Lifecycle {
 
     /// Closes connections that have not sent anything.
     pub(crate) fn close_idle(&self) {
-        self.close_idle.send_replace(true);
+        self.longest_idle.send_replace(Duration::ZERO);
+    }
+
+    /// Closes connections that have not sent anything for as long as this.
+    pub(crate) fn bound_idle(&self, longest: Duration) {
+        self.longest_idle.send_replace(longest);
     }
 }
 
@@ -81,13 +94,13 @@ enum Prepared {
 
 /// Why a connection ended before it could carry a request.
 #[derive(Debug)]
-struct Refusal {
+pub(crate) struct Refusal {
     /// The counter that it goes into.
     metric: &'static str,
     /// Its label there: one of a few constants.
-    reason: &'static str,
+    pub(crate) reason: &'static str,
     /// For the log.
-    error: io::Error,
+    pub(crate) error: io::Error,
 }
 
 impl Refusal {
@@ -116,25 +129,52 @@ impl Front {
         streams: Arc<StreamWorker>,
     ) -> (Arc<Self>, Lifecycle) {
         let (shutdown_sender, shutdown) = watch::channel(false);
-        let (close_idle_sender, close_idle) = watch::channel(false);
+        let (longest_idle_sender, longest_idle) = watch::channel(idle::ANY);
+        let limits = (Arc::default(), Arc::new(shared.settings.limits.clone()));
         let front = Self {
+            limits: Mutex::new(limits),
             engine: Engine::new(Arc::clone(&shared)),
             shared,
             tracker,
             streams,
             shutdown,
-            close_idle,
+            longest_idle,
         };
         let lifecycle = Lifecycle {
             shutdown: shutdown_sender,
-            close_idle: close_idle_sender,
+            longest_idle: longest_idle_sender,
         };
         (Arc::new(front), lifecycle)
+    }
+
+    /// Accepts a connection, later while memory is short.
+    pub(crate) async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(TcpStream, SocketAddr)> {
+        self.tracker.breathe().await;
+        listener.accept().await
+    }
+
+    /// Does another process accept from the same sockets?
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.tracker.is_handed_over()
     }
 
     /// A place for one more connection, unless there are as many as may be.
     pub(crate) fn admit(&self) -> Option<Slot> {
         self.tracker.open()
+    }
+
+    /// The limits for a connection that begins under this table.
+    fn limits(&self, table: &Table) -> Arc<Limits> {
+        let bounds = table.client_bounds();
+        let mut known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&known.0, bounds) {
+            let limits = self.shared.settings.limits.within(bounds);
+            *known = (Arc::clone(bounds), Arc::new(limits));
+        }
+        Arc::clone(&known.1)
     }
 
     /// Wakes connections that wait for their next request, so that they see the end.
@@ -176,7 +216,7 @@ impl Front {
             }
             Ok(Prepared::Http(transport, connection)) => {
                 self.engine
-                    .serve(transport, connection, &self.shutdown, &self.close_idle)
+                    .serve(transport, connection, &self.shutdown)
                     .await;
             }
             Err(Refusal {
@@ -192,8 +232,7 @@ impl Front {
     }
 
     /// Everything before HTTP.
-    async fn prepare(&self, stream: TcpStream, arrival: Arrival) -> Result<Prepared, Refusal> {
-        let limits = &self.shared.settings.limits;
+    async fn prepare(&self, stream: TcpStream, mut arrival: Arrival) -> Result<Prepared, Refusal> {
         let broken = |error| Refusal::connection("socket-error", error);
         listen::tune(&stream).map_err(broken)?;
         let peer = canonical(arrival.peer);
@@ -206,7 +245,12 @@ impl Front {
         let table = self.shared.tables.pin();
         let expects_proxy = proxy_protocol::expected(table.trust(), peer.ip());
         let looks_at_names = arrival.tls && table.streams().has_hosts();
+        let limits = self.limits(&table);
         drop(table);
+        // Whoever speaks for others is not counted as one of them.
+        if !expects_proxy && !arrival.slot.claim(peer.ip()) {
+            return Err(too_many());
+        }
         let (limit, reason) = if expects_proxy {
             (limits.proxy_header_timeout, "proxy-protocol-timeout")
         } else if arrival.tls {
@@ -227,6 +271,9 @@ impl Front {
                 client = canonical(addresses.client);
                 local = canonical(addresses.local);
                 proxied = true;
+                if !arrival.slot.claim(client.ip()) {
+                    return Err(too_many());
+                }
             }
             standing = Instant::now();
         }
@@ -255,7 +302,7 @@ impl Front {
                         local,
                         proxied,
                         server_name: name,
-                        _slot: arrival.slot,
+                        slot: arrival.slot,
                     },
                 })));
             }
@@ -264,7 +311,7 @@ impl Front {
         let (transport, tls, http2) = if arrival.tls {
             socket.read_ahead();
             let (stream, facts) =
-                client_hello::accept(socket, standing, &self.shared.tables, limits).await?;
+                client_hello::accept(socket, standing, &self.shared, &limits).await?;
             standing = Instant::now();
             let http2 = facts.alpn_h2;
             (Transport::Tls(Box::new(stream)), Some(facts), http2)
@@ -290,6 +337,10 @@ impl Front {
                 limits.idle_timeout,
             )),
             linger: AtomicBool::new(false),
+            limits,
+            longest_idle: self.longest_idle.clone(),
+            given: Arc::new(AtomicU32::new(0)),
+            flood: OnceLock::new(),
             client_text: OnceLock::new(),
             slot: arrival.slot,
             logged: Logged::default(),
@@ -304,18 +355,29 @@ impl Front {
         limit: Duration,
         reason: &'static str,
     ) -> Result<(), Refusal> {
-        let mut close_idle = self.close_idle.clone();
+        let begun = Instant::now();
+        let gone = idle::over(self.longest_idle.clone(), || Some(begun.elapsed()));
         tokio::select! {
             biased;
             read = timeout(limit, socket.first_bytes()) => match read {
                 Ok(read) => read.map_err(|error| Refusal::connection("closed-early", error)),
                 Err(_) => Err(Refusal::connection(reason, timed_out())),
             },
-            _ = close_idle.wait_for(|closing| *closing) => {
-                Err(Refusal::connection("drain", io::ErrorKind::Interrupted.into()))
+            gone = gone => {
+                let reason = match gone {
+                    Gone::Drain => "drain",
+                    Gone::Shed => "overload",
+                };
+                Err(Refusal::connection(reason, io::ErrorKind::Interrupted.into()))
             }
         }
     }
+}
+
+/// A client has as many connections as it may have.
+pub(crate) fn too_many() -> Refusal {
+    let error = io::Error::other("the client has too many connections");
+    Refusal::connection("client-limit", error)
 }
 
 pub(crate) fn timed_out() -> io::Error {

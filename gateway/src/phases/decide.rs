@@ -8,11 +8,10 @@ use crate::engine::Worker;
 use crate::phases::answer::Answer;
 use crate::phases::route::{self, Head, Verdict};
 use crate::phases::{access, upstream};
-use crate::settings::Limits;
 
 /// Finds the route. Nothing is counted yet: a request can still begin anew in another engine.
-pub(crate) fn find(context: &mut RequestContext, head: Head<'_>, limits: &Limits) -> Verdict {
-    match route::within_limits(context, head, limits) {
+pub(crate) fn find(context: &mut RequestContext, head: Head<'_>) -> Verdict {
+    match route::within_limits(context, head) {
         Ok(()) => route::route(context, head),
         Err(reason) => Verdict::Answer(Answer::page(reason)),
     }

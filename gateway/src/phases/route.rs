@@ -16,7 +16,6 @@ use crate::connection::TlsFacts;
 use crate::context::RequestContext;
 use crate::error::Reason;
 use crate::filters;
-use crate::settings::Limits;
 
 /// A request as it came.
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +36,8 @@ pub(crate) enum Verdict {
 }
 
 /// Refuses a header section that is larger than allowed.
-pub(crate) fn within_limits(
-    context: &mut RequestContext,
-    head: Head<'_>,
-    limits: &Limits,
-) -> Result<(), Reason> {
+pub(crate) fn within_limits(context: &mut RequestContext, head: Head<'_>) -> Result<(), Reason> {
+    let limits = &context.connection.limits;
     let headers = &head.parts.headers;
     // Name, colon, space, value, line end: as it stands in HTTP/1.1, and close to the measure of HTTP/2.
     let fields: usize = headers

@@ -21,6 +21,7 @@ use super::tcp::Accept;
 use super::udp::Receive;
 use crate::Shared;
 use crate::drain::{Stage, Tracker};
+use crate::heritage::Heritage;
 use crate::listen::{self, Transport, bind_each};
 
 /// How long a port may take to be closed. Its tasks have nothing else to do, so this is never waited for in peace.
@@ -38,6 +39,8 @@ pub(crate) struct Host {
 pub(crate) struct Ports {
     hosts: Vec<Host>,
     state: Mutex<State>,
+    /// Sockets of another process, until the first table has said which of them are wanted.
+    heritage: Heritage,
 }
 
 /// What has been done so far.
@@ -67,6 +70,14 @@ struct Open {
 }
 
 impl Ports {
+    /// With these sockets of another process.
+    pub(crate) fn new(heritage: Heritage) -> Self {
+        Self {
+            heritage,
+            ..Self::default()
+        }
+    }
+
     /// One more worker.
     pub(crate) fn add(&mut self, host: Host) {
         self.hosts.push(host);
@@ -97,6 +108,7 @@ impl Ports {
             .collect();
         for key in gone {
             if let Some(port) = open.remove(&key) {
+                tracker.estate.forget(key.0, key.1);
                 port.close().await;
                 info!(port = key.1, transport = ?key.0, "Closed a port");
             }
@@ -120,6 +132,7 @@ impl Ports {
                 }),
             }
         }
+        self.heritage.clear();
         state.complete = rejects.is_empty();
         state.seen = Some(streams);
         rejects
@@ -140,15 +153,22 @@ impl Ports {
             .collect();
         let mut sockets: Vec<Vec<Socket>> = Vec::new();
         for address in &addresses {
-            let bound = bind_each(*address, &addresses, self.hosts.len(), transport)
+            let inherited = self.heritage.take(transport, *address);
+            let workers = self.hosts.len();
+            let bound = bind_each(*address, &addresses, workers, inherited, transport)
                 .and_then(|bound| listening(bound.each, transport))
                 .map_err(|error| (*address, error))?;
+            for socket in &bound {
+                let kept = tracker.estate.keep(transport, socket);
+                kept.map_err(|error| (*address, error))?;
+            }
             sockets.push(bound);
         }
         let close = watch::Sender::new(false);
         let mut tasks = Vec::new();
         for of_address in sockets {
-            for (host, socket) in self.hosts.iter().zip(of_address) {
+            // There may be more sockets than workers, and each of them has its own queue.
+            for (host, socket) in self.hosts.iter().cycle().zip(of_address) {
                 let (worker, closed) = (Arc::clone(&host.worker), close.subscribe());
                 tasks.push(match transport {
                     Transport::Tcp => {

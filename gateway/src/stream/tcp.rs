@@ -22,7 +22,7 @@ use super::routes::Entrance;
 use super::{StreamWorker, both_ways, endpoint};
 use crate::drain::{Acceptor, Slot, Stage};
 use crate::front::conn::Socket;
-use crate::front::{canonical, proxy_protocol, timed_out};
+use crate::front::{Refusal, canonical, proxy_protocol, timed_out, too_many};
 use crate::{listen, telemetry};
 
 /// A client's connection, with what is known of it.
@@ -37,7 +37,7 @@ pub(crate) struct Downstream {
     pub(crate) proxied: bool,
     pub(crate) server_name: Option<HostName>,
     /// Its place in the count of connections.
-    pub(crate) _slot: Slot,
+    pub(crate) slot: Slot,
 }
 
 /// A connection and where it goes.
@@ -85,7 +85,7 @@ impl StreamWorker {
             first,
             client: from,
             local,
-            _slot,
+            slot: _slot,
             ..
         } = client;
         let first = if stream.proxy_out {
@@ -164,7 +164,7 @@ impl Accept {
                 biased;
                 _ = closed.wait_for(|closed| *closed) => return,
                 _ = stage.wait_for(|stage| *stage >= Stage::Draining) => break,
-                accepted = listener.accept() => accepted,
+                accepted = accept(&self.worker, &listener) => accepted,
             };
             match accepted {
                 Ok((socket, peer)) => {
@@ -184,7 +184,9 @@ impl Accept {
                 }
             }
         }
-        self.accept_rest(listener);
+        if !self.worker.tracker.is_handed_over() {
+            self.accept_rest(listener);
+        }
     }
 
     /// Takes what the kernel has queued already: closing the socket would reset it.
@@ -227,6 +229,15 @@ impl Accept {
     }
 }
 
+/// Accepts a connection, later while memory is short.
+async fn accept(
+    worker: &StreamWorker,
+    listener: &TcpListener,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    worker.tracker.breathe().await;
+    listener.accept().await
+}
+
 /// A connection from its first byte to its last.
 async fn connection(
     worker: Arc<StreamWorker>,
@@ -266,6 +277,13 @@ async fn connection(
             }
         };
     }
+    if !downstream.slot.claim(downstream.client.ip()) {
+        let Refusal { reason, error, .. } = too_many();
+        let listener = Entrance::Tcp(port).to_string();
+        counter!(telemetry::CONNECTIONS_REFUSED, "listener" => listener, "reason" => reason)
+            .increment(1);
+        return debug!(%peer, port, reason, %error, "Refused a connection");
+    }
     let passed = PassedOn {
         entrance: Entrance::Tcp(port),
         stream,
@@ -286,7 +304,7 @@ fn addresses(socket: TcpStream, peer: SocketAddr, slot: Slot) -> io::Result<Down
         client: peer,
         proxied: false,
         server_name: None,
-        _slot: slot,
+        slot,
     })
 }
 

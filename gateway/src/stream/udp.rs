@@ -84,7 +84,12 @@ impl Receive {
                 biased;
                 _ = closed.wait_for(|closed| *closed) => News::Closed,
                 _ = stage.wait_for(|stage| *stage >= Stage::Draining), if !receive.draining => {
-                    News::Draining
+                    if receive.worker.tracker.is_handed_over() {
+                        // From now on somebody else reads from the same socket.
+                        News::Closed
+                    } else {
+                        News::Draining
+                    }
                 }
                 Some((client, number)) = ended.recv() => News::Over(client, number),
                 ready = receive.socket.readable() => News::Datagrams(ready),

@@ -104,6 +104,7 @@ fn empty() -> Table {
         common: Common::default(),
         tls: Tls::new(),
         trust: Arc::default(),
+        client_bounds: Arc::default(),
         streams: Arc::default(),
         log_format: None,
         rejects: Rejects::default(),
@@ -122,6 +123,9 @@ fn update_globals(table: &mut Table, model: &RoutingModel) {
         let source = model.log_format.as_ref();
         table.log_format =
             source.map(|source| Arc::new(CompiledLogFormat::new(Arc::clone(source))));
+    }
+    if *table.client_bounds != model.client_bounds {
+        table.client_bounds = Arc::new(model.client_bounds);
     }
 
     let mut rejects = Vec::new();

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    BackendId, BackendProtocol, CertificateId, ClientTrust, EndpointSet, Filter, Health,
-    HostPattern, KeyAlgorithm, ListenerName, ListenerSelector, LogFormat, Origin, RareOptions,
-    Redirect, Route, RouteMatch, Streams, Timeouts, TlsPolicy,
+    BackendId, BackendProtocol, CertificateId, ClientBounds, ClientTrust, EndpointSet, Filter,
+    Health, HostPattern, KeyAlgorithm, ListenerName, ListenerSelector, LogFormat, Origin,
+    RareOptions, Redirect, Route, RouteMatch, Streams, Timeouts, TlsPolicy,
 };
 use serde::Serialize;
 
@@ -37,6 +37,9 @@ pub struct Description {
     pub certificates: BTreeMap<CertificateId, CertificateDescription>,
     /// Whose word about the client is believed.
     pub trust: ClientTrust,
+    /// Limits on clients, as far as somebody has said something about them.
+    #[serde(skip_serializing_if = "ClientBounds::is_empty")]
+    pub client_bounds: ClientBounds,
     /// What is passed on unread.
     #[serde(skip_serializing_if = "Streams::is_empty")]
     pub streams: Streams,
@@ -181,6 +184,7 @@ impl Table {
             default_tls: self.tls.default().map(|state| describe_tls(state)),
             certificates: certificates.collect(),
             trust: ClientTrust::clone(&self.trust),
+            client_bounds: *self.client_bounds,
             streams: self.streams.source.clone(),
             log_format: self
                 .log_format

@@ -91,7 +91,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 #[cfg(doc)]
 use model::RoutingModel;
-use model::{BackendId, ClientTrust, HostPattern, ListenerName};
+use model::{BackendId, ClientBounds, ClientTrust, HostPattern, ListenerName};
 
 use crate::backends::Backends;
 use crate::compile::{CompiledHost, Fallback};
@@ -156,6 +156,7 @@ pub struct Table {
     common: Common,
     tls: Tls,
     trust: Arc<ClientTrust>,
+    client_bounds: Arc<ClientBounds>,
     streams: Arc<CompiledStreams>,
     log_format: Option<Arc<CompiledLogFormat>>,
     rejects: Rejects,
@@ -230,6 +231,11 @@ impl Table {
         &self.trust
     }
 
+    /// Limits on clients: the very same value for as long as it does not change.
+    pub fn client_bounds(&self) -> &Arc<ClientBounds> {
+        &self.client_bounds
+    }
+
     /// What is passed on unread: the very same value for as long as it does not change.
     pub fn streams(&self) -> &Arc<CompiledStreams> {
         &self.streams
@@ -264,6 +270,7 @@ impl Table {
             common,
             tls,
             trust,
+            client_bounds,
             streams,
             log_format,
             rejects,
@@ -278,6 +285,7 @@ impl Table {
             common: common.clone(),
             tls: tls.clone(),
             trust: Arc::clone(trust),
+            client_bounds: Arc::clone(client_bounds),
             streams: Arc::clone(streams),
             log_format: log_format.clone(),
             rejects: rejects.clone(),

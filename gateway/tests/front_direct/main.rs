@@ -1,6 +1,12 @@
 //! The tests of `front`, one by one, with the direct engine, and those of what only it does.
 
 #[cfg(test)]
+#[path = "../front/bounds.rs"]
+mod bounds;
+#[cfg(test)]
+#[path = "../front/crowds.rs"]
+mod crowds;
+#[cfg(test)]
 #[path = "../front/deadlines.rs"]
 mod deadlines;
 #[cfg(test)]
@@ -9,12 +15,17 @@ mod drain;
 #[cfg(test)]
 mod farewell;
 #[cfg(test)]
-#[expect(dead_code, reason = "each folder of tests needs another part of it")]
+#[path = "../front/floods.rs"]
+mod floods;
+#[cfg(test)]
 #[path = "../shared/frames.rs"]
 mod frames;
 #[cfg(test)]
 #[path = "../front/limits.rs"]
 mod limits;
+#[cfg(test)]
+#[path = "../front/overload.rs"]
+mod overload;
 #[cfg(test)]
 #[path = "../front/proxy_protocol.rs"]
 mod proxy_protocol;

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Answer, Site, add_backend_of, add_route, backend, echo, forward, full, model, raw_backend,
-    read_head, soon, to,
+    Answer, Site, add_backend, add_backend_of, add_route, add_route_with, backend, echo, forward,
+    full, model, raw_backend, read_head, soon, to,
 };
 
 /// Upgrades every request and sends back what it gets.
@@ -92,6 +92,31 @@ async fn a_websocket_outlives_the_time_for_bodies() {
     stream.write_all(b"x").await.unwrap();
     soon(stream.read_exact(&mut byte)).await.unwrap();
     assert_eq!(byte, *b"x");
+}
+
+#[tokio::test]
+async fn a_websocket_on_which_nobody_speaks_is_closed() {
+    let mut routes = model();
+    add_backend(&mut routes, "web", &[websocket().await]);
+    add_route_with(&mut routes, "*", "/", forward("web"), |route| {
+        route.timeouts.read = 1;
+    });
+    let site = Site::start(routes);
+    let mut stream = TcpStream::connect(site.http).await.unwrap();
+    stream
+        .write_all(
+            b"GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\n\
+              Upgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n\r\n",
+        )
+        .await
+        .unwrap();
+    soon(read_head(&mut stream)).await.unwrap();
+    let begun = std::time::Instant::now();
+    let mut rest = Vec::new();
+    // A reset is an end as well.
+    let _ = soon(stream.read_to_end(&mut rest)).await;
+    assert!(rest.is_empty(), "{rest:?}");
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(800));
 }
 
 #[tokio::test]

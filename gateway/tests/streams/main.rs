@@ -20,6 +20,8 @@ mod ports;
 #[path = "../shared/mod.rs"]
 mod shared;
 #[cfg(test)]
+mod succession;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tcp;

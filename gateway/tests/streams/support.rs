@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
-use gateway::{Gateway, LogFormat, LogOutput, Running, Settings};
+use gateway::{Gateway, HandedSocket, LogFormat, LogOutput, Running, Settings};
 use model::{
     BackendId, Balance, Changes, Endpoint, EndpointSet, ObjectRef, Origin, RoutingModel,
     StreamRoute, StreamRules,
@@ -35,6 +35,15 @@ impl Site {
     }
 
     pub(crate) async fn with(model: RoutingModel, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::after(Vec::new(), model, change).await
+    }
+
+    /// With sockets of another gateway.
+    pub(crate) async fn after(
+        handed: Vec<HandedSocket>,
+        model: RoutingModel,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         LazyLock::force(&METRICS);
         let compiled = table::compile(&model);
         assert!(compiled.rejects.is_empty(), "{:?}", compiled.rejects);
@@ -52,7 +61,7 @@ impl Site {
             ..Settings::default()
         };
         change(&mut settings);
-        let gateway = Gateway::bind(settings, reader).unwrap();
+        let gateway = Gateway::succeed(settings, reader, handed).unwrap();
         let (http, https) = (gateway.http_addresses()[0], gateway.https_addresses()[0]);
         let site = Self {
             running: gateway.start().unwrap(),

@@ -126,11 +126,13 @@ impl Translator {
             || model.fallback != fallback
             || model.trust != self.globals.trust
             || model.log_format != self.globals.log_format
+            || model.client_bounds != self.globals.client_bounds
         {
             model.default_tls = default_tls;
             model.fallback = fallback;
             model.trust = self.globals.trust.clone();
             model.log_format.clone_from(&self.globals.log_format);
+            model.client_bounds = self.globals.client_bounds;
             work.outcome.changes.globals = true;
         }
     }

@@ -26,11 +26,13 @@ use crate::context::RequestContext;
 use crate::engine::refusal;
 use crate::error::{self, Fault, Reason, Source};
 use crate::front::conn::Transport;
+use crate::front::guard::count_end;
 use crate::phases::answer::Answer;
 use crate::phases::log::{self, Outcome};
 use crate::phases::route::{self, Verdict};
 use crate::phases::upstream::Upstream;
 use crate::phases::{deadline, decide, headers, retry, upstream};
+use crate::settings::Limits;
 
 /// A request body up to this size is read and thrown away after an answer that did not need it, so that the
 /// connection can be used on.
@@ -58,17 +60,11 @@ pub(super) async fn serve(
     transport: Transport,
     connection: Arc<Connection>,
     shutdown: &watch::Receiver<bool>,
-    close_idle: &watch::Receiver<bool>,
 ) {
-    let limits = &engine.worker.shared.settings.limits;
-    let mut close_idle = close_idle.clone();
-    let mut closing = pin!(async move {
-        // Fails when the front is gone, which is an end as well.
-        let _ = close_idle.wait_for(|closing| *closing).await;
-    });
+    let mut closing = pin!(Arc::clone(&connection).unwanted());
     let mut client = Client::new(transport, Arc::clone(&connection));
     let mut head = Head::default();
-    let mut left = limits.max_requests_per_connection;
+    let mut left = connection.limits.max_requests_per_connection;
     loop {
         let next = client.next_request(&mut head, closing.as_mut()).await;
         let foreign = match next {
@@ -80,6 +76,9 @@ pub(super) async fn serve(
             Next::Foreign => Bytes::new(),
             Next::Request(outline) => {
                 left = left.saturating_sub(1);
+                if left == 0 {
+                    count_end(&connection, "requests");
+                }
                 let section = client.held.split_to(outline.length).freeze();
                 let last = left == 0;
                 let served = request(engine, &mut client, &mut head, &section, outline, last).await;
@@ -132,19 +131,19 @@ async fn request(
 ) -> Option<bool> {
     head.fill(section, &outline)?;
     let worker = &engine.worker;
-    let limits = &worker.shared.settings.limits;
     let connection = Arc::clone(client.connection());
+    let limits = &*connection.limits;
     let mut context = RequestContext::new(worker.shared.tables.pin(), Arc::clone(&connection));
     let seen = route::Head {
         parts: &head.parts,
         target: head.target(),
     };
-    let verdict = decide::find(&mut context, seen, limits);
+    let verdict = decide::find(&mut context, seen);
     if !qualifies(&context) {
         return None;
     }
     connection.request_started();
-    let keep = outline.keep && !last && !connection.draining();
+    let keep = outline.keep && !last && !connection.ending();
     let prepared = match verdict {
         Verdict::Answer(answer) => Err(answer),
         Verdict::Forward => decide::admit(&mut context, worker, &head.parts).await,
@@ -158,7 +157,10 @@ async fn request(
             };
             answer_early(client, head, &mut context, limits, answer, waiting).await
         }
-        Ok(()) => forward(engine, client, head, &mut context, outline.body, keep).await,
+        Ok(()) => {
+            let asked = (outline.body, keep);
+            forward(engine, limits, client, head, &mut context, asked).await
+        }
     };
     let outcome = Outcome {
         request: &head.parts,
@@ -188,7 +190,7 @@ async fn answer_early(
     client: &mut Client,
     head: &Head,
     context: &mut RequestContext,
-    limits: &crate::settings::Limits,
+    limits: &Limits,
     answer: Answer,
     mut waiting: Waiting,
 ) -> End {
@@ -288,13 +290,12 @@ fn write_answer(
 /// Sends a request to an endpoint and its response to the client.
 async fn forward(
     engine: &DirectEngine,
+    limits: &Limits,
     client: &mut Client,
     head: &Head,
     context: &mut RequestContext,
-    body: Body,
-    keep: bool,
+    (body, keep): (Body, bool),
 ) -> End {
-    let limits = &engine.worker.shared.settings.limits;
     let to = match upstream::upstream(context) {
         Ok(to) => to,
         Err(reason) => {

@@ -76,13 +76,12 @@ impl DirectEngine {
         transport: Transport,
         connection: Arc<Connection>,
         shutdown: &watch::Receiver<bool>,
-        close_idle: &watch::Receiver<bool>,
     ) {
         if connection.http2 {
-            h2::serve(self, transport, connection, shutdown, close_idle).await;
+            h2::serve(self, transport, connection, shutdown).await;
             return;
         }
-        h1::serve(self, transport, connection, shutdown, close_idle).await;
+        h1::serve(self, transport, connection, shutdown).await;
     }
 }
 

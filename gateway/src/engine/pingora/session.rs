@@ -13,6 +13,7 @@ use pingora::server::ShutdownWatch;
 
 use super::Proxy;
 use super::refusals::{Progress, Refusals};
+use super::{h2_options, server_options};
 use crate::connection::{Connection, Deadline};
 use crate::engine::{Worker, refusal};
 use crate::phases::log;
@@ -69,6 +70,7 @@ pub(super) async fn serve(
     let app = Arc::new(App {
         proxy: Arc::clone(proxy),
         worker: Arc::clone(worker),
+        options: Some(server_options(&connection.limits)),
         session: Session {
             connection,
             progress,
@@ -90,6 +92,7 @@ pub(super) async fn serve_stream(
     let app = Arc::new(App {
         proxy: Arc::clone(proxy),
         worker: Arc::clone(worker),
+        options: None,
         session: Session {
             connection,
             progress: Arc::new(Progress::default()),
@@ -105,6 +108,8 @@ pub(super) async fn serve_stream(
 struct App {
     proxy: Arc<HttpProxy<Proxy>>,
     worker: Arc<Worker>,
+    /// What a connection is read with; a single stream is somebody else's.
+    options: Option<HttpServerOptions>,
     session: Session,
 }
 
@@ -135,10 +140,10 @@ impl HttpServerApp for App {
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        self.proxy.h2_options.clone()
+        Some(h2_options(&self.session.connection.limits))
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.proxy.server_options.as_ref()
+        self.options.as_ref()
     }
 }

@@ -135,7 +135,7 @@ impl Exchange<'_> {
         // Whether the rest of the body is ever read is not known.
         let close = !self.download.keep_client
             || !self.upload.body.is_done()
-            || self.context.connection.draining();
+            || self.context.connection.ending();
         self.download.keep_client = !close;
         self.write_section(bytes, outline, fields, close);
         self.download.status = Some(outline.status);

@@ -1,8 +1,10 @@
 //! How much of its responses a client leaves lying in memory.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use crate::connection::give;
 
 /// How much content the streams of a connection hand over before all of it has left.
 const MOST: usize = 1024 * 1024;
@@ -17,9 +19,19 @@ const MOST: usize = 1024 * 1024;
 pub(super) struct Backlog {
     bytes: AtomicUsize,
     waiting: Mutex<Vec<Waker>>,
+    /// Pieces of content so far.
+    given: Arc<AtomicU32>,
 }
 
 impl Backlog {
+    /// Counts pieces of content in `given`.
+    pub(super) fn new(given: Arc<AtomicU32>) -> Self {
+        Self {
+            given,
+            ..Self::default()
+        }
+    }
+
     /// Ready when more may be handed over.
     pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.bytes.load(Ordering::Relaxed) < MOST {
@@ -36,6 +48,9 @@ impl Backlog {
     /// So much has been handed over.
     pub(super) fn add(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 {
+            give(&self.given, bytes);
+        }
     }
 
     /// Everything has left.

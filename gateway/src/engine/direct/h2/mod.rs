@@ -31,14 +31,14 @@ use self::outlet::{Client, End};
 use super::DirectEngine;
 use crate::connection::{Awaited, Connection, FAREWELL};
 use crate::front::conn::Transport;
-use crate::front::guard::{SHUTDOWN_TIMEOUT, count_cut};
+use crate::front::frames::Flood;
+use crate::front::guard::{SHUTDOWN_TIMEOUT, count_cut, count_end};
 use crate::settings::Limits;
 use crate::timer::Timer;
 
 /// How many requests that cannot be understood one connection may send: they cost us more than the client.
 const MOST_MALFORMED: u32 = 32;
-/// How many requests a client may take back on one connection in [`RESET_WINDOW`].
-const MOST_RESETS: u32 = 500;
+/// The time for which the limit on requests that are taken back is meant.
 const RESET_WINDOW: Duration = Duration::from_secs(10);
 /// How much of a response `h2` holds of one stream, apart from what its window allows.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -70,12 +70,12 @@ pub(super) async fn serve(
     transport: Transport,
     connection: Arc<Connection>,
     shutdown: &watch::Receiver<bool>,
-    close_idle: &watch::Receiver<bool>,
 ) {
-    let limits = &engine.worker.shared.settings.limits;
+    let limits = Arc::clone(&connection.limits);
+    let limits = &*limits;
     let io = Io::new(transport, Arc::clone(&connection));
     let mut handshake = pin!(builder(limits).handshake::<_, Bytes>(io.clone()));
-    let mut closing = pin!(told(close_idle));
+    let mut closing = pin!(Arc::clone(&connection).unwanted());
     let stands = poll_fn(|cx| {
         let stands = handshake.as_mut().poll(cx);
         match io.poll_out(cx) {
@@ -91,6 +91,7 @@ pub(super) async fn serve(
         return;
     };
     let mut ending = pin!(told(shutdown));
+    let mut unwanted = pin!(Arc::clone(&connection).unwanted());
     let mut streams = FuturesUnordered::new();
     // The client does not see those of them that it has given up and that have not ended yet.
     let most = usize::try_from(limits.h2_max_streams).map_or(usize::MAX, |most| 2 * most);
@@ -100,8 +101,13 @@ pub(super) async fn serve(
             while let Poll::Ready(Some(end)) = streams.poll_next_unpin(cx) {
                 driver.ended(end);
             }
-            if driver.asked.is_none() && ending.as_mut().poll(cx).is_ready() {
+            if driver.asked.is_none()
+                && (ending.as_mut().poll(cx).is_ready() || unwanted.as_mut().poll(cx).is_ready())
+            {
                 driver.ask_to_go();
+            }
+            if connection.flood.get().is_some() && driver.farewell.is_none() {
+                driver.turn_out(Code::ENHANCE_YOUR_CALM);
             }
             let Some(h2) = &mut driver.h2 else {
                 break;
@@ -120,7 +126,14 @@ pub(super) async fn serve(
                     // In a box, because its waker may outlive it by far, and what is behind that has to be small.
                     streams.push(Box::pin(stream));
                 }
-                Poll::Ready(Some(Err(_)) | None) => {
+                Poll::Ready(end @ (Some(Err(_)) | None)) => {
+                    if let Some(Err(error)) = end
+                        && error.is_library()
+                        && error.reason() == Some(Code::ENHANCE_YOUR_CALM)
+                    {
+                        // What `h2` sees to by itself, such as header sections without end.
+                        count_end(&connection, "h2-calm");
+                    }
                     // The farewell, as far as the socket takes it.
                     if let Poll::Ready(Ok(())) = driver.io.poll_out(cx) {
                         // Bytes that the client still sends would reset the connection, and the farewell with it.
@@ -195,8 +208,8 @@ impl<'a> Driver<'a> {
         Self {
             h2: Some(h2),
             io,
+            backlog: Arc::new(Backlog::new(Arc::clone(&connection.given))),
             connection,
-            backlog: Arc::default(),
             limits,
             timer: Timer::default(),
             asked: None,
@@ -218,6 +231,7 @@ impl<'a> Driver<'a> {
     fn accepted(&mut self) {
         self.left = self.left.saturating_sub(1);
         if self.left == 0 && self.asked.is_none() {
+            count_end(&self.connection, "requests");
             self.ask_to_go();
         }
     }
@@ -228,6 +242,9 @@ impl<'a> Driver<'a> {
             End::Done => {}
             End::Malformed => {
                 self.malformed += 1;
+                if self.malformed == MOST_MALFORMED {
+                    count_end(&self.connection, "h2-malformed");
+                }
                 if self.malformed >= MOST_MALFORMED {
                     self.turn_out(Code::ENHANCE_YOUR_CALM);
                 }
@@ -238,7 +255,10 @@ impl<'a> Driver<'a> {
                     (self.resets, self.resets_since) = (0, now);
                 }
                 self.resets += 1;
-                if self.resets > MOST_RESETS {
+                if self.resets == self.limits.h2_max_resets.saturating_add(1) {
+                    count_end(&self.connection, Flood::Resets.reason());
+                }
+                if self.resets > self.limits.h2_max_resets {
                     self.turn_out(Code::ENHANCE_YOUR_CALM);
                 }
             }
@@ -312,6 +332,9 @@ impl<'a> Driver<'a> {
             return false;
         }
         if self.farewell.is_some() || stall.is_some_and(|stall| stall <= at) {
+            if self.farewell.is_none() {
+                count_end(&self.connection, "write-timeout");
+            }
             self.close();
             return true;
         }

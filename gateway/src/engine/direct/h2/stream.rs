@@ -83,7 +83,7 @@ pub(super) async fn serve(
         parts: &parts,
         target: target(&parts),
     };
-    let verdict = decide::find(&mut context, head, &worker.shared.settings.limits);
+    let verdict = decide::find(&mut context, head);
     if !qualifies(&context) {
         drop(context);
         return Box::pin(foreign::serve(engine, connection, parts, client, shutdown)).await;

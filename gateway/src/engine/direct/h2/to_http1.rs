@@ -116,7 +116,7 @@ pub(super) async fn exchange(
     upload.out.rewind();
     // Only a connection that may have been closed long ago, or a rule, leads to a second time.
     upload.out.keep &= upload.has_rules || reused && exchange.parts.method.is_idempotent();
-    let patience = Patience::new(to, &exchange.engine.worker.shared.settings.limits);
+    let patience = Patience::new(to, &exchange.context.connection.limits);
     let until = deadline::of(exchange.context);
     let mut attempt = Attempt {
         exchange,

@@ -99,7 +99,7 @@ pub(super) async fn exchange(
     let sent = sender.send_request(request, ended);
     let (response, stream) = sent.map_err(|error| halt(Ending::of(&error), replay, false))?;
     let now = Instant::now();
-    let patience = Patience::new(to, &exchange.engine.worker.shared.settings.limits);
+    let patience = Patience::new(to, &exchange.context.connection.limits);
     let until = deadline::of(exchange.context);
     let mut attempt = Attempt {
         exchange,
