@@ -163,7 +163,7 @@ impl App {
         };
         let (heritage, predecessor) = Heritage::of(takeover.as_deref()).await?;
         let certificate = settings.translation.admission_secret.as_ref();
-        let sockets = Sockets::bind(
+        let mut sockets = Sockets::bind(
             settings.listen,
             gateway,
             tables.clone(),
@@ -191,7 +191,7 @@ impl App {
         );
         let end = Alive(Arc::clone(&alive), lifecycle.subscribe());
         let mut tasks = parts.tasks;
-        let reconciler = admission::connect(sockets.reviews, reconciler, &mut tasks);
+        let reconciler = admission::connect(sockets.reviews.take(), reconciler, &mut tasks);
         tasks.spawn(async move {
             let _end = end;
             reconciler.run(received).await;
@@ -461,9 +461,7 @@ impl Sockets {
             bound,
         })
     }
-}
 
-impl Sockets {
     /// Another handle of the socket for operators.
     fn admin_copy(&self) -> anyhow::Result<(SocketAddr, OwnedFd)> {
         Ok((
