@@ -202,9 +202,9 @@ pub(crate) struct Deadline {
     idle: Duration,
 }
 
-/// Counts what a client has been given: a piece, and one more for each four kibibytes of it.
+/// Counts what a client has been given: a piece, and one more for each kibibyte of it.
 pub(crate) fn give(given: &AtomicU32, bytes: usize) {
-    let pieces = u32::try_from(bytes / 4096).unwrap_or(u32::MAX);
+    let pieces = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
     let before = given.load(Ordering::Relaxed);
     // Nobody else writes it: all of it happens in the thread of the connection.
     given.store(

@@ -41,7 +41,7 @@ use crate::mirror;
 use crate::phases::answer::Answer;
 use crate::phases::log::Outcome;
 use crate::phases::route::{Head, Verdict};
-use crate::phases::{body, deadline, decide, headers, log, retry, stand_in, upstream};
+use crate::phases::{body, deadline, decide, headers, log, retry, route, stand_in, upstream};
 use crate::settings::Limits;
 
 /// Attempts that Pingora makes; [`retry`] asks for fewer.
@@ -154,6 +154,21 @@ fn context(context: &mut Context) -> Result<&mut RequestContext> {
         .ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a connection"))
 }
 
+/// A host that only an absolute target names gets into the field where all others have it: for whoever looks at it here,
+/// and for the backend, which gets the target in another form.
+fn name_host(session: &mut Session) -> Result<()> {
+    let request = session.req_header_mut();
+    if request.version >= Version::HTTP_2 || request.headers.contains_key(HOST) {
+        return Ok(());
+    }
+    // What cannot be read is refused where hosts are compared.
+    if let Ok(Some(host)) = route::absolute_authority(request.raw_path()) {
+        let host = host.to_owned();
+        request.insert_header(HOST, host)?;
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl ProxyHttp for Proxy {
     type CTX = Context;
@@ -174,6 +189,7 @@ impl ProxyHttp for Proxy {
         let context = context(ctx)?;
         set_limits(session, &context.connection.limits);
         upgrades::stay(session);
+        name_host(session)?;
         let answer = self.decide(session, context).await;
         match answer {
             None => Ok(false),
@@ -231,13 +247,8 @@ impl ProxyHttp for Proxy {
         let target = headers::target(context, &request.uri);
         if !request.raw_path().starts_with(b"/") && request.version < Version::HTTP_2 {
             let target = target.as_ref().unwrap_or(&request.uri);
-            // The form that is for proxies is not for an origin (RFC 9112, 3.2.1), which would go by the host in it. It gets
-            // the host in the field where all others have it.
-            let host = target.authority().map(|host| host.as_str().to_owned());
+            // The form that is for proxies is not for an origin (RFC 9112, 3.2.1), which would go by the host in it.
             let target = target.path_and_query().cloned();
-            if let (Some(host), false) = (host, request.headers.contains_key(HOST)) {
-                request.insert_header(HOST, host)?;
-            }
             request.set_uri(target.map_or_else(Uri::default, Uri::from));
         } else if let Some(target) = target {
             request.set_uri(target);

@@ -197,7 +197,7 @@ fn text(value: &HeaderValue) -> Result<&str, Reason> {
 }
 
 /// The authority of `scheme://authority/...`; nothing for the other forms of a target.
-fn absolute_authority(target: &[u8]) -> Result<Option<&str>, Reason> {
+pub(crate) fn absolute_authority(target: &[u8]) -> Result<Option<&str>, Reason> {
     if target.first().is_none_or(|byte| *byte == b'/') {
         return Ok(None);
     }
