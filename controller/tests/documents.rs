@@ -222,9 +222,9 @@ fn configmap_page() -> String {
     let mut page = String::from(
         "# The ConfigMap\n\n\
          What Lockgate makes of every key of the ConfigMap that `--configmap` names; they are those of ingress-nginx. Generated\n\
-         from the source by `make docs`. What an annotation says prevails, except over `block-cidrs`.\n\n",
+         from the source by `make docs`. What an annotation says prevails, except over\n`block-cidrs`, `block-user-agents`, `block-referers` and `retry-non-idempotent`.\n\n",
     );
-    let (mut honoured, mut different, mut ignored) = (0, 0, 0);
+    let (mut honoured, mut different, mut ignored, mut refused) = (0, 0, 0, 0);
     let mut rows = String::new();
     for Setting {
         name,
@@ -236,7 +236,8 @@ fn configmap_page() -> String {
         let (count, word, text) = match verdict {
             Verdict::Honoured => (&mut honoured, "honoured", ""),
             Verdict::Different(text) => (&mut different, "different", *text),
-            Verdict::Ignored(text) | Verdict::Refused(text) => (&mut ignored, "ignored", *text),
+            Verdict::Ignored(text) => (&mut ignored, "ignored", *text),
+            Verdict::Refused(text) => (&mut refused, "refused", *text),
         };
         *count += 1;
         let colon = if text.is_empty() { "" } else { ": " };
@@ -253,10 +254,10 @@ fn configmap_page() -> String {
     }
     write!(
         page,
-        "Of these {} keys, {honoured} are honoured, {different} different and {ignored} ignored. A key that is not in the table is\n\
-         reported, with the key that was probably meant.\n\n\
+        "Of these {} keys, {honoured} are honoured, {different} different, {ignored} ignored and {refused} refused. A key that is not in the\n\
+         table is reported, with the key that was probably meant.\n\n\
          | key | default | what it does | verdict |\n| --- | --- | --- | --- |\n{rows}",
-        honoured + different + ignored
+        honoured + different + ignored + refused
     )
     .unwrap();
     page

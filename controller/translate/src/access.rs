@@ -15,6 +15,9 @@ use crate::ingress::auth::BasicPart;
 /// Why a route is closed by a setting that guards all of them.
 const INVALID_SETTING: &str = "invalid-setting";
 
+/// Why a route is closed by a setting that nothing here can do.
+const UNSUPPORTED_SETTING: &str = "unsupported-setting";
+
 /// Why a route is closed by a Secret that it needs.
 pub(crate) const INVALID_SECRET: &str = "invalid-secret";
 
@@ -24,6 +27,9 @@ pub(crate) fn of(
     globals: &Globals,
     snapshot: &Snapshot,
 ) -> Result<Vec<Filter>, &'static str> {
+    if globals.access.firewall && !entry.annotations.without_firewall {
+        return Err(UNSUPPORTED_SETTING);
+    }
     let mut filters = match &entry.annotations.access {
         Some(own) => {
             let basic = entry.basic.as_ref().map(|part| basic(part, snapshot));
@@ -37,7 +43,7 @@ pub(crate) fn of(
             )?
         }
         None if globals.access.is_default() => Vec::new(),
-        None => of_all(globals)?,
+        None => filters(&AccessValues::default(), None, None, "", globals)?,
     };
     if let Some(part) = &entry.backend_tls {
         let tls = backend_tls::of(part, snapshot).map_err(|_| INVALID_SECRET)?;
@@ -50,6 +56,9 @@ pub(crate) fn of(
 
 /// The filters of a route that no Ingress asks for.
 pub(crate) fn of_all(globals: &Globals) -> Result<Vec<Filter>, &'static str> {
+    if globals.access.firewall {
+        return Err(UNSUPPORTED_SETTING);
+    }
     filters(&AccessValues::default(), None, None, "", globals)
 }
 
@@ -94,6 +103,9 @@ fn filters(
     globals: &Globals,
 ) -> Result<Vec<Filter>, &'static str> {
     let global = &globals.access;
+    if global.is_unreadable() {
+        return Err(INVALID_SETTING);
+    }
     let external = match (external, &global.external) {
         (Some(own), _) => Some(Arc::clone(own)),
         (None, _) if own.without_global => None,
@@ -109,8 +121,7 @@ fn filters(
     let allow = or_global(own.allow.as_ref().or(own.whitelist.as_ref()), &global.allow)?;
     let mut deny = or_global(own.deny.as_ref(), &global.deny)?.unwrap_or_default();
     // No Ingress can take these back.
-    let blocked = global.block.as_ref().map_err(|()| INVALID_SETTING)?;
-    deny.extend(blocked.iter().flatten());
+    deny.extend(global.block.iter().flatten().flatten());
     let access = Access {
         deny,
         allow,

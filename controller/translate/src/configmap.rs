@@ -13,13 +13,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;
 use model::{
-    BackendId, Balance, ClientBounds, ClientTrust, Hsts, LogEscape, LogFormat, LogPart,
+    BackendId, Balance, ClientBounds, ClientTrust, Hsts, LogEscape, LogFormat, LogPart, Retry,
     StreamRules, Timeouts, TlsPolicy, TlsVersion,
 };
 
 pub(crate) use self::access::GlobalAccess;
-use crate::annotation::Verdict;
+use crate::annotation::{self, Verdict};
 use crate::headers::Fields;
+use crate::policy;
 use crate::report::{Reason, quoted};
 use crate::setting;
 use crate::settings::{Compat, Settings};
@@ -53,6 +54,10 @@ pub(crate) struct Globals {
     /// How endpoints are chosen.
     pub(crate) balance: Balance,
     pub(crate) errors: GlobalErrors,
+    /// When another endpoint is asked.
+    pub(crate) retries: GlobalRetries,
+    /// Requests are not written to the access log.
+    pub(crate) unlogged: bool,
     pub(crate) access: GlobalAccess,
     pub(crate) headers: GlobalHeaders,
     /// Lines of the access log.
@@ -70,6 +75,8 @@ pub(crate) struct GlobalHeaders {
     pub(crate) request_from: Option<NamespacedName>,
     /// Whose headers every response gets.
     pub(crate) response_from: Option<NamespacedName>,
+    /// Headers of backends that no client gets.
+    pub(crate) hidden: Vec<String>,
     /// What these two ConfigMaps say.
     pub(crate) request: Fields,
     pub(crate) response: Fields,
@@ -84,6 +91,18 @@ pub(crate) enum ServerField {
     Nobody,
     /// `lockgate`.
     Own,
+}
+
+/// When another endpoint is asked, where an Ingress says nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct GlobalRetries {
+    /// After which failures; tries and timeout stand in fields of their own.
+    pub(crate) conditions: Option<Retry>,
+    pub(crate) tries: Option<u32>,
+    /// In seconds.
+    pub(crate) timeout: Option<u32>,
+    /// Also where sending a request twice may do something twice, whatever an Ingress says.
+    pub(crate) non_idempotent: bool,
 }
 
 /// Which answers are replaced where an Ingress says nothing.
@@ -117,6 +136,7 @@ struct Draft {
     server_tokens: Option<bool>,
     backend_server: bool,
     forwarded_headers: bool,
+    real_ip: bool,
     real_ip_from: Vec<IpNet>,
     asked: access::Asked,
     log_format: Option<String>,
@@ -144,6 +164,8 @@ impl Default for Draft {
                 proxy_protocol_from: Vec::new(),
                 balance: Balance::default(),
                 errors: GlobalErrors::default(),
+                retries: GlobalRetries::default(),
+                unlogged: false,
                 access: GlobalAccess::default(),
                 headers: GlobalHeaders::default(),
                 log_format: None,
@@ -162,6 +184,7 @@ impl Default for Draft {
             log_unescaped: false,
             next_stream_upstream: true,
             forwarded_headers: false,
+            real_ip: false,
             real_ip_from: [IpAddr::from([0; 4]), IpAddr::from([0; 16])]
                 .into_iter()
                 .filter_map(|address| IpNet::new(address, 0).ok())
@@ -180,6 +203,7 @@ impl Draft {
             server_tokens,
             backend_server,
             forwarded_headers,
+            real_ip,
             real_ip_from,
             asked,
             log_format,
@@ -214,6 +238,8 @@ impl Draft {
         }
         if forwarded_headers {
             globals.trust.forwarded_headers_from = real_ip_from;
+        } else if real_ip {
+            globals.trust.addresses_from = real_ip_from;
         }
         globals
     }
@@ -241,6 +267,9 @@ pub(crate) fn globals(
             Err(Fault::Partly(text)) => {
                 problems.push(Problem::warning(Reason::UnsupportedSetting, &field, &text));
             }
+            Err(Fault::Refused(text)) => {
+                problems.push(Problem::error(Reason::UnsupportedSetting, &field, &text));
+            }
             Err(Fault::Invalid(reason)) => problems.push(Problem::error(
                 Reason::InvalidSetting,
                 &field,
@@ -250,7 +279,9 @@ pub(crate) fn globals(
                     match key.as_str() {
                         "proxy-real-ip-cidr" => "no peer is trusted",
                         "no-auth-locations" => "everybody has to say who it is everywhere",
+                        "enable-modsecurity" => access::NO_FIREWALL,
                         key if access::GUARDS.contains(&key) => access::CONSEQUENCE,
+                        key if access::BLOCKS.contains(&key) => access::ALL_CLOSED,
                         _ => "the default applies",
                     }
                 ),
@@ -285,6 +316,8 @@ enum Fault {
     Invalid(String),
     /// The value is used, but not all of it.
     Partly(String),
+    /// What is asked for cannot be done, and this is what follows.
+    Refused(String),
 }
 
 impl From<String> for Fault {
@@ -320,6 +353,9 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "ssl-ciphers" => return ciphers(text, &mut globals.tls.cipher_suites),
         "use-http2" => globals.tls.http2 = value::boolean(text)?,
         "use-forwarded-headers" => draft.forwarded_headers = value::boolean(text)?,
+        "enable-real-ip" => draft.real_ip = value::boolean(text)?,
+        "forwarded-for-header" if text.trim().is_empty() => {}
+        "forwarded-for-header" => globals.trust.address_header = Some(value::name(text)?),
         "proxy-real-ip-cidr" => {
             // Closed first: one bad entry may be the one that was meant to narrow the list.
             draft.real_ip_from.clear();
@@ -343,6 +379,18 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "proxy-set-headers" => globals.headers.request_from = configmap_name(text)?,
         "add-headers" => globals.headers.response_from = configmap_name(text)?,
         "global-allowed-response-headers" => globals.headers.allowed = allowed_headers(text)?,
+        "hide-headers" => globals.headers.hidden = hidden_headers(text)?,
+        "disable-access-log" => globals.unlogged = value::boolean(text)?,
+        "proxy-next-upstream" => {
+            globals.retries.conditions = Some(annotation::conditions(text)?);
+        }
+        "proxy-next-upstream-tries" => {
+            globals.retries.tries = Some(value::number(text, 0, u32::MAX)?);
+        }
+        "proxy-next-upstream-timeout" => {
+            globals.retries.timeout = Some(value::number(text, 0, u32::MAX)?);
+        }
+        "retry-non-idempotent" => globals.retries.non_idempotent = value::boolean(text)?,
         "proxy-connect-timeout" => globals.timeouts.connect = value::seconds(text)?,
         "proxy-read-timeout" => globals.timeouts.read = value::seconds(text)?,
         "proxy-send-timeout" => globals.timeouts.send = value::seconds(text)?,
@@ -405,6 +453,14 @@ fn configmap_name(text: &str) -> Result<Option<NamespacedName>, String> {
         (Some(namespace), name) => Ok(Some(NamespacedName::new(&namespace, &name))),
         (None, _) => Err("it is not `namespace/name`".to_owned()),
     }
+}
+
+fn hidden_headers(text: &str) -> Result<Vec<String>, String> {
+    value::list(text)
+        .map(|header| {
+            policy::header_name(header).map_err(|reason| format!("{}: {reason}", quoted(header)))
+        })
+        .collect()
 }
 
 fn allowed_headers(text: &str) -> Result<BTreeSet<String>, String> {
@@ -479,8 +535,8 @@ mod tests {
         for setting in setting::all() {
             let read = set(&mut Draft::default(), setting.name, "");
             let known = !matches!(read, Err(Fault::Unknown));
-            let honoured = matches!(setting.verdict, Verdict::Honoured | Verdict::Different(_));
-            assert_eq!(known, honoured, "{}", setting.name);
+            let acted_on = !matches!(setting.verdict, Verdict::Ignored(_));
+            assert_eq!(known, acted_on, "{}", setting.name);
         }
     }
 }

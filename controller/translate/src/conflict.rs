@@ -136,11 +136,11 @@ pub(crate) fn host<'a>(
             let share = Share::of(entry, owner, pattern);
             part.paths.iter().map(move |path| (entry, path, share))
         });
-        complete_slashes(paths, clients.as_ref(), &mut merged);
+        complete_slashes(paths, clients.as_ref(), globals, &mut merged);
     }
     let root = parts().find_map(|(entry, _)| {
         let share = Share::of(entry, owner, pattern);
-        app_root(entry, clients.as_ref()).and_then(|root| share.admit(root))
+        app_root(entry, clients.as_ref(), globals).and_then(|root| share.admit(root))
     });
     if let Some(root) = root {
         // Before every other route for `/`.
@@ -182,9 +182,13 @@ fn path_taken(
     Problem::error(Reason::Conflict, &path.field, &text)
 }
 
-fn app_root(entry: &Entry, clients: Option<&Clients<'_>>) -> Option<Route> {
+fn app_root(
+    entry: &Entry,
+    clients: Option<&Clients<'_>>,
+    globals: &Globals,
+) -> Option<Route> {
     let certificate = clients::filter(entry, clients).ok()?;
-    route::app_root(entry, certificate)
+    route::app_root(entry, certificate, globals)
 }
 
 /// What an Ingress is told whose paths are regular expressions because of another one.
@@ -200,11 +204,12 @@ fn regex_host(pattern: &HostPattern, owner: &Entry) -> Problem {
 fn complete_slashes<'a>(
     paths: impl Iterator<Item = (&'a Entry, &'a PathPart, Share)>,
     clients: Option<&Clients<'_>>,
+    globals: &Globals,
     host: &mut VirtualHost,
 ) {
     for (entry, path, share) in paths.filter(|(entry, ..)| entry.annotations.closed.is_none()) {
         let certificate = clients::filter(entry, clients).ok();
-        let slash = certificate.and_then(|wanted| route::with_slash(entry, path, wanted));
+        let slash = certificate.and_then(|wanted| route::with_slash(entry, path, wanted, globals));
         let Some(slash) = slash.and_then(|slash| share.admit(slash)) else {
             continue;
         };

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use model::{
     Action, Affinity, BackendId, Canary, CanaryHeader, CanaryValue, Cors, ErrorPages, Filter,
-    Filters, HashBy, HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath,
+    HashBy, HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath,
     Origin, PathMatch, RareOptions, Redirect, ResponseRewrite, Retry, Rewrite, Route, RouteMatch,
     RouteOptions, Timeouts, WeightedBackend,
 };
 
 use crate::NamespacedName;
 use crate::access;
-use crate::annotation::{self, Annotations, Sessions};
-use crate::configmap::{Globals, ServerField};
+use crate::annotation::{self, Annotations, Sessions, Traffic};
+use crate::configmap::{GlobalRetries, Globals, ServerField};
 use crate::headers::Fields;
 use crate::ingress::{Entry, PathPart, Target};
 use crate::object::kinds;
@@ -96,6 +96,7 @@ pub(crate) fn route(
         // Before anything else, as `if` and `return` of nginx.
         let policy = annotations.policy.as_ref();
         filters.splice(0..0, policy.and_then(|policy| policy.refusals()));
+        filters.splice(0..0, globals.access.refusals());
         if !matches!(action, Action::Redirect(_)) {
             let policy = annotations.policy.as_ref();
             filters.extend(policy.and_then(|policy| policy.paths()));
@@ -200,6 +201,12 @@ pub(crate) fn filters(
         set: fields.clone(),
         ..HeaderChange::default()
     };
+    if !globals.headers.hidden.is_empty() {
+        filters.push(Filter::ResponseHeaders(HeaderChange {
+            remove: globals.headers.hidden.clone(),
+            ..HeaderChange::default()
+        }));
+    }
     if !globals.headers.request.is_empty() {
         filters.push(Filter::RequestHeaders(change(&globals.headers.request)));
     }
@@ -262,7 +269,11 @@ fn redirect(annotations: &Annotations) -> Option<Redirect> {
 }
 
 /// The route that sends `/` elsewhere.
-pub(crate) fn app_root(entry: &Entry, certificate: Option<Filter>) -> Option<Route> {
+pub(crate) fn app_root(
+    entry: &Entry,
+    certificate: Option<Filter>,
+    globals: &Globals,
+) -> Option<Route> {
     let routing = entry.annotations.routing.as_ref()?;
     let path = routing.app_root.as_ref()?;
     if entry.annotations.closed.is_some() {
@@ -274,7 +285,7 @@ pub(crate) fn app_root(entry: &Entry, certificate: Option<Filter>) -> Option<Rou
         ..Redirect::default()
     };
     let path = PathMatch::Exact(NormalPath::parse("/").ok()?);
-    let mut route = redirecting(path, redirect, entry);
+    let mut route = redirecting(path, redirect, entry, globals);
     route.filters.extend(certificate);
     open_without_tls(&mut route.filters);
     Some(route)
@@ -287,7 +298,7 @@ pub(crate) fn to_host(of: &HostPattern, owner: &Entry, globals: &Globals) -> Rou
         host: Some(of.to_string()),
         ..Redirect::default()
     };
-    redirecting(PathMatch::everything(), redirect, owner)
+    redirecting(PathMatch::everything(), redirect, owner, globals)
 }
 
 /// The route that sends a path to the same with a slash at its end, as nginx does for locations that end with one.
@@ -295,6 +306,7 @@ pub(crate) fn with_slash(
     entry: &Entry,
     path: &PathPart,
     certificate: Option<Filter>,
+    globals: &Globals,
 ) -> Option<Route> {
     let (PathMatch::Exact(full) | PathMatch::Prefix(full)) = &path.path else {
         return None;
@@ -310,7 +322,7 @@ pub(crate) fn with_slash(
         ..Redirect::default()
     };
     let bare = PathMatch::Exact(NormalPath::parse(bare).ok()?);
-    let mut route = redirecting(bare, redirect, entry);
+    let mut route = redirecting(bare, redirect, entry, globals);
     route.filters.extend(certificate);
     open_without_tls(&mut route.filters);
     Some(Route {
@@ -319,11 +331,12 @@ pub(crate) fn with_slash(
     })
 }
 
-fn redirecting(path: PathMatch, redirect: Redirect, owner: &Entry) -> Route {
+fn redirecting(path: PathMatch, redirect: Redirect, owner: &Entry, globals: &Globals) -> Route {
+    let refusals: Vec<_> = globals.access.refusals().into_iter().collect();
     Route {
         matches: RouteMatch::path(path),
         listeners: ListenerSelector::All,
-        filters: Filters::default(),
+        filters: refusals.into(),
         action: Action::Redirect(Box::new(redirect)),
         timeouts: Timeouts::default(),
         body_limit: None,
@@ -400,25 +413,34 @@ fn options(entry: &Entry, path: &PathPart, regex: bool, globals: &Globals) -> Ro
         mirror: entry.mirror.as_deref().cloned(),
         ..RouteOptions::default()
     };
-    let Some(traffic) = &entry.annotations.traffic else {
+    let traffic = entry.annotations.traffic.as_deref();
+    options.retry = retry(traffic, &globals.retries);
+    options.unlogged = globals.unlogged;
+    let Some(traffic) = traffic else {
         return options;
     };
-    let asked =
-        traffic.retry.is_some() || traffic.tries.is_some() || traffic.tries_timeout.is_some();
-    options.retry = asked.then(|| {
-        let default = Retry::default();
-        Retry {
-            tries: traffic.tries.unwrap_or(default.tries),
-            timeout_seconds: traffic.tries_timeout.unwrap_or(default.timeout_seconds),
-            ..traffic.retry.clone().unwrap_or(default)
-        }
-    });
     options.deadlines = traffic.deadlines;
     options.backup = own_default_backend(entry);
     options.balance = traffic.balance.unwrap_or(options.balance);
     options.slow_start = traffic.slow_start;
-    options.unlogged = traffic.unlogged;
+    options.unlogged |= traffic.unlogged;
     options
+}
+
+/// When another endpoint is asked, where anybody says something about that.
+fn retry(own: Option<&Traffic>, global: &GlobalRetries) -> Option<Retry> {
+    let conditions = own.and_then(|own| own.retry.as_ref());
+    let conditions = conditions.or(global.conditions.as_ref());
+    let tries = own.and_then(|own| own.tries).or(global.tries);
+    let timeout = own.and_then(|own| own.tries_timeout).or(global.timeout);
+    if conditions.is_none() && tries.is_none() && timeout.is_none() && !global.non_idempotent {
+        return None;
+    }
+    let mut retry = conditions.cloned().unwrap_or_default();
+    retry.tries = tries.unwrap_or(retry.tries);
+    retry.timeout_seconds = timeout.unwrap_or(retry.timeout_seconds);
+    retry.non_idempotent |= global.non_idempotent;
+    Some(retry)
 }
 
 fn own_default_backend(entry: &Entry) -> Option<BackendId> {

@@ -76,10 +76,26 @@ const fn ignored(
     }
 }
 
+const fn refused(
+    name: &'static str,
+    default: &'static str,
+    about: &'static str,
+    why: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        default,
+        verdict: Verdict::Refused(why),
+        about,
+    }
+}
+
+const MAPPED: &str = "expressions (after `~` and `~*`) of linear time: no look-around, no back-references; a list that cannot be read closes all routes";
 const OWN_LIMITS: &str = "the gateway has a limit of its own, which cannot be changed";
 const NO_WORKERS: &str = "there are no nginx processes; see `--workers`";
 const NO_LUA: &str = "there is no Lua in here";
-const NO_FIREWALL: &str =
+/// Why nothing of `ModSecurity` can be honoured.
+pub(crate) const NO_FIREWALL: &str =
     "there is no ModSecurity in here; put a firewall before or behind Lockgate";
 const NOT_EXECUTED: &str = "raw configuration is never executed";
 const LOG_FLAGS: &str = "see `log-format-upstream`, `--access-log` and `--access-log-format`";
@@ -155,17 +171,17 @@ static SETTINGS: &[Setting] = &[
         "",
         "Clients that never pass, whatever an Ingress says.",
     ),
-    ignored(
+    different(
         "block-referers",
         "",
-        "Values of `Referer` that get 403.",
-        PENDING,
+        "Values of `Referer` that get 403, whatever an Ingress says.",
+        MAPPED,
     ),
-    ignored(
+    different(
         "block-user-agents",
         "",
-        "Values of `User-Agent` that get 403.",
-        PENDING,
+        "Values of `User-Agent` that get 403, whatever an Ingress says.",
+        MAPPED,
     ),
     ignored(
         "brotli-level",
@@ -217,11 +233,11 @@ static SETTINGS: &[Setting] = &[
         "",
         "Clients that get 403 unless an Ingress has a list of its own.",
     ),
-    ignored(
+    different(
         "disable-access-log",
         "false",
         "Writes no access log.",
-        "see `--access-log`",
+        "requests that no route matches are logged; see `--access-log`",
     ),
     ignored(
         "disable-ipv6",
@@ -258,11 +274,11 @@ static SETTINGS: &[Setting] = &[
         "Compresses responses with Brotli.",
         "responses are not compressed",
     ),
-    ignored(
+    refused(
         "enable-modsecurity",
         "false",
         "Inspects every request with ModSecurity.",
-        NO_FIREWALL,
+        "there is no ModSecurity in here; put a firewall before or behind Lockgate; `true` closes the routes of Ingresses without `lockgate.dev/accept-without-waf: \"true\"`",
     ),
     ignored(
         "enable-multi-accept",
@@ -278,11 +294,10 @@ static SETTINGS: &[Setting] = &[
         "Inspects every request with the OWASP rules.",
         NO_FIREWALL,
     ),
-    ignored(
+    honoured(
         "enable-real-ip",
         "false",
-        "Believes the address that a proxy in front reports, for lists and limits only.",
-        "see `use-forwarded-headers` and `use-proxy-protocol`",
+        "Believes those that `proxy-real-ip-cidr` lists about the address of the client, and about nothing else.",
     ),
     ignored(
         "enable-underscores-in-headers",
@@ -307,11 +322,11 @@ static SETTINGS: &[Setting] = &[
         "false",
         "Sends plain HTTP to https, certificate or not.",
     ),
-    ignored(
+    different(
         "forwarded-for-header",
         "X-Forwarded-For",
         "The header that names the client.",
-        PENDING,
+        "`compute-full-forwarded-for` extends `X-Forwarded-For` all the same",
     ),
     ignored(
         "generate-request-id",
@@ -394,11 +409,10 @@ static SETTINGS: &[Setting] = &[
         "Which responses are compressed.",
         "responses are not compressed",
     ),
-    ignored(
+    honoured(
         "hide-headers",
         "",
         "Response headers that are not passed on.",
-        PENDING,
     ),
     honoured("hsts", "true", "Adds `Strict-Transport-Security` over TLS."),
     honoured(
@@ -619,23 +633,22 @@ static SETTINGS: &[Setting] = &[
         "How much of a response goes to a file.",
         "nothing is written to files",
     ),
-    ignored(
+    different(
         "proxy-next-upstream",
         "error timeout",
         "When another endpoint is tried.",
-        "the annotation of the same name says it per Ingress",
+        "without it, a request that a pod may have seen is not sent twice; tries have a budget; requests of HTTP/1 go by Pingora's engine",
     ),
-    ignored(
+    honoured(
         "proxy-next-upstream-timeout",
         "0",
-        "Seconds after which no other endpoint is tried.",
-        "the annotation of the same name says it per Ingress",
+        "Seconds after which no other endpoint is tried; 0 is no limit.",
     ),
-    ignored(
+    different(
         "proxy-next-upstream-tries",
         "3",
-        "How many endpoints are tried.",
-        "the annotation of the same name says it per Ingress",
+        "How many endpoints are tried; 0 is all of them.",
+        "8 at most",
     ),
     honoured(
         "proxy-read-timeout",
@@ -702,11 +715,10 @@ static SETTINGS: &[Setting] = &[
         "Redirects without scheme and host.",
         "redirects name scheme and host",
     ),
-    ignored(
+    honoured(
         "retry-non-idempotent",
         "false",
         "Sends requests again that may do something twice.",
-        "`proxy-next-upstream: non_idempotent` says it per Ingress",
     ),
     ignored(
         "reuse-port",

@@ -201,3 +201,45 @@ fn what_is_refused_closes_the_route() {
         assert_eq!((status, reported), (Some(503), true), "{}", annotation.name);
     }
 }
+
+/// What the ConfigMap says about who may pass, with values that cannot be read.
+const SETTINGS: [(&str, &[&str]); 9] = [
+    ("whitelist-source-range", &["everybody", "10.0.0.0/33"]),
+    ("denylist-source-range", &["nobody", "10.0.0.1, x"]),
+    ("block-cidrs", &["nobody", "10.0.0.0.0"]),
+    ("block-user-agents", &["good, ~(", "~*(?=x)", "~[a"]),
+    ("block-referers", &["~)", "a, ~(?<=x)y"]),
+    ("enable-modsecurity", &["true", "yes", "on"]),
+    ("global-auth-url", &["gopher://a.test/", "http://"]),
+    ("global-auth-response-headers", &["a b: c"]),
+    ("global-auth-snippet", &["allow all;"]),
+];
+
+#[test]
+fn a_setting_that_guards_and_cannot_be_read_closes_the_route() {
+    for (key, texts) in SETTINGS {
+        for text in texts {
+            let mut translator = Translator::new(Settings {
+                configmap: Some("lockgate/settings".parse().unwrap()),
+                ..Settings::default()
+            });
+            let settings = format!(
+                "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: settings, namespace: lockgate}}, data: {{{key}: {text:?}}}}}\n---\n{SHOP}"
+            );
+            let objects = manifests::parse(&settings).objects;
+            translator.apply(objects.into_iter().map(Change::Apply));
+            let host = translator.model().hosts.values().next().unwrap();
+            let action = &host.routes.first().unwrap().action;
+            assert!(
+                matches!(action, Action::Respond { status: 503, .. }),
+                "{key}: {text}: {action:?}"
+            );
+            let field = format!("data[{key}]");
+            let said = translator
+                .report()
+                .problems()
+                .any(|(_, problem)| *problem.field == *field && problem.severity == Severity::Error);
+            assert!(said, "{key}: {text}");
+        }
+    }
+}

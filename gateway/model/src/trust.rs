@@ -3,13 +3,19 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Peers that may speak for the client. Both lists are empty by default: nobody is believed.
+/// Peers that may speak for the client. All lists are empty by default: nobody is believed.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientTrust {
     /// Peers whose `X-Forwarded-*` headers are read and passed on.
     #[serde(default)]
     pub forwarded_headers_from: Vec<IpNet>,
+    /// Peers who are believed about the address of the client, and about nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses_from: Vec<IpNet>,
+    /// The header that has this address; `None` is `X-Forwarded-For`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_header: Option<String>,
     /// A trusted peer's `X-Forwarded-For` is extended by its address and passed on. Otherwise only the address that it
     /// gives for the client is passed on, so that what the client itself wrote there is not taken for our word.
     #[serde(default)]

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName};
+use http::header::GetAll;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use model::ClientTrust;
 
@@ -26,17 +27,24 @@ pub(crate) fn identify(context: &mut RequestContext, headers: &HeaderMap) {
 fn client(peer: IpAddr, tls: bool, trust: &ClientTrust, headers: &HeaderMap) -> Client {
     let peer = peer.to_canonical();
     let trusted = contains(&trust.forwarded_headers_from, peer);
-    if !trusted {
-        return Client {
-            address: peer,
-            trusted,
-            https: tls,
-        };
-    }
+    let believed = if trusted {
+        &trust.forwarded_headers_from
+    } else {
+        &trust.addresses_from
+    };
+    let of_client = match &trust.address_header {
+        // The usual name needs not be looked at.
+        None => headers.get_all(X_FORWARDED_FOR),
+        Some(name) => headers.get_all(name),
+    };
     Client {
-        address: forwarded_for(peer, &trust.forwarded_headers_from, headers),
+        address: forwarded_for(peer, believed, of_client),
         trusted,
-        https: forwarded_proto(headers).unwrap_or(tls),
+        https: if trusted {
+            forwarded_proto(headers).unwrap_or(tls)
+        } else {
+            tls
+        },
     }
 }
 
@@ -54,11 +62,11 @@ fn forwarded_proto(headers: &HeaderMap) -> Option<bool> {
     }
 }
 
-/// Walks `X-Forwarded-For` from the right and stops at the first address that is not trusted: whatever stands left of
+/// Walks `X-Forwarded-For`, or what stands for it, from the right and stops at the first address that is not trusted: whatever stands left of
 /// it may have been made up by that one.
-fn forwarded_for(peer: IpAddr, trusted: &[IpNet], headers: &HeaderMap) -> IpAddr {
+fn forwarded_for(peer: IpAddr, trusted: &[IpNet], values: GetAll<'_, HeaderValue>) -> IpAddr {
     let mut address = peer;
-    for value in headers.get_all(X_FORWARDED_FOR).iter().rev() {
+    for value in values.iter().rev() {
         let Ok(text) = value.to_str() else {
             return address;
         };
@@ -95,8 +103,6 @@ fn contains(nets: &[IpNet], address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn trust(nets: &[&str]) -> ClientTrust {
@@ -170,6 +176,29 @@ mod tests {
                 &headers(&[("x-forwarded-for", given)]),
             );
             assert_eq!(found.address, want.parse::<IpAddr>().unwrap(), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_peer_may_be_believed_about_the_address_alone() {
+        let given = headers(&[
+            ("x-forwarded-for", "9.9.9.9"),
+            ("x-forwarded-proto", "https"),
+            ("cf-connecting-ip", "7.7.7.7"),
+        ]);
+        let name = Some("CF-Connecting-IP".to_owned());
+        for (peer, header, all, want, https, why) in [
+            ("10.0.0.1", None, false, "9.9.9.9", false, "its address"),
+            ("10.0.0.1", name.clone(), false, "7.7.7.7", false, "by name"),
+            ("8.8.8.8", name.clone(), false, "8.8.8.8", false, "a stranger"),
+            ("10.0.0.1", name, true, "7.7.7.7", true, "everything"),
+        ] {
+            let mut trust = trust(if all { &["10.0.0.0/8"] } else { &[] });
+            trust.addresses_from = vec!["10.0.0.0/8".parse().unwrap()];
+            trust.address_header = header;
+            let found = client(peer.parse().unwrap(), false, &trust, &given);
+            let want = (want.parse::<IpAddr>().unwrap(), https, all);
+            assert_eq!((found.address, found.https, found.trusted), want, "{why}");
         }
     }
 

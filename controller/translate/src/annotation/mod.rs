@@ -24,8 +24,9 @@ use std::sync::LazyLock;
 
 pub(crate) use self::near::{current, distance};
 pub(crate) use self::read::read;
+pub(crate) use self::table::conditions;
 pub(crate) use self::values::{
-    AccessValues, Annotations, BackendTlsValues, Canary, Routing, Sessions, Verify,
+    AccessValues, Annotations, BackendTlsValues, Canary, Routing, Sessions, Traffic, Verify,
 };
 
 /// An annotation, without its prefix.

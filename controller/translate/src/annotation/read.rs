@@ -6,6 +6,11 @@ use super::{Annotation, Annotations, Verdict, find, near};
 use crate::Problem;
 use crate::report::{Reason, quoted};
 
+/// What inspects requests; `false` says that those of this Ingress need not be.
+const FIREWALL: &str = "enable-modsecurity";
+/// Says the same for whatever asks for it.
+const WITHOUT_FIREWALL: &str = "accept-without-waf";
+
 /// Reads the annotations of an Ingress.
 ///
 /// Of a name that stands under several prefixes the first prefix counts.
@@ -83,7 +88,8 @@ impl<'a> Reader<'a> {
             Verdict::Refused(why) if !annotation.harmless.contains(&text.trim()) => {
                 self.refused.push((annotation, why.into(), field));
             }
-            Verdict::Refused(_) | Verdict::Honoured | Verdict::Different(_) => {}
+            Verdict::Refused(_) => self.read.without_firewall |= annotation.name == FIREWALL,
+            Verdict::Honoured | Verdict::Different(_) => {}
         }
     }
 
@@ -141,6 +147,7 @@ impl<'a> Reader<'a> {
     }
 
     fn finish(mut self) -> Annotations {
+        self.read.without_firewall |= self.waived.contains(WITHOUT_FIREWALL);
         let is_canary = self.read.is_canary();
         if is_canary {
             // The Ingress that it belongs to guards it.

@@ -12,6 +12,7 @@ mod responses;
 mod routing;
 mod transfer;
 
+pub(crate) use self::transfer::conditions;
 use super::Annotation;
 
 pub(super) static GROUPS: [&[Annotation]; 13] = [

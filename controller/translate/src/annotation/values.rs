@@ -40,6 +40,8 @@ pub(crate) struct Annotations {
     pub(crate) policy: Option<Box<PolicyPart>>,
     /// The policy that the Ingress names.
     pub(crate) policy_name: Option<Box<str>>,
+    /// A firewall that is asked for for everybody need not be there.
+    pub(crate) without_firewall: bool,
 }
 
 /// Routing, rewrites, redirects.

@@ -12,6 +12,7 @@ use crds::{HeaderEdits, RoutePolicySpec, TimeoutSeconds};
 use model::{Filter, HeaderChange};
 
 use self::reader::Reader;
+pub(crate) use self::reader::header_name;
 pub(crate) use self::snippet::{Snippet, question, translate as snippet};
 use crate::annotation::Annotations;
 use crate::report::Reason;

@@ -311,7 +311,7 @@ impl Reader<'_> {
 }
 
 /// The name of a header that a route may change.
-pub(super) fn header_name(text: &str) -> Result<String, String> {
+pub(crate) fn header_name(text: &str) -> Result<String, String> {
     // They delimit messages (RFC 9112, 11.2).
     const OWN: [&str; 8] = [
         "connection",

@@ -180,6 +180,7 @@ impl Translator {
             }]),
         };
         filters.extend(access.into_iter().flatten());
+        filters.splice(0..0, self.globals.access.refusals());
         Some(Arc::new(Route {
             matches: RouteMatch::path(PathMatch::everything()),
             listeners: ListenerSelector::All,

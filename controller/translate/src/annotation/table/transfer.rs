@@ -180,7 +180,8 @@ pub(super) static TRANSFER: &[Annotation] = &[
     .about(Group::Transfer, "Pushes what `Link: rel=preload` names."),
 ];
 
-fn conditions(text: &str) -> Result<Retry, String> {
+/// When another endpoint is tried.
+pub(crate) fn conditions(text: &str) -> Result<Retry, String> {
     let mut retry = Retry {
         error: false,
         timeout: false,
