@@ -144,13 +144,13 @@ fn ingress_report<'a>(
 ) -> IngressReport {
     let annotations = ingress.metadata.annotations.iter().flatten();
     let mut items: Vec<Item> = annotations
-        .filter_map(|(full, _)| {
+        .filter_map(|(full, value)| {
             let short = prefixes
                 .iter()
                 .find_map(|prefix| full.strip_prefix(prefix)?.strip_prefix('/'))?;
             let field = format!("metadata.annotations[{full}]");
             let about = problems.iter().filter(|problem| *problem.field == *field);
-            Some(item(short, &field, about))
+            Some(item((short, value), &field, about))
         })
         .collect();
     items.sort();
@@ -207,7 +207,11 @@ fn ingress_report<'a>(
 }
 
 /// What becomes of one annotation, from what translation says about it.
-fn item<'a>(short: &str, field: &str, about: impl Iterator<Item = &'a Problem>) -> Item {
+fn item<'a>(
+    (short, value): (&str, &str),
+    field: &str,
+    about: impl Iterator<Item = &'a Problem>,
+) -> Item {
     let known = annotation::find(short);
     let said = about.min_by_key(|problem| problem.severity);
     let (verdict, text) = match (said, known) {
@@ -235,10 +239,9 @@ fn item<'a>(short: &str, field: &str, about: impl Iterator<Item = &'a Problem>) 
                 ),
             },
         ),
-        (None, Some(Annotation { verdict, .. })) => match verdict {
-            annotation::Verdict::Different(text) => (Verdict::Different, (*text).to_owned()),
-            annotation::Verdict::Ignored(text) => (Verdict::Ignored, (*text).to_owned()),
-            // A value that asks for nothing is not refused.
+        (None, Some(known)) => match known.verdict_on(value) {
+            annotation::Verdict::Different(text) => (Verdict::Different, text.to_owned()),
+            annotation::Verdict::Ignored(text) => (Verdict::Ignored, text.to_owned()),
             annotation::Verdict::Honoured | annotation::Verdict::Refused(_) => {
                 (Verdict::Honoured, String::new())
             }

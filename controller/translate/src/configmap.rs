@@ -18,7 +18,7 @@ use model::{
 };
 
 pub(crate) use self::access::GlobalAccess;
-use crate::annotation::{self, Verdict};
+use crate::annotation::{self, Verdict, switch};
 use crate::headers::Fields;
 use crate::policy;
 use crate::report::{Reason, quoted};
@@ -379,6 +379,9 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "proxy-set-headers" => globals.headers.request_from = configmap_name(text)?,
         "add-headers" => globals.headers.response_from = configmap_name(text)?,
         "global-allowed-response-headers" => globals.headers.allowed = allowed_headers(text)?,
+        "proxy-buffering" | "proxy-request-buffering" => switch(text)?,
+        "proxy-buffer-size" | "client-body-buffer-size" => drop(value::size(text)?),
+        "proxy-buffers-number" => drop(value::number(text, 1, u32::MAX)?),
         "hide-headers" => globals.headers.hidden = hidden_headers(text)?,
         "disable-access-log" => globals.unlogged = value::boolean(text)?,
         "proxy-next-upstream" => {

@@ -182,11 +182,7 @@ fn path_taken(
     Problem::error(Reason::Conflict, &path.field, &text)
 }
 
-fn app_root(
-    entry: &Entry,
-    clients: Option<&Clients<'_>>,
-    globals: &Globals,
-) -> Option<Route> {
+fn app_root(entry: &Entry, clients: Option<&Clients<'_>>, globals: &Globals) -> Option<Route> {
     let certificate = clients::filter(entry, clients).ok()?;
     route::app_root(entry, certificate, globals)
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use model::{
     Action, Affinity, BackendId, Canary, CanaryHeader, CanaryValue, Cors, ErrorPages, Filter,
-    HashBy, HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath,
-    Origin, PathMatch, RareOptions, Redirect, ResponseRewrite, Retry, Rewrite, Route, RouteMatch,
+    HashBy, HeaderChange, HostPattern, HttpsRedirect, ListenerSelector, NormalPath, Origin,
+    PathMatch, RareOptions, Redirect, ResponseRewrite, Retry, Rewrite, Route, RouteMatch,
     RouteOptions, Timeouts, WeightedBackend,
 };
 

@@ -90,6 +90,7 @@ const fn refused(
     }
 }
 
+const BUFFERS: &str = "read, and nothing follows: see the annotation of the same name";
 const MAPPED: &str = "expressions (after `~` and `~*`) of linear time: no look-around, no back-references; a list that cannot be read closes all routes";
 const OWN_LIMITS: &str = "the gateway has a limit of its own, which cannot be changed";
 const NO_WORKERS: &str = "there are no nginx processes; see `--workers`";
@@ -195,11 +196,11 @@ static SETTINGS: &[Setting] = &[
         "Which responses are compressed.",
         "responses are not compressed",
     ),
-    ignored(
+    different(
         "client-body-buffer-size",
         "8k",
         "How much of a request body is kept in memory.",
-        "bodies are passed on as they come",
+        BUFFERS,
     ),
     honoured(
         "client-body-timeout",
@@ -568,23 +569,23 @@ static SETTINGS: &[Setting] = &[
         "1m",
         "The largest request body; 0 is no limit.",
     ),
-    ignored(
+    different(
         "proxy-buffer-size",
         "4k",
         "The largest response head.",
-        OWN_LIMITS,
+        BUFFERS,
     ),
-    ignored(
+    different(
         "proxy-buffering",
         "off",
         "Keeps responses in memory.",
-        "responses are passed on as they come",
+        BUFFERS,
     ),
-    ignored(
+    different(
         "proxy-buffers-number",
         "4",
         "How much of a response is kept in memory.",
-        "responses are passed on as they come",
+        BUFFERS,
     ),
     ignored(
         "proxy-busy-buffers-size",
@@ -666,11 +667,11 @@ static SETTINGS: &[Setting] = &[
         "The beginning of `Location`, and what replaces it.",
         "the annotation of the same name says it per Ingress",
     ),
-    ignored(
+    different(
         "proxy-request-buffering",
         "on",
         "Keeps request bodies before a backend is asked.",
-        "bodies are passed on as they come",
+        BUFFERS,
     ),
     honoured(
         "proxy-send-timeout",

@@ -235,10 +235,9 @@ fn a_setting_that_guards_and_cannot_be_read_closes_the_route() {
                 "{key}: {text}: {action:?}"
             );
             let field = format!("data[{key}]");
-            let said = translator
-                .report()
-                .problems()
-                .any(|(_, problem)| *problem.field == *field && problem.severity == Severity::Error);
+            let said = translator.report().problems().any(|(_, problem)| {
+                *problem.field == *field && problem.severity == Severity::Error
+            });
             assert!(said, "{key}: {text}");
         }
     }

@@ -190,7 +190,14 @@ mod tests {
         for (peer, header, all, want, https, why) in [
             ("10.0.0.1", None, false, "9.9.9.9", false, "its address"),
             ("10.0.0.1", name.clone(), false, "7.7.7.7", false, "by name"),
-            ("8.8.8.8", name.clone(), false, "8.8.8.8", false, "a stranger"),
+            (
+                "8.8.8.8",
+                name.clone(),
+                false,
+                "8.8.8.8",
+                false,
+                "a stranger",
+            ),
             ("10.0.0.1", name, true, "7.7.7.7", true, "everything"),
         ] {
             let mut trust = trust(if all { &["10.0.0.0/8"] } else { &[] });

@@ -24,7 +24,7 @@ use std::sync::LazyLock;
 
 pub(crate) use self::near::{current, distance};
 pub(crate) use self::read::read;
-pub(crate) use self::table::conditions;
+pub(crate) use self::table::{conditions, switch};
 pub(crate) use self::values::{
     AccessValues, Annotations, BackendTlsValues, Canary, Routing, Sessions, Traffic, Verify,
 };
@@ -54,8 +54,10 @@ pub struct Annotation {
     pub own: bool,
     /// The annotation with which an owner accepts to go without this one, where it is refused.
     pub waiver: Option<&'static str>,
-    /// Values that ask for nothing, so that there is nothing to refuse.
+    /// Values that ask for nothing, so that there is nothing to refuse or to ignore.
     harmless: &'static [&'static str],
+    /// Values that the difference does not concern.
+    alike: Option<fn(&str) -> bool>,
     /// What follows from a value that cannot be read, where it is not the default.
     otherwise: &'static str,
     read: Option<Read>,
@@ -275,8 +277,23 @@ impl Annotation {
                 | Value::Regex
                 | Value::Text(_) => &[],
             },
+            alike: None,
             otherwise: "the default applies",
             read,
+        }
+    }
+
+    /// What becomes of this value, as far as it can be used.
+    pub fn verdict_on(&self, text: &str) -> Verdict {
+        let text = text.trim();
+        match self.verdict {
+            Verdict::Different(_) if self.alike.is_some_and(|alike| alike(text)) => {
+                Verdict::Honoured
+            }
+            Verdict::Ignored(_) | Verdict::Refused(_) if self.harmless.contains(&text) => {
+                Verdict::Honoured
+            }
+            verdict => verdict,
         }
     }
 
@@ -321,6 +338,23 @@ impl Annotation {
         self
     }
 
+    /// The difference does not concern these values.
+    const fn alike(mut self, alike: fn(&str) -> bool) -> Self {
+        self.alike = Some(alike);
+        self
+    }
+
+    /// The difference is in values that cannot be used, which are reported.
+    const fn alike_if_readable(self) -> Self {
+        self.alike(|_| true)
+    }
+
+    /// What asks for nothing here.
+    const fn harmless(mut self, values: &'static [&'static str]) -> Self {
+        self.harmless = values;
+        self
+    }
+
     /// Decides who may pass, or how often.
     const fn guarding(mut self) -> Self {
         self.guards = true;
@@ -349,6 +383,35 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_difference_is_said_of_values_that_it_concerns() {
+        for (name, text, honoured) in [
+            ("backend-protocol", "GRPC", true),
+            ("backend-protocol", "grpcs", true),
+            ("backend-protocol", "HTTPS", false),
+            ("proxy-request-buffering", " off ", true),
+            ("proxy-request-buffering", "on", false),
+            ("proxy-buffer-size", "16k", true),
+            ("proxy-buffer-size", "1m", false),
+            ("proxy-next-upstream-tries", "3", true),
+            ("proxy-next-upstream-tries", "0", false),
+            ("proxy-next-upstream-tries", "9", false),
+            ("permanent-redirect-code", "308", true),
+            ("upstream-vhost", "a.test", true),
+            ("upstream-vhost", "$service_name.test", false),
+            ("preserve-trailing-slash", "false", false),
+            ("use-port-in-redirects", "false", true),
+            ("use-port-in-redirects", "true", false),
+            ("opentelemetry-trust-incoming-span", "false", false),
+            ("enable-modsecurity", "false", true),
+            ("enable-modsecurity", "true", false),
+            ("rewrite-target", "/$1", false),
+        ] {
+            let verdict = find(name).unwrap().verdict_on(text);
+            assert_eq!(verdict == Verdict::Honoured, honoured, "{name}: {text}");
+        }
+    }
 
     #[test]
     fn every_annotation_of_ingress_nginx_has_one_entry() {

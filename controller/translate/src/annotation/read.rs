@@ -79,17 +79,17 @@ impl<'a> Reader<'a> {
             }
             return;
         }
-        match annotation.verdict {
+        match annotation.verdict_on(text) {
             Verdict::Ignored(why) => self.problems.push(Problem::warning(
                 Reason::UnsupportedAnnotation,
                 &field,
                 &format!("this annotation has no effect: {why}"),
             )),
-            Verdict::Refused(why) if !annotation.harmless.contains(&text.trim()) => {
-                self.refused.push((annotation, why.into(), field));
+            Verdict::Refused(why) => self.refused.push((annotation, why.into(), field)),
+            // It asks for nothing.
+            Verdict::Honoured | Verdict::Different(_) => {
+                self.read.without_firewall |= annotation.name == FIREWALL;
             }
-            Verdict::Refused(_) => self.read.without_firewall |= annotation.name == FIREWALL,
-            Verdict::Honoured | Verdict::Different(_) => {}
         }
     }
 

@@ -12,7 +12,7 @@ mod responses;
 mod routing;
 mod transfer;
 
-pub(crate) use self::transfer::conditions;
+pub(crate) use self::transfer::{conditions, switch};
 use super::Annotation;
 
 pub(super) static GROUPS: [&[Annotation]; 13] = [

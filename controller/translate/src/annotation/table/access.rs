@@ -55,6 +55,7 @@ pub(super) static ACCESS: &[Annotation] = &[
         |read, text| number(text).map(|n| read.access().per_second = n),
         PER_NETWORK,
     )
+    .alike(|text| text == "0")
     .by_default("0")
     .guarding()
     .about(
@@ -67,6 +68,7 @@ pub(super) static ACCESS: &[Annotation] = &[
         |read, text| number(text).map(|n| read.access().per_minute = n),
         PER_NETWORK,
     )
+    .alike(|text| text == "0")
     .by_default("0")
     .guarding()
     .about(
@@ -79,6 +81,7 @@ pub(super) static ACCESS: &[Annotation] = &[
         |read, text| number(text).map(|n| read.access().concurrent = n),
         PER_NETWORK,
     )
+    .alike(|text| text == "0")
     .by_default("0")
     .guarding()
     .about(
@@ -107,6 +110,7 @@ pub(super) static ACCESS: &[Annotation] = &[
         |read, text| number(text).map(|n| read.access().pace = Some(n)),
         "it does not need `proxy-buffering`",
     )
+    .alike(|text| text == "0")
     .by_default("0")
     .about(
         Group::Access,

@@ -18,7 +18,7 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
             _ => Err("it is not `basic`".to_owned()),
         },
         "`digest` cannot be used and closes the route; without a Secret that can be read the route is closed",
-    )
+    ).alike_if_readable()
     .guarding()
     .about(Group::Authentication, "Asks for name and password."),
     Annotation::different(
@@ -111,7 +111,7 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
             external::method(text).map(|method| read.access().external.method = Some(method))
         },
         "`CONNECT` cannot be used",
-    )
+    ).alike_if_readable()
     .by_default("GET")
     .guarding()
     .about(
@@ -249,7 +249,7 @@ pub(super) static AUTHENTICATION: &[Annotation] = &[
             _ => Err("it is neither `any` nor `all`".to_owned()),
         },
         "`denylist-source-range` denies in any case",
-    )
+    ).alike(|text| text.eq_ignore_ascii_case("all"))
     .by_default("all")
     .guarding()
     .about(
@@ -360,7 +360,7 @@ pub(super) static CERTIFICATES: &[Annotation] = &[
             read.set_clients(subject, |values, subject| values.subject = Some(subject))
         },
         "expressions are linear in time: look-around and back-references close the route",
-    )
+    ).alike_if_readable()
     .scope(Scope::Host)
     .risk(Risk::High)
     .guarding()

@@ -160,7 +160,7 @@ pub(super) static AFFINITY: &[Annotation] = &[
         ]),
         |read, text| value::balance(text).map(|v| read.traffic().balance = v),
         "`ewma` also counts the requests that a pod is working on, and rises at once; `least_request` (or `least_conn`) and `random` are Lockgate's; `affinity` and `upstream-hash-by` decide whether the last four apply",
-    )
+    ).alike(|text| text != "ewma")
     .by_default("round_robin")
     .scope(Scope::Backend)
     .about(Group::Affinity, "How a pod is chosen."),

@@ -15,6 +15,7 @@ pub(super) static CANARY: &[Annotation] = &[
         },
         "several canaries of one path add up; a canary of another namespace gets no requests",
     )
+    .alike(|text| value::boolean(text) == Ok(false))
     .by_default("false")
     .scope(Scope::Ingress)
     .about(
@@ -61,6 +62,7 @@ pub(super) static CANARY: &[Annotation] = &[
         |read, text| value::printable(text).map(|v| read.canary().header_pattern = Some(v)),
         "expressions of linear time: no look-around, no back-references",
     )
+    .alike_if_readable()
     .scope(Scope::Ingress)
     .risk(Risk::Medium)
     .about(Group::Canary, "A pattern for that value."),

@@ -63,7 +63,7 @@ pub(super) static RESPONSES: &[Annotation] = &[
     .about(Group::Responses, "Logs rewrites."),
     Annotation::ignored("enable-opentelemetry", Value::Boolean, NO_TRACES)
         .about(Group::Responses, "Traces requests."),
-    Annotation::ignored("opentelemetry-trust-incoming-span", Value::Boolean, NO_TRACES)
+    Annotation::ignored("opentelemetry-trust-incoming-span", Value::Boolean, NO_TRACES).harmless(&["true"])
         .by_default("true")
         .about(Group::Responses, "Joins the trace of the client."),
     Annotation::ignored("opentelemetry-operation-name", Value::Text("name"), NO_TRACES)

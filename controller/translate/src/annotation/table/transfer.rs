@@ -41,27 +41,32 @@ pub(super) static TRANSFER: &[Annotation] = &[
         Group::Transfer,
         "For a connection to a pod; then another one, or 504.",
     ),
-    Annotation::ignored(
+    Annotation::different(
         "proxy-buffer-size",
         Value::Size,
-        "response headers up to the limits of the gateway are taken",
+        |_, text| value::size(text).map(drop),
+        "header sections of responses up to 256 KiB are taken, whatever it says",
     )
+    .alike(|text| value::size(text).is_ok_and(|size| size <= 256 << 10))
     .by_default("4k")
     .about(Group::Transfer, "Room for the header of a response."),
-    Annotation::ignored(
+    Annotation::different(
         "proxy-buffering",
         Value::Switch,
-        "bodies are streamed at bounded memory",
+        |_, text| switch(text),
+        "`on` is as `off`: a response goes on as it comes, and a client that takes it slowly slows the pod down",
     )
+    .alike(|text| text == "off")
     .by_default("off")
     .about(
         Group::Transfer,
         "Keeps responses until the client has taken them.",
     ),
-    Annotation::ignored(
+    Annotation::different(
         "proxy-buffers-number",
         Value::Number(1, u32::MAX),
-        "bodies are streamed at bounded memory",
+        |_, text| value::number(text, 1, u32::MAX).map(drop),
+        "responses of any length go on as they come, at bounded memory, whatever it says",
     )
     .by_default("4")
     .about(Group::Transfer, "How many buffers a response may take."),
@@ -81,20 +86,23 @@ pub(super) static TRANSFER: &[Annotation] = &[
     )
     .by_default("1024m")
     .about(Group::Transfer, "How much of a response may lie on disk."),
-    Annotation::ignored(
+    Annotation::different(
         "proxy-request-buffering",
         Value::Switch,
-        "bodies are streamed at bounded memory",
+        |_, text| switch(text),
+        "`on` is as `off`: a body goes on as it comes, no slower than `client-body-timeout` and `--min-client-rate` allow; its first 64 KiB are kept for another try",
     )
+    .alike(|text| text == "off")
     .by_default("on")
     .about(
         Group::Transfer,
         "Keeps the request body until all of it is there.",
     ),
-    Annotation::ignored(
+    Annotation::different(
         "client-body-buffer-size",
         Value::Size,
-        "bodies are streamed at bounded memory",
+        |_, text| value::size(text).map(drop),
+        "64 KiB of a body are kept, for another try, whatever it says",
     )
     .by_default("8k")
     .about(
@@ -105,7 +113,7 @@ pub(super) static TRANSFER: &[Annotation] = &[
         "proxy-next-upstream",
         Value::Text("words of nginx, by spaces"),
         |read, text| conditions(text).map(|v| read.traffic().retry = Some(v)),
-        "without the annotation, a request that a pod may have seen is not sent twice",
+        "without the annotation, a request that a pod may have seen is not sent twice; at most a fifth of the requests to a backend, and ten per second, are",
     )
     .by_default("error timeout")
     .risk(Risk::Medium)
@@ -118,7 +126,7 @@ pub(super) static TRANSFER: &[Annotation] = &[
         Value::Number(0, u32::MAX),
         |read, text| value::number(text, 0, u32::MAX).map(|v| read.traffic().tries = Some(v)),
         "8 at most",
-    )
+    ).alike(|text| value::number(text, 1, 8).is_ok())
     .by_default("3")
     .about(
         Group::Transfer,
@@ -158,7 +166,7 @@ pub(super) static TRANSFER: &[Annotation] = &[
         Value::Text("`off`, or two domains"),
         |read, text| pair(text).map(|v| read.traffic().cookie_domain = v),
         "no regular expressions",
-    )
+    ).alike_if_readable()
     .by_default("off")
     .risk(Risk::Medium)
     .about(Group::Transfer, "Replaces the domain of cookies."),
@@ -167,7 +175,7 @@ pub(super) static TRANSFER: &[Annotation] = &[
         Value::Text("`off`, or two paths"),
         |read, text| pair(text).map(|v| read.traffic().cookie_path = v),
         "no regular expressions",
-    )
+    ).alike_if_readable()
     .by_default("off")
     .risk(Risk::Medium)
     .about(Group::Transfer, "Replaces the path of cookies."),
@@ -179,6 +187,14 @@ pub(super) static TRANSFER: &[Annotation] = &[
     .by_default("false")
     .about(Group::Transfer, "Pushes what `Link: rel=preload` names."),
 ];
+
+/// What is either `on` or `off`.
+pub(crate) fn switch(text: &str) -> Result<(), String> {
+    match text.trim() {
+        "on" | "off" => Ok(()),
+        _ => Err("it is neither `on` nor `off`".to_owned()),
+    }
+}
 
 /// When another endpoint is tried.
 pub(crate) fn conditions(text: &str) -> Result<Retry, String> {
