@@ -119,7 +119,7 @@ pub const MEANINGLESS: [(&str, &str); 6] = [
     ),
     (
         "check_success, check_errors",
-        "there is no admission webhook that renders a configuration",
+        "a review renders no configuration; `lockgate_admission_reviews_total` counts them",
     ),
     (
         "admission_tested_ingresses, admission_tested_duration, admission_render_ingresses, admission_render_duration, admission_roundtrip_duration, admission_config_size",

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::report::{IngressReport, Item, Readiness, Report};
-use super::text::{counts, headline, named, of, risk};
+use super::text::{counts, headline, in_brackets, of, risk};
 
 /// Writes the report.
 pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
@@ -28,11 +28,11 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
         for (number, step) in steps.iter().enumerate() {
             writeln!(
                 out,
-                "{}. **{}**: {} ({})",
+                "{}. **{}**: {}{}",
                 number + 1,
                 step.what,
                 escaped(&step.why),
-                named(&step.ingresses)
+                in_brackets(&step.ingresses)
             )?;
         }
     }

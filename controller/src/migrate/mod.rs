@@ -45,7 +45,7 @@ pub enum MigrateError {
     #[error("--controller-args: {0}")]
     Flags(String),
     /// The report cannot be written.
-    #[error("cannot write the report: {0}")]
+    #[error("cannot write the report")]
     Output(#[from] io::Error),
     /// The replacements cannot be written.
     #[error("cannot write into `{}`: {source}", .folder.display())]
@@ -59,7 +59,7 @@ pub enum MigrateError {
     #[error("cannot write a replacement as YAML: {0}")]
     Yaml(String),
     /// The report has no JSON form.
-    #[error("cannot write the report as JSON: {0}")]
+    #[error("cannot write the report as JSON")]
     Json(#[from] serde_json::Error),
 }
 

@@ -35,12 +35,8 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
         heading(out, "What to do, in this order")?;
         for (number, step) in steps.iter().enumerate() {
             let lead = format!("{:>3}. {}: ", number + 1, step.what);
-            wrapped(
-                out,
-                &lead,
-                5,
-                &format!("{} ({})", step.why, named(&step.ingresses)),
-            )?;
+            let text = format!("{}{}", step.why, in_brackets(&step.ingresses));
+            wrapped(out, &lead, 5, &text)?;
         }
     }
     if !annotations.is_empty() {
@@ -174,8 +170,16 @@ pub(super) fn risk(summary: &Summary) -> String {
     }
 }
 
+/// The Ingresses that a step is about; nothing where it is about none.
+pub(super) fn in_brackets(ingresses: &[String]) -> String {
+    if ingresses.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", named(ingresses))
+}
+
 /// Some names, and how many others there are.
-pub(super) fn named(ingresses: &[String]) -> String {
+fn named(ingresses: &[String]) -> String {
     let some: Vec<&str> = ingresses.iter().take(NAMED).map(String::as_str).collect();
     let some = some.join(", ");
     match ingresses.len().saturating_sub(NAMED) {

@@ -5,6 +5,7 @@
 
 mod access;
 mod clients;
+mod headers;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,15 +19,14 @@ use model::{
 };
 
 pub(crate) use self::access::GlobalAccess;
+pub(crate) use self::headers::GlobalHeaders;
+use crate::Problem;
 use crate::annotation::{self, Verdict, switch};
-use crate::headers::Fields;
-use crate::policy;
 use crate::report::{Reason, quoted};
 use crate::setting;
 use crate::settings::{Compat, Settings};
 use crate::tls_names;
 use crate::value;
-use crate::{NamespacedName, Problem};
 
 /// What applies to every host unless its Ingress says otherwise.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,24 +62,6 @@ pub(crate) struct Globals {
     pub(crate) headers: GlobalHeaders,
     /// Lines of the access log.
     pub(crate) log_format: Option<Arc<LogFormat>>,
-}
-
-/// Headers that stand in other ConfigMaps.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct GlobalHeaders {
-    /// The ConfigMaps that may hold some; `None` for all. Not a setting of the ConfigMap.
-    pub(crate) readable: Option<Arc<BTreeSet<NamespacedName>>>,
-    /// Headers that an Ingress may add to responses, in lower case.
-    pub(crate) allowed: BTreeSet<String>,
-    /// Whose headers every request to a backend gets.
-    pub(crate) request_from: Option<NamespacedName>,
-    /// Whose headers every response gets.
-    pub(crate) response_from: Option<NamespacedName>,
-    /// Headers of backends that no client gets.
-    pub(crate) hidden: Vec<String>,
-    /// What these two ConfigMaps say.
-    pub(crate) request: Fields,
-    pub(crate) response: Fields,
 }
 
 /// What clients see as `Server`.
@@ -137,6 +119,8 @@ struct Draft {
     backend_server: bool,
     forwarded_headers: bool,
     real_ip: bool,
+    /// It is not known which header has the address.
+    nobody_believed: bool,
     real_ip_from: Vec<IpNet>,
     asked: access::Asked,
     log_format: Option<String>,
@@ -185,6 +169,7 @@ impl Default for Draft {
             next_stream_upstream: true,
             forwarded_headers: false,
             real_ip: false,
+            nobody_believed: false,
             real_ip_from: [IpAddr::from([0; 4]), IpAddr::from([0; 16])]
                 .into_iter()
                 .filter_map(|address| IpNet::new(address, 0).ok())
@@ -204,6 +189,7 @@ impl Draft {
             backend_server,
             forwarded_headers,
             real_ip,
+            nobody_believed,
             real_ip_from,
             asked,
             log_format,
@@ -236,10 +222,10 @@ impl Draft {
         if globals.trust.proxy_protocol {
             globals.trust.proxy_protocol_from.clone_from(&real_ip_from);
         }
-        if forwarded_headers {
-            globals.trust.forwarded_headers_from = real_ip_from;
-        } else if real_ip {
-            globals.trust.addresses_from = real_ip_from;
+        match (nobody_believed, forwarded_headers, real_ip) {
+            (false, true, _) => globals.trust.forwarded_headers_from = real_ip_from,
+            (false, false, true) => globals.trust.addresses_from = real_ip_from,
+            (true, ..) | (false, false, false) => {}
         }
         globals
     }
@@ -278,6 +264,7 @@ pub(crate) fn globals(
                     quoted(text),
                     match key.as_str() {
                         "proxy-real-ip-cidr" => "no peer is trusted",
+                        "forwarded-for-header" => "no peer is believed about clients",
                         "no-auth-locations" => "everybody has to say who it is everywhere",
                         "enable-modsecurity" => access::NO_FIREWALL,
                         key if access::GUARDS.contains(&key) => access::CONSEQUENCE,
@@ -355,7 +342,12 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "use-forwarded-headers" => draft.forwarded_headers = value::boolean(text)?,
         "enable-real-ip" => draft.real_ip = value::boolean(text)?,
         "forwarded-for-header" if text.trim().is_empty() => {}
-        "forwarded-for-header" => globals.trust.address_header = Some(value::name(text)?),
+        "forwarded-for-header" => {
+            // Closed first: what stands in the usual header may be what clients have written there.
+            draft.nobody_believed = true;
+            globals.trust.address_header = Some(value::name(text)?);
+            draft.nobody_believed = false;
+        }
         "proxy-real-ip-cidr" => {
             // Closed first: one bad entry may be the one that was meant to narrow the list.
             draft.real_ip_from.clear();
@@ -376,13 +368,13 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "load-balance" => globals.balance = value::balance(text)?.unwrap_or_default(),
         "custom-http-errors" => globals.errors.statuses = value::error_statuses(text)?,
         "disable-proxy-intercept-errors" => globals.errors.keeps_answers = value::boolean(text)?,
-        "proxy-set-headers" => globals.headers.request_from = configmap_name(text)?,
-        "add-headers" => globals.headers.response_from = configmap_name(text)?,
-        "global-allowed-response-headers" => globals.headers.allowed = allowed_headers(text)?,
+        "add-headers"
+        | "global-allowed-response-headers"
+        | "hide-headers"
+        | "proxy-set-headers" => return headers::set(&mut globals.headers, key, text),
         "proxy-buffering" | "proxy-request-buffering" => switch(text)?,
         "proxy-buffer-size" | "client-body-buffer-size" => drop(value::size(text)?),
         "proxy-buffers-number" => drop(value::number(text, 1, u32::MAX)?),
-        "hide-headers" => globals.headers.hidden = hidden_headers(text)?,
         "disable-access-log" => globals.unlogged = value::boolean(text)?,
         "proxy-next-upstream" => {
             globals.retries.conditions = Some(annotation::conditions(text)?);
@@ -445,31 +437,6 @@ fn log_format(text: &str, format: &mut Option<String>) -> Result<(), Fault> {
         "there are no such variables, and lines have `-` instead: {}",
         unknown.join(", ")
     )))
-}
-
-/// The name of another ConfigMap; nothing where there is none.
-fn configmap_name(text: &str) -> Result<Option<NamespacedName>, String> {
-    if text.trim().is_empty() {
-        return Ok(None);
-    }
-    match value::object(text)? {
-        (Some(namespace), name) => Ok(Some(NamespacedName::new(&namespace, &name))),
-        (None, _) => Err("it is not `namespace/name`".to_owned()),
-    }
-}
-
-fn hidden_headers(text: &str) -> Result<Vec<String>, String> {
-    value::list(text)
-        .map(|header| {
-            policy::header_name(header).map_err(|reason| format!("{}: {reason}", quoted(header)))
-        })
-        .collect()
-}
-
-fn allowed_headers(text: &str) -> Result<BTreeSet<String>, String> {
-    value::list(text)
-        .map(|header| value::name(header).map(|header| header.to_ascii_lowercase()))
-        .collect()
 }
 
 fn redirect_status(text: &str) -> Result<u16, String> {

@@ -92,7 +92,6 @@ const fn refused(
 
 const BUFFERS: &str = "read, and nothing follows: see the annotation of the same name";
 const MAPPED: &str = "expressions (after `~` and `~*`) of linear time: no look-around, no back-references; a list that cannot be read closes all routes";
-const OWN_LIMITS: &str = "the gateway has a limit of its own, which cannot be changed";
 const NO_WORKERS: &str = "there are no nginx processes; see `--workers`";
 const NO_LUA: &str = "there is no Lua in here";
 /// Why nothing of `ModSecurity` can be honoured.
