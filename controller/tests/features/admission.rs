@@ -259,8 +259,8 @@ async fn what_others_may_still_bring_is_a_warning() {
             &["there is no such annotation; it has no effect"],
         ),
         (
-            nginx("proxy-buffers-number", "8"),
-            &["nginx.ingress.kubernetes.io/proxy-buffers-number"],
+            nginx("enable-rewrite-log", "true"),
+            &["nginx.ingress.kubernetes.io/enable-rewrite-log"],
         ),
         (
             json!({"lockgate.dev/route-policy": "later"}),

@@ -188,6 +188,33 @@ fn migrate_tells_by_its_exit_code_whether_anything_is_blocked() {
 }
 
 #[test]
+fn migrate_has_a_step_for_everything_that_closes_routes() {
+    let folder = TempDir::new().unwrap();
+    let plain = ingress("shop", "shop.test", &[("/", "web")]).replace(": lockgate", ": nginx");
+    let passed_on = plain.replace(
+        "{name: shop, namespace: test}",
+        "{name: shop, namespace: test, annotations: {nginx.ingress.kubernetes.io/ssl-passthrough: \"true\"}}",
+    );
+    put(folder.path(), "shop.yaml", &passed_on);
+    let (code, out, _) = lockgate(&["migrate", "shop.yaml"], folder.path(), "");
+    assert_eq!(code, Some(3), "{out}");
+    assert!(out.contains("1. see to: metadata.annotations"), "{out}");
+    assert!(out.contains("`--enable-ssl-passthrough`"), "{out}");
+
+    let settings = "{apiVersion: v1, kind: ConfigMap, metadata: {name: nginx, namespace: test}, data: {enable-modsecurity: \"true\", ssl-redirekt: \"false\"}}\n---\n";
+    put(folder.path(), "shop.yaml", &(settings.to_owned() + &plain));
+    let (code, out, _) = lockgate(&["migrate", "shop.yaml"], folder.path(), "");
+    assert_eq!(code, Some(3), "{out}");
+    for step in [
+        "1. replace enable-modsecurity of the ConfigMap: there is no ModSecurity",
+        "2. decide about ssl-redirekt of the ConfigMap: there is no such setting; did you mean `ssl-redirect`?",
+    ] {
+        let words: Vec<_> = out.split_whitespace().collect();
+        assert!(words.join(" ").contains(step), "{out}");
+    }
+}
+
+#[test]
 fn migrate_writes_replacements_that_serve_what_the_snippet_asked_for() {
     let folder = TempDir::new().unwrap();
     let snippet = "metadata:\n  annotations:\n    nginx.ingress.kubernetes.io/rewrite-taget: /x\n    nginx.ingress.kubernetes.io/configuration-snippet: |\n      add_header X-A b;\n      if ($request_method = PUT) { return 405; }";

@@ -44,6 +44,8 @@ pub(crate) struct Globals {
     /// `None` is no limit.
     pub(crate) body_limit: Option<u64>,
     pub(crate) tls: TlsPolicy,
+    /// Names that no TLS entry covers get no handshake.
+    pub(crate) refuse_unknown_names: bool,
     pub(crate) trust: ClientTrust,
     /// What clients may take their time for.
     pub(crate) client_bounds: ClientBounds,
@@ -142,6 +144,7 @@ impl Default for Draft {
                 timeouts: Timeouts::default(),
                 body_limit: Some(1 << 20),
                 tls: TlsPolicy::default(),
+                refuse_unknown_names: false,
                 trust: ClientTrust::default(),
                 client_bounds: ClientBounds::default(),
                 streams: StreamRules::default(),
@@ -338,6 +341,7 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         "hsts-preload" => draft.hsts_values.preload = value::boolean(text)?,
         "ssl-protocols" => return protocols(text, &mut globals.tls.min_version),
         "ssl-ciphers" => return ciphers(text, &mut globals.tls.cipher_suites),
+        "ssl-reject-handshake" => globals.refuse_unknown_names = value::boolean(text)?,
         "use-http2" => globals.tls.http2 = value::boolean(text)?,
         "use-forwarded-headers" => draft.forwarded_headers = value::boolean(text)?,
         "enable-real-ip" => draft.real_ip = value::boolean(text)?,

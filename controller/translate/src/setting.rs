@@ -787,11 +787,11 @@ static SETTINGS: &[Setting] = &[
         "true",
         "Sends plain HTTP to https where the host has a certificate.",
     ),
-    ignored(
+    different(
         "ssl-reject-handshake",
         "false",
-        "Refuses names without a certificate.",
-        PENDING,
+        "Refuses names without a certificate, and clients that send no name.",
+        "also names that have rules, but no entry in `spec.tls` that covers them",
     ),
     ignored("ssl-session-cache", "true", "Resumes sessions.", SESSIONS),
     ignored(

@@ -5,11 +5,14 @@
 //! `lockgate/with-ssl-passthrough` switches that on. Lockgate runs on `node-1` in `zone-a`.
 
 use std::fs;
+use std::path::Path;
 
 use model::{ClientTrust, Origin, RoutingModel, Timeouts, TlsPolicy};
 use serde::Serialize;
 use serde_json::{Value, json};
-use translate::{Change, Locality, NamespacedName, Report, Settings, Translator, manifests};
+use translate::{
+    Change, Locality, NamespacedName, Report, Settings, Translator, annotation, manifests,
+};
 
 /// What is compared: everything, in a form that a person can read through. See [`shortened`].
 #[derive(Serialize)]
@@ -116,4 +119,23 @@ fn golden() {
         settings.set_omit_expression(true);
         settings.bind(|| insta::assert_yaml_snapshot!("out", output));
     });
+}
+
+#[test]
+fn every_annotation_stands_in_some_case() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let cases = fs::read_dir(here.join("tests/golden")).expect("there are cases");
+    let manifests = cases.map(|case| case.expect("it can be read").path().join("in.yaml"));
+    let answered = fs::read_dir(here.join("../../e2e/cases")).expect("there are files");
+    let answered = answered.map(|file| file.expect("it can be read").path());
+    let all: String = manifests
+        .chain(answered)
+        .filter(|file| file.extension().is_some_and(|kind| kind == "yaml"))
+        .map(|file| fs::read_to_string(file).expect("it can be read"))
+        .collect();
+    let missing: Vec<_> = annotation::all()
+        .map(|annotation| annotation.name)
+        .filter(|name| !all.contains(&format!("/{name}:")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -82,6 +82,10 @@ pub struct RoutingModel {
     /// TLS for unknown server names and for clients that send none; `None` refuses their handshakes.
     #[serde(default)]
     pub default_tls: Option<Arc<TlsHost>>,
+    /// Refuses the handshakes of names without an entry all the same. Entries without a certificate still have those of
+    /// [`RoutingModel::default_tls`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refuse_unknown_names: bool,
     /// Where requests can be sent: what does not change with every pod.
     #[serde(default)]
     pub backends: BTreeMap<BackendId, Arc<Backend>>,

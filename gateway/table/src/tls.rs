@@ -88,6 +88,8 @@ pub(crate) struct Tls {
     users: Sharded<Users>,
     hosts: HostMap<TlsState>,
     default: Option<Arc<TlsState>>,
+    /// Names without an entry do not get the default.
+    refuse_unknown: bool,
     /// Entries that have the default's certificates.
     by_default: Arc<BTreeSet<Arc<HostPattern>>>,
 }
@@ -105,6 +107,7 @@ impl Tls {
             users: Sharded::new(),
             hosts: HostMap::new(),
             default: None,
+            refuse_unknown: false,
             by_default: Arc::default(),
         }
     }
@@ -114,7 +117,8 @@ impl Tls {
             Some(name) => self.hosts.find(name),
             None => self.hosts.any(),
         };
-        state.or(self.default.as_ref())?.entry.as_ref()
+        let default = self.default.as_ref().filter(|_| !self.refuse_unknown);
+        state.or(default)?.entry.as_ref()
     }
 
     /// The pattern whose entry decides about a name, unless that is the default.
@@ -150,6 +154,7 @@ impl Tls {
                 affected.extend(users.patterns.iter().cloned());
             }
         }
+        self.refuse_unknown = model.refuse_unknown_names;
         if self.default_is_affected(changes) {
             self.compile_default(model.default_tls.as_ref(), &mut configs, rejects);
             affected.extend(self.by_default.iter().cloned());

@@ -79,6 +79,33 @@ async fn without_a_certificate_the_handshake_is_refused() {
 }
 
 #[tokio::test]
+async fn unknown_names_can_be_refused_although_there_is_a_default() {
+    let mut model = with_default();
+    let own = certificate("shop.test", KeyAlgorithm::Ecdsa);
+    serve_tls(&mut model, "shop.test", &[&own], TlsPolicy::default());
+    serve_tls(&mut model, "bare.test", &[], TlsPolicy::default());
+    model.refuse_unknown_names = true;
+    let site = Site::start(model);
+    let config = Client::default().config();
+    for (name, served, why) in [
+        ("shop.test", true, "it has a certificate"),
+        (
+            "bare.test",
+            true,
+            "it has an entry, and the certificate of the default",
+        ),
+        ("other.test", false, "nobody has said anything about it"),
+        ("127.0.0.1", false, "no name at all"),
+    ] {
+        assert_eq!(
+            site.tls(name, &config).await.is_ok(),
+            served,
+            "{name}: {why}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_client_decides_between_two_kinds_of_keys() {
     let mut model = empty();
     let ecdsa = certificate("shop.test", KeyAlgorithm::Ecdsa);

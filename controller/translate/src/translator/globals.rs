@@ -127,12 +127,14 @@ impl Translator {
             || model.trust != self.globals.trust
             || model.log_format != self.globals.log_format
             || model.client_bounds != self.globals.client_bounds
+            || model.refuse_unknown_names != self.globals.refuse_unknown_names
         {
             model.default_tls = default_tls;
             model.fallback = fallback;
             model.trust = self.globals.trust.clone();
             model.log_format.clone_from(&self.globals.log_format);
             model.client_bounds = self.globals.client_bounds;
+            model.refuse_unknown_names = self.globals.refuse_unknown_names;
             work.outcome.changes.globals = true;
         }
     }

@@ -50,7 +50,7 @@ pub(super) fn render(outcomes: &[Outcome]) -> Result<String, fmt::Error> {
     write!(
         page,
         "\nA prefix with a trailing slash (`/aaa/bbb/` for a request of `/aaa/bbb`), which ingress-nginx answers with 301, \
-         needs no setting.\n\n\
+         needs no setting. The flag `--compat strict` says the same as both keys of the ConfigMap ([compat.md](compat.md)).\n\n\
          ## Results\n\n\
          With the profile {} of {total} pass; with what is shipped, where each Ingress names its class, {}. Where the two \
          differ, the last column shows what the defaults answer.\n\n\
