@@ -30,6 +30,10 @@ use crate::value;
 
 /// What applies to every host unless its Ingress says otherwise.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key that operators write"
+)]
 pub(crate) struct Globals {
     pub(crate) ssl_redirect: bool,
     pub(crate) force_ssl_redirect: bool,

@@ -38,7 +38,7 @@ fn client(peer: IpAddr, tls: bool, trust: &ClientTrust, headers: &HeaderMap) -> 
         Some(name) => headers.get_all(name),
     };
     Client {
-        address: forwarded_for(peer, believed, of_client),
+        address: forwarded_for(peer, believed, &of_client),
         trusted,
         https: if trusted {
             forwarded_proto(headers).unwrap_or(tls)
@@ -64,7 +64,7 @@ fn forwarded_proto(headers: &HeaderMap) -> Option<bool> {
 
 /// Walks `X-Forwarded-For`, or what stands for it, from the right and stops at the first address that is not trusted: whatever stands left of
 /// it may have been made up by that one.
-fn forwarded_for(peer: IpAddr, trusted: &[IpNet], values: GetAll<'_, HeaderValue>) -> IpAddr {
+fn forwarded_for(peer: IpAddr, trusted: &[IpNet], values: &GetAll<'_, HeaderValue>) -> IpAddr {
     let mut address = peer;
     for value in values.iter().rev() {
         let Ok(text) = value.to_str() else {

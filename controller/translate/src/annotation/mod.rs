@@ -286,14 +286,15 @@ impl Annotation {
     /// What becomes of this value, as far as it can be used.
     pub fn verdict_on(&self, text: &str) -> Verdict {
         let text = text.trim();
-        match self.verdict {
-            Verdict::Different(_) if self.alike.is_some_and(|alike| alike(text)) => {
-                Verdict::Honoured
-            }
-            Verdict::Ignored(_) | Verdict::Refused(_) if self.harmless.contains(&text) => {
-                Verdict::Honoured
-            }
-            verdict => verdict,
+        let as_there = match self.verdict {
+            Verdict::Honoured => true,
+            Verdict::Different(_) => self.alike.is_some_and(|alike| alike(text)),
+            Verdict::Ignored(_) | Verdict::Refused(_) => self.harmless.contains(&text),
+        };
+        if as_there {
+            Verdict::Honoured
+        } else {
+            self.verdict
         }
     }
 
