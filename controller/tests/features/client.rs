@@ -15,7 +15,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -115,10 +118,17 @@ async fn exchange(
     })
 }
 
+/// A test that runs alone has nobody else to say which library computes.
+fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    // An error means that it has been said.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    ClientConfig::builder()
+}
+
 /// A client that trusts these authorities.
 pub(crate) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
     fresh(
-        ClientConfig::builder()
+        builder()
             .with_root_certificates(roots)
             .with_no_client_auth(),
     )
@@ -129,7 +139,7 @@ pub(crate) fn trusting_as(roots: RootCertStore, own: &Pair) -> Arc<ClientConfig>
     let chain = vec![CertificateDer::from(own.der.clone())];
     let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
     fresh(
-        ClientConfig::builder()
+        builder()
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)
             .unwrap(),
@@ -140,7 +150,7 @@ pub(crate) fn trusting_as(roots: RootCertStore, own: &Pair) -> Arc<ClientConfig>
 pub(crate) fn curious() -> Arc<ClientConfig> {
     let provider = CryptoProvider::get_default().unwrap().as_ref().clone();
     let verifier = Arc::new(AnyCertificate(provider));
-    let builder = ClientConfig::builder().dangerous();
+    let builder = builder().dangerous();
     fresh(
         builder
             .with_custom_certificate_verifier(verifier)
