@@ -27,6 +27,13 @@ pub(crate) fn identify(context: &mut RequestContext, headers: &HeaderMap) {
 fn client(peer: IpAddr, tls: bool, trust: &ClientTrust, headers: &HeaderMap) -> Client {
     let peer = peer.to_canonical();
     let trusted = contains(&trust.forwarded_headers_from, peer);
+    if !trusted && trust.addresses_from.is_empty() {
+        return Client {
+            address: peer,
+            trusted,
+            https: tls,
+        };
+    }
     let believed = if trusted {
         &trust.forwarded_headers_from
     } else {
