@@ -102,6 +102,26 @@ async fn header_sections_are_as_large_as_the_table_says() {
 }
 
 #[tokio::test]
+async fn each_header_section_is_measured_by_itself() {
+    let site = Site::start(bounded(ClientBounds {
+        header_bytes: Some(2048),
+        ..ClientBounds::default()
+    }));
+    let mut stream = site.plain().await;
+    let head = format!(
+        "GET / HTTP/1.1\r\nhost: a.test\r\nx-large: {}\r\n\r\n",
+        "a".repeat(1500)
+    );
+    // All of them are far more than is collected of one.
+    for number in 0..20 {
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let response = soon(answer(&mut stream)).await;
+        let status = response.map(|response| response.status);
+        assert_eq!(status, Some(404), "request {number}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_of_http2_hears_how_many_streams_there_may_be() {
     for (said, want) in [(None, 128_u32), (Some(7), 7)] {
         let site = Site::start(bounded(ClientBounds {
