@@ -47,7 +47,7 @@ pub(crate) struct Connection {
     pub(crate) limits: Arc<Limits>,
     /// How long connections may be idle now.
     pub(crate) longest_idle: watch::Receiver<Duration>,
-    /// Pieces of responses that the client has been given. Only HTTP/2 counts them.
+    /// Responses, and pieces of them, that the client has been given. Only HTTP/2 counts them.
     pub(crate) given: Arc<AtomicU32>,
     /// What the client sends is more than it may; set once.
     pub(crate) flood: OnceLock<Flood>,
@@ -120,7 +120,10 @@ impl Connection {
     pub(crate) fn request_finished(&self, now: Instant) {
         self.deadline.requests.fetch_sub(1, Ordering::Relaxed);
         self.deadline.rest(now);
-        if !self.http2 {
+        if self.http2 {
+            // An answer without content is one as well.
+            self.gave(0);
+        } else {
             self.deadline.arm_idle(now);
         }
     }

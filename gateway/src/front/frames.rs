@@ -13,7 +13,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 const PREFACE: usize = 24;
 /// Octets before the payload of a frame (RFC 9113, 4.1).
 const HEAD: u8 = 9;
-/// Frames that a client may send for each piece of a response. A client that widens the windows of stream and connection
+/// Frames that a client may send for each response, and each piece of one. A client that widens the windows of stream and connection
 /// with each frame that it gets, and measures the time that a PING takes, sends three.
 const EARNED: u32 = 8;
 

@@ -233,3 +233,29 @@ async fn read_one(stream: &mut TcpStream) -> bool {
     }
     true
 }
+
+#[tokio::test]
+async fn a_client_of_answers_without_content_is_no_flood() {
+    let origin = answering(String::new()).await;
+    let mut model = empty();
+    forward(&mut model, origin);
+    let site = Site::limited(model, limits());
+    let mut stream = site.plain().await;
+    begin(&mut stream, &[]).await;
+    // As some clients do: a window and a priority with each request.
+    for number in 0..MOST {
+        let id = 2 * number + 1;
+        let mut request = frame(HEADERS, END_HEADERS | END_STREAM, id, GET);
+        request.extend(frame(WINDOW_UPDATE, 0, id, &1024_u32.to_be_bytes()));
+        request.extend(frame(PRIORITY, 0, id, &[0, 0, 0, 0, 1]));
+        stream.write_all(&request).await.unwrap();
+        loop {
+            let answer = soon(read(&mut stream)).await;
+            let answer = answer.unwrap_or_else(|| panic!("cut at request {number}"));
+            assert_eq!(answer.farewell(), None, "at request {number}");
+            if matches!(answer.kind, HEADERS | DATA) && answer.flags & END_STREAM != 0 {
+                break;
+            }
+        }
+    }
+}
