@@ -28,6 +28,9 @@ use crate::upstream::Checks;
 /// Connections that the kernel may hold for us while we are busy; it cuts this down to `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 16_384;
 
+/// As many as can be queued when a drain begins.
+const QUEUED: usize = BACKLOG.unsigned_abs() as usize;
+
 /// How long an accept loop rests when the process or the machine is out of something.
 pub(crate) const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -304,7 +307,7 @@ impl Listen {
         let Ok(listener) = listener.into_std() else {
             return;
         };
-        while let Ok((stream, peer)) = listener.accept() {
+        for (stream, peer) in queued(&listener, QUEUED) {
             let stream = stream
                 .set_nonblocking(true)
                 .and_then(|()| TcpStream::from_std(stream));
@@ -323,6 +326,23 @@ impl Listen {
         let front = Arc::clone(&self.front);
         tokio::spawn(front.serve(stream, peer, self.listener.clone(), self.tls, slot));
     }
+}
+
+/// Connections that wait, at most so many: clients that go on connecting must not keep a worker from what it serves.
+fn queued(
+    listener: &std::net::TcpListener,
+    most: usize,
+) -> impl Iterator<Item = (std::net::TcpStream, SocketAddr)> {
+    std::iter::from_fn(|| {
+        loop {
+            match listener.accept() {
+                Ok(accepted) => return Some(accepted),
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(_) => return None,
+            }
+        }
+    })
+    .take(most)
 }
 
 /// Errors of `accept` that concern a connection which went away while it was queued; see accept(2).
@@ -435,4 +455,22 @@ fn bind_one(
 pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_queued_is_taken_and_no_more() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let clients: Vec<_> = (0..3)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        let taken = |most| queued(&listener, most).count();
+        assert_eq!((taken(2), taken(2), taken(2)), (2, 1, 0));
+        drop(clients);
+    }
 }
