@@ -84,6 +84,15 @@ enum Message {
 struct Channel(UnixStream);
 
 impl Channel {
+    /// The other end has to belong to the own user, or to root.
+    fn check_user(&self) -> anyhow::Result<()> {
+        let user = self.0.peer_cred()?.uid();
+        if !may_take_part(user, geteuid().as_raw()) {
+            bail!("the other process belongs to user {user}");
+        }
+        Ok(())
+    }
+
     async fn send(&self, message: &Message, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         let descriptors = descriptor.as_slice();
@@ -127,6 +136,11 @@ impl Channel {
     }
 }
 
+/// May a process of this user give sockets to one of that user, or get them?
+fn may_take_part(user: u32, own: u32) -> bool {
+    user == own || user == 0
+}
+
 /// The process that has served until now.
 #[derive(Debug)]
 pub(crate) struct Predecessor(Channel);
@@ -160,6 +174,8 @@ async fn ask_for_all(path: &Path) -> anyhow::Result<Option<(Vec<Handed>, Predece
     let Some(channel) = connected(path)? else {
         return Ok(None);
     };
+    // In a folder where others may write as well, it need not be a process of ours.
+    channel.check_user()?;
     let mut sockets = Vec::new();
     loop {
         match channel.receive().await? {
@@ -214,6 +230,11 @@ impl Offer {
         let mut new = path.as_os_str().to_owned();
         new.push(format!(".{}", std::process::id()));
         let new = PathBuf::from(new);
+        // Left by a process that had the same number and crashed: in a container, numbers are always the same.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
         bind(&socket, &SocketAddrUnix::new(&new)?)?;
         fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
         listen(&socket, 1)?;
@@ -249,11 +270,8 @@ impl Offer {
         sockets: &impl Fn() -> io::Result<Vec<Handed>>,
     ) -> anyhow::Result<String> {
         let (stream, _) = self.listener.accept().await.context("accepting")?;
-        let user = stream.peer_cred()?.uid();
-        if user != geteuid().as_raw() && user != 0 {
-            bail!("user {user} may not have them");
-        }
         let channel = Channel(stream);
+        channel.check_user()?;
         let sending = async {
             for handed in sockets()? {
                 let message = Message::Socket {
@@ -344,6 +362,18 @@ mod tests {
             .unwrap();
     }
 
+    #[test]
+    fn nobody_else_takes_part() {
+        for (user, own, want) in [
+            (1000, 1000, true),
+            (0, 1000, true),
+            (1001, 1000, false),
+            (1000, 0, false),
+        ] {
+            assert_eq!(may_take_part(user, own), want, "{user} {own}");
+        }
+    }
+
     #[tokio::test]
     async fn a_path_that_a_crash_has_left_behind_is_nobodys() {
         let folder = TempDir::new().unwrap();
@@ -352,6 +382,9 @@ mod tests {
         drop(Offer::new(&path).unwrap());
         assert!(path.exists());
         assert!(ask(&path).await.unwrap().is_none(), "nobody listens");
+        let mut half_way = path.clone().into_os_string();
+        half_way.push(format!(".{}", std::process::id()));
+        fs::write(&half_way, "").unwrap();
         let _offer = Offer::new(&path).unwrap();
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
