@@ -41,6 +41,11 @@ pub const TARGETS: &[Target] = &[
         short: 1000,
     },
     Target {
+        name: "addresses",
+        run: translation::addresses,
+        short: 1000,
+    },
+    Target {
         name: "hosts",
         run: parsers::hosts,
         short: 20_000,
@@ -48,6 +53,11 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "paths",
         run: parsers::paths,
+        short: 20_000,
+    },
+    Target {
+        name: "cookies",
+        run: parsers::cookies,
         short: 20_000,
     },
     Target {

@@ -1,7 +1,8 @@
 //! What reads bytes without a connection.
 
 use gateway::fuzzing;
-use model::{HostName, HostPattern, normalise_path};
+use http::HeaderValue;
+use model::{HostName, HostPattern, ResponseRewrite, normalise_path};
 
 /// Names of hosts: in manifests, in requests, in a `ClientHello`.
 pub(crate) fn hosts(bytes: &[u8]) {
@@ -48,6 +49,40 @@ pub(crate) fn paths(bytes: &[u8]) {
         assert!(!matches!(segment, "." | ".."), "{path:?}");
     }
     assert!(!path.contains("//"), "{path:?}");
+}
+
+/// Cookies of clients, one field a line, and the same bytes as a cookie of a backend.
+pub(crate) fn cookies(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').take(16);
+    let fields: Vec<HeaderValue> = lines
+        .filter_map(|line| HeaderValue::from_bytes(line).ok())
+        .collect();
+    let [before, after] = fuzzing::cookie(&fields, "route");
+    assert_eq!(before, after, "a backend sees the same one");
+    if let Some(value) = before
+        && let Some(session) = fuzzing::session(&value)
+    {
+        assert_eq!(session.as_bytes(), value, "one spelling");
+    }
+    let change = ResponseRewrite {
+        location: None,
+        cookie_domain: Some(("in.test".to_owned(), "out.test".to_owned())),
+        cookie_path: Some(("/in".to_owned(), "/out".to_owned())),
+    };
+    for cookie in fields {
+        let parts = |cookie: &HeaderValue| {
+            let parts = cookie.as_bytes().split(|byte| *byte == b';');
+            parts.map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        let before = parts(&cookie);
+        let after = fuzzing::rewritten_cookie(cookie, &change);
+        let [after] = after.as_slice() else {
+            panic!("one cookie has become {}", after.len());
+        };
+        let after = parts(after);
+        assert_eq!(after.len(), before.len(), "no attribute comes or goes");
+        assert_eq!(after.first(), before.first(), "name and value stay");
+    }
 }
 
 /// What a load balancer sends first.

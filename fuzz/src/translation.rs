@@ -1,12 +1,16 @@
 //! What reads objects of Kubernetes.
 
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use model::{Action, Filter};
 use serde_json::json;
+use table::Networks;
 use translate::{Change, Settings, Translator, manifests as yaml};
 
 /// From objects to the table that serves.
-fn translate(text: &str) {
+fn translate(text: &str) -> Translator {
     let parsed = yaml::parse(text);
     let mut translator = Translator::new(Settings::default());
     translator.apply(parsed.objects.into_iter().map(Change::Apply));
@@ -15,12 +19,13 @@ fn translate(text: &str) {
         assert!(!problem.message.is_empty());
     }
     drop(compiled);
+    translator
 }
 
 /// Any manifests.
 pub(crate) fn manifests(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        translate(text);
+        drop(translate(text));
     }
 }
 
@@ -68,7 +73,10 @@ pub(crate) fn annotations(bytes: &[u8]) {
         let name = format!("nginx.ingress.kubernetes.io/{name}");
         annotations.insert(name, value.into());
     }
-    translate(&format!("{}{WEB}{CLASS}", ingress(&annotations.into())));
+    drop(translate(&format!(
+        "{}{WEB}{CLASS}",
+        ingress(&annotations.into())
+    )));
 }
 
 /// Files with users and hashes of their passwords.
@@ -83,8 +91,60 @@ pub(crate) fn users(bytes: &[u8]) {
         "metadata": { "name": "users", "namespace": "shop" },
         "data": { "auth": STANDARD.encode(bytes) },
     });
-    translate(&format!(
+    drop(translate(&format!(
         "{}\n---\n{secret}{WEB}{CLASS}",
         ingress(&annotations)
-    ));
+    )));
+}
+
+/// Lists of addresses that may pass, or may not.
+pub(crate) fn addresses(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    for name in ["whitelist-source-range", "denylist-source-range"] {
+        let mut annotations = serde_json::Map::new();
+        let annotation = format!("nginx.ingress.kubernetes.io/{name}");
+        annotations.insert(annotation, text.into());
+        let translator = translate(&format!("{}{WEB}{CLASS}", ingress(&annotations.into())));
+        let hosts = translator.model().hosts.values();
+        for route in hosts.flat_map(|host| &host.routes) {
+            let access = route.filters.iter().find_map(|filter| match filter {
+                Filter::Access(access) => Some(access),
+                _ => None,
+            });
+            let Some(access) = access else {
+                let open = matches!(route.action, Action::Forward(_));
+                assert!(!open || text.trim().is_empty(), "{name}: everybody passes");
+                continue;
+            };
+            let listed = access.allow.as_ref().unwrap_or(&access.deny);
+            assert!(!listed.is_empty());
+            let set = Networks::new(listed);
+            for address in listed
+                .iter()
+                .flat_map(|net| [net.network(), net.broadcast()])
+            {
+                assert!(set.contains(address), "{address} is listed");
+                // What is held in ranges is what is said one by one.
+                for other in around(address) {
+                    let one_by_one = listed.iter().any(|net| net.contains(&other));
+                    assert_eq!(set.contains(other), one_by_one, "{other}");
+                }
+            }
+        }
+    }
+}
+
+/// The addresses before and after this one, where those of IPv4 are not written as IPv6.
+fn around(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let near: [Option<IpAddr>; 2] = match address {
+        IpAddr::V4(v4) => [v4.to_bits().checked_sub(1), v4.to_bits().checked_add(1)]
+            .map(|bits| bits.map(|bits| IpAddr::V4(bits.into()))),
+        IpAddr::V6(v6) => [v6.to_bits().checked_sub(1), v6.to_bits().checked_add(1)]
+            .map(|bits| bits.map(|bits| IpAddr::V6(bits.into()))),
+    };
+    near.into_iter()
+        .flatten()
+        .filter(|address| address.to_canonical() == *address)
 }

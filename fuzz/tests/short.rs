@@ -82,6 +82,16 @@ fn users() {
 }
 
 #[test]
+fn addresses() {
+    run("addresses");
+}
+
+#[test]
+fn cookies() {
+    run("cookies");
+}
+
+#[test]
 fn hosts() {
     run("hosts");
 }

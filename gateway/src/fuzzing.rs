@@ -1,8 +1,14 @@
 //! What fuzzing calls of the inside. Only there with the feature `fuzzing`, which no program has.
 
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Version};
+use model::ResponseRewrite;
+
 use crate::engine::framing::{Framing, Next};
+use crate::filters::response_rewrite;
 use crate::front::{proxy_protocol, server_name};
-use crate::phases::route;
+use crate::phases::{headers, route};
+use crate::upstream::Token;
 
 /// The host of an authority in normal form.
 pub fn host(authority: &str) -> Option<String> {
@@ -24,6 +30,33 @@ pub fn proxy_header(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
 /// come.
 pub fn client_hello(pieces: &[&[u8]]) -> Option<String> {
     server_name::of_pieces(pieces)
+}
+
+/// The value of a cookie in these fields, and in what a backend gets of them.
+pub fn cookie(fields: &[HeaderValue], name: &str) -> [Option<Vec<u8>>; 2] {
+    let mut map = HeaderMap::new();
+    for field in fields {
+        map.append(COOKIE, field.clone());
+    }
+    let value = |map: &HeaderMap| table::cookie(map, name).map(<[u8]>::to_vec);
+    let before = value(&map);
+    headers::join_cookies(Version::HTTP_2, &mut map);
+    [before, value(&map)]
+}
+
+/// What Lockgate would have written for the session in the value of a cookie, if it is one.
+pub fn session(value: &[u8]) -> Option<String> {
+    let mut text = String::new();
+    Token::parse(value)?.write(&mut text);
+    Some(text)
+}
+
+/// What becomes of a cookie of a backend whose domain and path are replaced.
+pub fn rewritten_cookie(cookie: HeaderValue, change: &ResponseRewrite) -> Vec<HeaderValue> {
+    let mut map = HeaderMap::new();
+    map.append(SET_COOKIE, cookie);
+    response_rewrite::apply(change, &mut map);
+    map.get_all(SET_COOKIE).iter().cloned().collect()
 }
 
 /// Where the requests of a connection end that comes in pieces of `size`.
