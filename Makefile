@@ -108,8 +108,11 @@ attacks: release ## hostile clients against Lockgate, HAProxy and nginx; writes 
 	$(BIN)/attacks --lockgate $(BIN)/lockgate --packages $(CACHE)/peers --results bench/results \
 	  --date $$(date -u +%F) $(ATTACKS)
 
+# What the tests have counted is kept where all of them are run.
+e2e: export E2E_PAGE = $(if $(TEST),,$(CURDIR)/bench/results/$(shell date -u +%F)-e2e.md)
 e2e: release ## against a real API server, then on two nodes (TEST=part of a name, KUBECONFIG=your cluster)
 	@.ci/setup e2e
+	$(if $(TEST),,@printf '# End-to-end tests, %s\n\nWritten by `make e2e`: what its tests have counted.\n\n' "$$(date -u +%F)" >$(E2E_PAGE))
 	$(if $(KUBECONFIG),,e2e/cluster/run.sh api $(BIN)/lockgate $(TEST))
 	e2e/images.sh $(TARGET) $(HOST)
 	E2E_LOAD=$(abspath $(BIN)/load) e2e/cluster/run.sh test $(TARGET)/images $(TEST)

@@ -98,7 +98,7 @@ pub struct Limits {
     /// behind a load balancer that speaks no PROXY protocol, a few addresses are everybody.
     pub max_connections_per_client: u32,
     /// TLS handshakes at once, over all listeners and workers, from a complete `ClientHello` to the end of the handshake.
-    /// One more is refused, before anything has been computed for it. Default: 4,096.
+    /// For one more, the one that has waited for its client for longest ends. Default: 4,096.
     pub max_handshakes: usize,
     /// Clients of UDP remembered at once, over all ports and workers. For one more, one of the longest silent is
     /// forgotten. Default: 8,192.
@@ -135,7 +135,7 @@ pub struct Limits {
     /// Streams that a client may take back in ten seconds on one connection of HTTP/2; one more ends the connection.
     /// Default: 500.
     pub h2_max_resets: u32,
-    /// Frames of HTTP/2 that carry nothing (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, CONTINUATION, RST_STREAM, empty DATA
+    /// Frames of HTTP/2 that carry nothing (SETTINGS, PING, PRIORITY, `WINDOW_UPDATE`, CONTINUATION, `RST_STREAM`, empty DATA
     /// and unknown ones) that a client may send in ten seconds on one connection, beyond eight for each piece of a
     /// response that it gets; more end the connection. Default: 2,000.
     pub h2_max_control_frames: u32,

@@ -18,7 +18,7 @@ pub struct LimitArgs {
     /// Where a load balancer or the nodes themselves hide the addresses of clients, a few addresses are everybody.
     #[arg(long, value_name = "N", env = "LOCKGATE_MAX_CONNECTIONS_PER_CLIENT", default_value_t = ClientLimits::default().connections_per_client)]
     pub max_connections_per_client: u32,
-    /// TLS handshakes at once; one more is refused
+    /// TLS handshakes at once; for one more, the one that has waited for its client for longest ends
     #[arg(long, value_name = "N", env = "LOCKGATE_MAX_TLS_HANDSHAKES", value_parser = count, default_value_t = ClientLimits::default().handshakes)]
     pub max_tls_handshakes: usize,
     /// Time for the PROXY protocol header

@@ -26,14 +26,23 @@ const ALONE: &str = "these tests need the cluster that e2e/cluster/run.sh starts
 /// Where notes are kept, in the folder of the shared cluster.
 const NOTES: &str = "notes";
 
-/// Keeps a line for the summary at the end of the run.
+/// The variable that names the page where they are kept for good, if any.
+const PAGE: &str = "E2E_PAGE";
+
+/// Keeps a line for the summary at the end of the run, and for the page of the run.
 pub fn note(line: &str) -> Result<()> {
     let folder: PathBuf = std::env::var_os(STATE).context(ALONE)?.into();
-    let mut notes = fs::File::options()
-        .create(true)
-        .append(true)
-        .open(folder.join(NOTES))?;
-    writeln!(notes, "{line}")?;
+    append(&folder.join(NOTES), &format!("{line}\n"))?;
+    match std::env::var_os(PAGE) {
+        Some(page) if !page.is_empty() => append(page.as_ref(), &format!("- {line}\n")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// In one piece: tests run side by side.
+fn append(file: &Path, text: &str) -> Result<()> {
+    let mut file = fs::File::options().create(true).append(true).open(file)?;
+    file.write_all(text.as_bytes())?;
     Ok(())
 }
 

@@ -66,17 +66,20 @@ where
         return Err(Refusal::handshake("no-certificate", error));
     };
 
-    // What follows has to be computed, and the client has paid for none of it yet.
-    let Some(_seat) = shared.handshakes.take() else {
-        let _ = start.io.shutdown().await;
-        let error = io::Error::other("there are too many handshakes");
-        return Err(Refusal::handshake("busy", error));
-    };
+    // Until the client goes on, what was computed for it takes room.
+    let mut seat = shared.handshakes.take();
     let deadline = Instant::now() + limits.handshake_timeout;
-    let stream = timeout_at(deadline, start.into_stream(entry.config.clone()))
-        .await
-        .map_err(|_| Refusal::handshake("handshake-timeout", timed_out()))?
-        .map_err(|error| Refusal::handshake(reason(&error), error))?;
+    let stream = tokio::select! {
+        biased;
+        done = timeout_at(deadline, start.into_stream(entry.config.clone())) => done
+            .map_err(|_| Refusal::handshake("handshake-timeout", timed_out()))?
+            .map_err(|error| Refusal::handshake(reason(&error), error))?,
+        () = seat.lost() => {
+            let error = io::Error::other("others need its place among the handshakes");
+            return Err(Refusal::handshake("busy", error));
+        }
+    };
+    drop(seat);
 
     let session = stream.get_ref().1;
     let facts = TlsFacts {

@@ -1,10 +1,11 @@
 //! How many connections each client has.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashMap;
+use tokio::sync::oneshot;
 
 use crate::limits::key;
 
@@ -69,42 +70,80 @@ impl Drop for Place {
     }
 }
 
-/// So many of something at once.
+/// So many of something at once. Where all are taken, whoever has had one for longest gives it up: those that do not go on
+/// must not keep away those that would.
 #[derive(Debug)]
 pub(crate) struct Seats {
-    taken: AtomicUsize,
     most: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    /// In the order in which they were taken.
+    seats: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
 /// One of [`Seats`]; dropping it gives it back.
 #[derive(Debug)]
-pub(crate) struct Seat(Arc<Seats>);
+pub(crate) struct Seat {
+    seats: Arc<Seats>,
+    number: u64,
+    wanted: oneshot::Receiver<()>,
+}
 
 impl Seats {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
-            taken: AtomicUsize::new(0),
-            most,
+            most: most.max(1),
+            taken: Mutex::default(),
         })
     }
 
-    /// One of them, if there is one.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Seat> {
-        let before = self.taken.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat(Arc::clone(self));
-        // Otherwise the seat is dropped here and given back.
-        (before < self.most).then_some(seat)
+    /// One of them.
+    pub(crate) fn take(self: &Arc<Self>) -> Seat {
+        let (give_up, wanted) = oneshot::channel();
+        let mut taken = self.taken();
+        let longest = (taken.seats.len() >= self.most).then(|| taken.seats.pop_first());
+        let number = taken.next;
+        taken.next += 1;
+        taken.seats.insert(number, give_up);
+        drop(taken);
+        if let Some((_, longest)) = longest.flatten() {
+            // Fails where it is given back at this moment.
+            let _ = longest.send(());
+        }
+        Seat {
+            seats: Arc::clone(self),
+            number,
+            wanted,
+        }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Ready when somebody else has it.
+    pub(crate) async fn lost(&mut self) {
+        // An error says the same: nobody but who takes it away drops the other end.
+        let _ = (&mut self.wanted).await;
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.seats.taken().seats.remove(&self.number);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     fn address(text: &str) -> IpAddr {
@@ -146,12 +185,20 @@ mod tests {
     }
 
     #[test]
-    fn seats_come_back() {
+    fn whoever_has_sat_for_longest_makes_room() {
+        let is_lost = |seat: &mut Seat| seat.lost().now_or_never().is_some();
         let seats = Seats::new(2);
-        let both = (seats.take().unwrap(), seats.take().unwrap());
-        assert!(seats.take().is_none());
-        assert!(seats.take().is_none(), "whoever got none took none");
-        drop(both);
-        assert!(seats.take().is_some());
+        let (mut first, mut second) = (seats.take(), seats.take());
+        assert!(!is_lost(&mut first) && !is_lost(&mut second));
+        let mut third = seats.take();
+        assert!(is_lost(&mut first) && !is_lost(&mut second));
+        assert!(!is_lost(&mut third));
+        // What was lost is nobody's place any more.
+        drop(first);
+        drop(third);
+        let mut fourth = seats.take();
+        assert!(!is_lost(&mut second) && !is_lost(&mut fourth));
+        drop((second, fourth));
+        assert!(seats.taken().seats.is_empty());
     }
 }

@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error};
 
 use crate::Shared;
-use crate::connection::{Connection, Deadline, Logged};
+use crate::connection::{Connection, Deadline, Logged, TlsFacts};
 use crate::drain::{Slot, Tracker};
 use crate::engine::Engine;
 use crate::front::conn::{Socket, Transport};
@@ -251,13 +251,7 @@ impl Front {
         if !expects_proxy && !arrival.slot.claim(peer.ip()) {
             return Err(too_many());
         }
-        let (limit, reason) = if expects_proxy {
-            (limits.proxy_header_timeout, "proxy-protocol-timeout")
-        } else if arrival.tls {
-            (limits.client_hello_timeout, "client-hello-timeout")
-        } else {
-            (limits.header_timeout, "header-timeout")
-        };
+        let (limit, reason) = first_deadline(expects_proxy, arrival.tls, &limits);
         self.first_bytes(&mut socket, limit, reason).await?;
 
         // From when the deadline of the first request counts.
@@ -309,19 +303,11 @@ impl Front {
         }
 
         let (transport, tls, http2) = if arrival.tls {
-            socket.read_ahead();
-            let (stream, facts) =
-                client_hello::accept(socket, standing, &self.shared, &limits).await?;
+            let secured = self.secure(socket, standing, &limits).await?;
             standing = Instant::now();
-            let http2 = facts.alpn_h2;
-            (Transport::Tls(Box::new(stream)), Some(facts), http2)
+            secured
         } else {
-            let limit = standing + limits.header_timeout;
-            let http2 = timeout_at(limit, socket.starts_with_h2_preface())
-                .await
-                .map_err(|_| Refusal::connection("header-timeout", timed_out()))?
-                .map_err(|error| Refusal::connection("closed-early", error))?;
-            (Transport::Plain(socket), None, http2)
+            cleartext(socket, standing, &limits).await?
         };
         let connection = Arc::new(Connection {
             peer,
@@ -348,6 +334,19 @@ impl Front {
         Ok(Prepared::Http(transport, connection))
     }
 
+    /// What follows is TLS: takes the client through the handshake.
+    async fn secure(
+        &self,
+        mut socket: Socket,
+        standing: Instant,
+        limits: &Limits,
+    ) -> Result<(Transport, Option<TlsFacts>, bool), Refusal> {
+        socket.read_ahead();
+        let (stream, facts) = client_hello::accept(socket, standing, &self.shared, limits).await?;
+        let http2 = facts.alpn_h2;
+        Ok((Transport::Tls(Box::new(stream)), Some(facts), http2))
+    }
+
     /// Waits until the client has sent something. A drain closes connections that never did.
     async fn first_bytes(
         &self,
@@ -372,6 +371,31 @@ impl Front {
             }
         }
     }
+}
+
+/// How long a client may be silent at first, and what it is called if it is.
+fn first_deadline(expects_proxy: bool, tls: bool, limits: &Limits) -> (Duration, &'static str) {
+    if expects_proxy {
+        (limits.proxy_header_timeout, "proxy-protocol-timeout")
+    } else if tls {
+        (limits.client_hello_timeout, "client-hello-timeout")
+    } else {
+        (limits.header_timeout, "header-timeout")
+    }
+}
+
+/// What follows is HTTP: finds out which one.
+async fn cleartext(
+    mut socket: Socket,
+    standing: Instant,
+    limits: &Limits,
+) -> Result<(Transport, Option<TlsFacts>, bool), Refusal> {
+    let limit = standing + limits.header_timeout;
+    let http2 = timeout_at(limit, socket.starts_with_h2_preface())
+        .await
+        .map_err(|_| Refusal::connection("header-timeout", timed_out()))?
+        .map_err(|error| Refusal::connection("closed-early", error))?;
+    Ok((Transport::Plain(socket), None, http2))
 }
 
 /// A client has as many connections as it may have.

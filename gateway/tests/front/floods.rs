@@ -62,7 +62,7 @@ async fn flood(site: &Site, opening: &[u8], piece: &[u8], most: usize) -> Result
     }
 }
 
-/// ENHANCE_YOUR_CALM (RFC 9113, 7). Pingora has no way to say it.
+/// `ENHANCE_YOUR_CALM` (RFC 9113, 7). Pingora has no way to say it.
 fn is_turned_out(end: Result<(), Option<u32>>) -> bool {
     end == Err(Some(11)) || crate::ENGINE == gateway::Engine::Pingora && end.is_err()
 }

@@ -148,19 +148,16 @@ async fn request(
         Verdict::Answer(answer) => Err(answer),
         Verdict::Forward => decide::admit(&mut context, worker, &head.parts).await,
     };
-    let end = match prepared {
-        Err(answer) => {
-            let waiting = Waiting {
-                body: outline.body,
-                expects: outline.expects,
-                keep,
-            };
-            answer_early(client, head, &mut context, limits, answer, waiting).await
-        }
-        Ok(()) => {
-            let asked = (outline.body, keep);
-            forward(engine, limits, client, head, &mut context, asked).await
-        }
+    let end = if let Err(answer) = prepared {
+        let waiting = Waiting {
+            body: outline.body,
+            expects: outline.expects,
+            keep,
+        };
+        answer_early(client, head, &mut context, limits, answer, waiting).await
+    } else {
+        let asked = (outline.body, keep);
+        forward(engine, limits, client, head, &mut context, asked).await
     };
     let outcome = Outcome {
         request: &head.parts,
