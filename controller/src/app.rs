@@ -6,13 +6,15 @@
 mod admission;
 pub mod backend_metrics;
 mod cluster;
+mod gateway_settings;
+mod live;
 mod ports;
 mod settings;
 mod signals;
 mod succession;
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,12 +22,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use gateway::{Gateway, NginxLabels, Running};
+use gateway::{Gateway, Running};
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::RoutingModel;
-use table::{Reject, TableReader};
+use table::TableReader;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -37,14 +37,14 @@ use crate::admin::{self, Admin};
 use crate::certificate::default_certificate;
 use crate::descriptors;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::memory::{self, Pressure};
-use crate::nginx_metrics::{Labels, NginxMetrics};
-use crate::overview::Endpoint;
+use crate::memory;
+use crate::nginx_metrics::NginxMetrics;
 use crate::publish::Publisher;
 use crate::reconcile::{PassObserver, Progress, Reconciler, Shared};
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry;
 use crate::watch as source;
 use crate::watch::directory::{self, Directory, Folder};
+use gateway_settings::{gateway_labels, gateway_settings, nginx_labels};
 use signals::Signals;
 use succession::{Heritage, Succession};
 
@@ -136,6 +136,10 @@ pub struct App {
 
 impl App {
     /// Binds all sockets and starts to read the source. Connections are accepted after the first full sync.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one part after the other, and each needs those before it"
+    )]
     pub async fn start(mut settings: Settings) -> anyhow::Result<Self> {
         let metrics = telemetry::metrics(&gateway::NGINX_BUCKETS)?;
         gateway::describe_metrics();
@@ -217,7 +221,7 @@ impl App {
             fail,
         ));
         tasks.spawn(ports::keep(
-            port_updates(&running),
+            live::port_updates(&running),
             shared.progress.subscribe(),
             lifecycle.subscribe(),
             weak,
@@ -231,12 +235,12 @@ impl App {
             metrics: metrics.clone(),
             max_series: settings.serve.max_series,
             nginx: nginx.clone(),
-            endpoints: live_endpoints(&running),
-            backends: backend_metrics(&running, settings.serve.max_series),
+            endpoints: live::endpoints(&running),
+            backends: live::backend_metrics(&running, settings.serve.max_series),
         };
         let admin = tasks.spawn(admin::serve(sockets.listener, Arc::new(admin)));
         tasks.spawn(keep_up(metrics));
-        tasks.spawn(memory::watch(settings.serve.memory, press(&running)));
+        tasks.spawn(memory::watch(settings.serve.memory, live::press(&running)));
         if let Some(nginx) = nginx {
             let progress = shared.progress.subscribe();
             tasks.spawn(async move { nginx.follow(progress).await });
@@ -518,184 +522,6 @@ async fn serve_when_synced(
             // An error means that the process is ending already.
             let _ = fail.send(error).await;
         }
-    }
-}
-
-fn gateway_settings(
-    http: Vec<SocketAddr>,
-    https: Vec<SocketAddr>,
-    serve: &Serve,
-    stream_farewell: Duration,
-    nginx_metrics: Option<NginxLabels>,
-) -> gateway::Settings {
-    let defaults = gateway::Settings::default();
-    let mut port_addresses: Vec<IpAddr> = http.iter().map(SocketAddr::ip).collect();
-    port_addresses.sort_unstable();
-    port_addresses.dedup();
-    gateway::Settings {
-        http,
-        https,
-        port_addresses,
-        stream_farewell,
-        workers: serve.workers.unwrap_or(defaults.workers),
-        engine: gateway_engine(serve.engine),
-        limits: gateway_limits(serve, defaults.limits),
-        access_log: serve.access_log.map(gateway_format),
-        max_series: serve.max_series,
-        nginx_metrics,
-        ..defaults
-    }
-}
-
-fn gateway_limits(serve: &Serve, defaults: gateway::Limits) -> gateway::Limits {
-    let ClientLimits {
-        connections_per_client,
-        handshakes,
-        proxy_header,
-        client_hello,
-        handshake,
-        write,
-        rate,
-        header_fields,
-        http2_resets,
-        http2_control_frames,
-    } = serve.limits;
-    gateway::Limits {
-        max_connections: serve.max_connections,
-        max_connections_per_client: connections_per_client,
-        max_handshakes: handshakes,
-        proxy_header_timeout: proxy_header,
-        client_hello_timeout: client_hello,
-        handshake_timeout: handshake,
-        write_timeout: write,
-        min_client_rate: rate,
-        max_headers: header_fields,
-        h2_max_resets: http2_resets,
-        h2_max_control_frames: http2_control_frames,
-        ..defaults
-    }
-}
-
-/// The same the other way round.
-fn client_limits(limits: &gateway::Limits) -> ClientLimits {
-    ClientLimits {
-        connections_per_client: limits.max_connections_per_client,
-        handshakes: limits.max_handshakes,
-        proxy_header: limits.proxy_header_timeout,
-        client_hello: limits.client_hello_timeout,
-        handshake: limits.handshake_timeout,
-        write: limits.write_timeout,
-        rate: limits.min_client_rate,
-        header_fields: limits.max_headers,
-        http2_resets: limits.h2_max_resets,
-        http2_control_frames: limits.h2_max_control_frames,
-    }
-}
-
-/// What metrics under the names of ingress-nginx say about this process, and the Lease of its election.
-fn nginx_labels(settings: &Settings) -> Option<(Labels, String)> {
-    match settings.serve.metrics_names {
-        MetricsNames::Lockgate => return None,
-        MetricsNames::Nginx => {}
-    }
-    let variable = |name| std::env::var(name).unwrap_or_default();
-    let labels = Labels {
-        class: settings.translation.controller_name.clone(),
-        namespace: variable("POD_NAMESPACE"),
-        pod: variable("POD_NAME"),
-    };
-    let election = match &settings.source {
-        Source::Cluster(cluster) => cluster.election_id.clone(),
-        Source::Manifests(_) => String::new(),
-    };
-    Some((labels, election))
-}
-
-fn gateway_labels(labels: Labels) -> NginxLabels {
-    NginxLabels {
-        class: labels.class,
-        namespace: labels.namespace,
-        pod: labels.pod,
-    }
-}
-
-fn gateway_engine(engine: Engine) -> gateway::Engine {
-    match engine {
-        Engine::Auto => gateway::Engine::Auto,
-        Engine::Pingora => gateway::Engine::Pingora,
-    }
-}
-
-fn gateway_format(format: LogFormat) -> gateway::LogFormat {
-    match format {
-        LogFormat::Json => gateway::LogFormat::Json,
-        LogFormat::Text => gateway::LogFormat::Text,
-    }
-}
-
-/// Reads the live state of endpoints, without keeping the gateway alive.
-fn live_endpoints(
-    running: &Arc<OnceLock<Running>>,
-) -> Box<dyn Fn() -> Vec<Endpoint> + Send + Sync> {
-    let running = Arc::downgrade(running);
-    Box::new(move || {
-        let running = running.upgrade();
-        let states = running.as_ref().and_then(|running| running.get());
-        let states = states.map(Running::endpoint_state).unwrap_or_default();
-        states
-            .into_iter()
-            .map(|state| Endpoint {
-                backend: state.backend,
-                address: state.address,
-                in_flight: state.in_flight,
-                ejected: state.ejected,
-                unhealthy: state.unhealthy,
-                avoided: state.avoided,
-            })
-            .collect()
-    })
-}
-
-/// Writes what is known of backends, at most so many of them, without keeping the gateway alive.
-fn backend_metrics(running: &Arc<OnceLock<Running>>, most: usize) -> admin::MoreMetrics {
-    let running = Arc::downgrade(running);
-    Box::new(move |text| {
-        let running = running.upgrade();
-        let states = running.as_ref().and_then(|running| running.get());
-        let states = states.map(Running::backend_state).unwrap_or_default();
-        backend_metrics::render(&states, most, text);
-    })
-}
-
-/// Tells the gateway how short memory is, without keeping it alive.
-fn press(running: &Arc<OnceLock<Running>>) -> impl Fn(Pressure) + use<> {
-    let running = Arc::downgrade(running);
-    move |pressure| {
-        let running = running.upgrade();
-        if let Some(running) = running.as_ref().and_then(|running| running.get()) {
-            running.press(match pressure {
-                Pressure::None => gateway::Pressure::None,
-                Pressure::Shed => gateway::Pressure::Shed,
-                Pressure::Hold => gateway::Pressure::Hold,
-            });
-        }
-    }
-}
-
-/// Opens and closes ports, without keeping the gateway alive.
-fn port_updates(
-    running: &Arc<OnceLock<Running>>,
-) -> impl Fn() -> BoxFuture<'static, Vec<Reject>> + use<> {
-    let running = Arc::downgrade(running);
-    move || {
-        let running = running.upgrade();
-        async move {
-            match running.as_ref().and_then(|running| running.get()) {
-                Some(running) => running.update_ports().await,
-                None => Vec::new(),
-            }
-        }
-        .boxed()
     }
 }
 

@@ -89,7 +89,7 @@ pub struct ClientLimits {
 
 impl Default for ClientLimits {
     fn default() -> Self {
-        super::client_limits(&gateway::Limits::default())
+        super::gateway_settings::client_limits(&gateway::Limits::default())
     }
 }
 

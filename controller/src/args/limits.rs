@@ -24,7 +24,7 @@ pub struct LimitArgs {
     /// Time for the PROXY protocol header
     #[arg(long, value_name = "TIME", env = "LOCKGATE_PROXY_HEADER_TIMEOUT", value_parser = humantime::parse_duration, default_value = "5s")]
     pub proxy_header_timeout: Duration,
-    /// Time for the whole ClientHello
+    /// Time for the whole `ClientHello`
     #[arg(long, value_name = "TIME", env = "LOCKGATE_CLIENT_HELLO_TIMEOUT", value_parser = humantime::parse_duration, default_value = "10s")]
     pub client_hello_timeout: Duration,
     /// Time for the rest of a TLS handshake

@@ -46,10 +46,31 @@ struct Running {
     backend: Arc<CompiledBackend>,
     /// Those that are being checked, so that what is known of them outlives a swap.
     endpoints: Endpoints,
+    asked_for: Arc<AskedFor>,
     task: AbortHandle,
 }
 
 type Endpoints = Arc<Mutex<Arc<[Arc<Endpoint>]>>>;
+
+/// Whether results still count. Ending a task does not wait for it: what it has found out a moment later would stand for
+/// ever, since nobody looks again.
+#[derive(Debug, Default)]
+struct AskedFor {
+    ended: Mutex<bool>,
+}
+
+impl AskedFor {
+    /// Takes over a result, unless nobody asks for it any more.
+    fn take<T>(&self, result: impl FnOnce() -> T) -> Option<T> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        (!*ended).then(result)
+    }
+
+    /// From now on no result counts, and none is being taken over.
+    fn end(&self) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,6 +117,7 @@ impl Checks {
             let wanted = table.checked().contains_key(id);
             if !wanted {
                 checks.task.abort();
+                checks.asked_for.end();
                 shared.registry.forget_checks(id);
             }
             wanted
@@ -124,22 +146,26 @@ impl Checks {
             };
             let endpoints =
                 before.map_or_else(Endpoints::default, |before| Arc::clone(&before.endpoints));
+            let asked_for = Arc::new(AskedFor::default());
             let watch = Watch {
                 backend: Arc::clone(backend),
                 check,
                 shared: Arc::clone(shared),
                 places: Arc::clone(&thread.places),
                 endpoints: Arc::clone(&endpoints),
+                asked_for: Arc::clone(&asked_for),
             };
             watch.look_up_addresses();
             let task = thread.runtime.spawn(watch.run()).abort_handle();
             let started = Running {
                 backend: Arc::clone(backend),
                 endpoints,
+                asked_for,
                 task,
             };
             if let Some(before) = running.insert(backend.id.clone(), started) {
                 before.task.abort();
+                before.asked_for.end();
             }
         }
         if running.is_empty() {
@@ -155,6 +181,7 @@ struct Watch {
     shared: Arc<Shared>,
     places: Arc<Semaphore>,
     endpoints: Endpoints,
+    asked_for: Arc<AskedFor>,
 }
 
 impl Watch {
@@ -211,7 +238,10 @@ impl Watch {
                 Err(_elapsed) => Err("it does not answer in time".into()),
             };
             drop(place);
-            let changed = endpoint.checked(&self.check, result.is_ok());
+            let checked = || endpoint.checked(&self.check, result.is_ok());
+            let Some(changed) = self.asked_for.take(checked) else {
+                return;
+            };
             let backend = &self.backend.id;
             match (changed, result) {
                 (true, Ok(())) => info!(%backend, %address, "An endpoint is healthy again"),
@@ -261,4 +291,17 @@ impl Watch {
 fn fraction() -> f64 {
     let bits = RandomState::new().hash_one(0_u8) >> 32;
     u32::try_from(bits).map_or(0.5, |bits| f64::from(bits) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_asks_for_any_more_does_not_count() {
+        let asked_for = AskedFor::default();
+        assert_eq!(asked_for.take(|| 1), Some(1));
+        asked_for.end();
+        assert_eq!(asked_for.take(|| 2), None);
+    }
 }
