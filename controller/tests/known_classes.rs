@@ -1,4 +1,4 @@
-//! `docs/security/known-classes.md` and `SECURITY.md` name tests; they have to exist.
+//! `docs/security/known-classes.md`, `docs/reliability.md` and `SECURITY.md` name tests; they have to exist.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail")]
 
@@ -29,7 +29,11 @@ fn extension(file: &str) -> Option<&str> {
 #[test]
 fn the_tests_that_are_named_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for (page, least) in [("docs/security/known-classes.md", 40), ("SECURITY.md", 20)] {
+    for (page, least) in [
+        ("docs/security/known-classes.md", 40),
+        ("SECURITY.md", 20),
+        ("docs/reliability.md", 10),
+    ] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();
         let pairs = named(&text);
         assert!(

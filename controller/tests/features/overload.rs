@@ -79,7 +79,12 @@ async fn memory_stays_within_its_limit_and_operators_are_answered() {
             break;
         }
     }
-    assert!(metric(process.admin, pressed).await > 1.5, "few are let in");
+    // On a busy machine it is behind with what the kernel has taken for it.
+    let begun = Instant::now();
+    while metric(process.admin, pressed).await < 1.5 {
+        assert!(begun.elapsed() < PATIENCE, "few are let in");
+        tokio::task::yield_now().await;
+    }
     assert!(metric(process.admin, "lockgate_memory_limit_bytes").await > 1.0);
     most = most.max(resident(process.id()));
     assert!(most < limit, "{most} bytes of {limit}");
