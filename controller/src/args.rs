@@ -291,7 +291,7 @@ pub struct ObserveArgs {
     /// How log lines and the access log are written [default: json; with --manifests text]
     #[arg(long, value_enum, value_name = "FORMAT", env = "LOCKGATE_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// error, warn, info, debug or trace; also by module, as in `info,controller::watch=debug`
+    /// error, warn, info or debug; also by module, as in `info,controller::watch=debug`
     ///
     /// The variable `RUST_LOG` prevails over it.
     #[arg(
