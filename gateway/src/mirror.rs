@@ -9,7 +9,6 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE,
 };
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use http_body_util::Full;
@@ -23,6 +22,7 @@ use crate::engine::Worker;
 use crate::external::{Question, named_by_connection};
 use crate::filters::{client_certificate, variables};
 use crate::phases::headers;
+use crate::phases::original::Original;
 use crate::telemetry;
 use crate::upstream::is_permitted;
 
@@ -70,16 +70,16 @@ pub(crate) struct Duplicate {
 }
 
 /// Makes a copy of a request that is about to be sent to its backend, where its route wants one.
-pub(crate) fn begin(context: &mut RequestContext, worker: &Worker, request: &Parts) {
+pub(crate) fn begin(context: &mut RequestContext, worker: &Worker, request: Original<'_>) {
     let route = context.route.clone();
     let options = route.as_ref().and_then(|route| route.options.as_ref());
     let Some(mirror) = options.and_then(|options| options.mirror.as_deref()) else {
         return;
     };
-    if request.headers.contains_key(UPGRADE) {
+    if request.headers.has(&UPGRADE) {
         return;
     }
-    let id = || headers::request_id(&request.headers, || worker.random.wide());
+    let id = || headers::request_id(request.headers, || worker.random.wide());
     context.request_id.get_or_insert_with(id);
     match duplicate(mirror, context, worker, request) {
         Some(copy) => context.copy = Some(Box::new(copy)),
@@ -91,7 +91,7 @@ fn duplicate(
     mirror: &CompiledMirror,
     context: &RequestContext,
     worker: &Worker,
-    request: &Parts,
+    request: Original<'_>,
 ) -> Option<Duplicate> {
     let target = variables::render(&mirror.target, context, request);
     let mut uri = http::uri::Parts::default();
@@ -149,19 +149,19 @@ fn endpoint(
     }
 }
 
-fn has_no_body(request: &Parts) -> bool {
+fn has_no_body(request: Original<'_>) -> bool {
     request.version != Version::HTTP_2
-        && !request.headers.contains_key(TRANSFER_ENCODING)
+        && !request.headers.has(&TRANSFER_ENCODING)
         && request
             .headers
-            .get(CONTENT_LENGTH)
-            .is_none_or(|length| length == "0")
+            .get(&CONTENT_LENGTH)
+            .is_none_or(|length| length == b"0")
 }
 
 /// What the client has sent, without what it may not say.
-fn fields(context: &RequestContext, request: &Parts, host: HeaderValue) -> HeaderMap {
-    let mut fields = request.headers.clone();
-    for name in named_by_connection(&request.headers) {
+fn fields(context: &RequestContext, request: Original<'_>, host: HeaderValue) -> HeaderMap {
+    let mut fields = request.headers.map().clone();
+    for name in named_by_connection(request.headers.map()) {
         fields.remove(&name);
     }
     for name in &NOT_COPIED {

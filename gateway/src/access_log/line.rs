@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderName, StatusCode, Version};
+use http::{HeaderName, StatusCode, Version};
 
 use super::clock::Clock;
 use super::write::{Object, name, write_address};
@@ -20,12 +20,8 @@ pub(super) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    fn headers(&self) -> &HeaderMap {
-        &self.outcome.request.headers
-    }
-
     pub(super) fn header(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.headers().get(name).map(http::HeaderValue::as_bytes)
+        self.outcome.request.headers.get(name)
     }
 
     /// The host as the client wrote it.

@@ -104,14 +104,15 @@ impl Line<'_, '_> {
 
     /// All values of a field of the request.
     fn header(&mut self, name: &HeaderName) {
-        let mut values = self.facts.outcome.request.headers.get_all(name).iter();
-        match values.next() {
-            None => self.missing(),
-            Some(first) => self.bytes(first.as_bytes()),
+        let values = self.facts.outcome.request.headers.all(name);
+        if values.is_empty() {
+            self.missing();
         }
-        for value in values {
-            self.word(", ");
-            self.bytes(value.as_bytes());
+        for (index, value) in values.iter().enumerate() {
+            if index > 0 {
+                self.word(", ");
+            }
+            self.bytes(value);
         }
     }
 
@@ -139,7 +140,7 @@ impl Line<'_, '_> {
             | LogVariable::RequestTime => self.time(variable, clock),
             LogVariable::RemoteAddr => write_ip(self.out, context.client.address),
             LogVariable::RemoteUser => {
-                let user = remote_user(facts.outcome.request.headers.get(AUTHORIZATION));
+                let user = remote_user(facts.outcome.request.headers.get(&AUTHORIZATION));
                 self.known(user.as_deref());
             }
             LogVariable::ProxyAddForwardedFor => {
@@ -266,7 +267,7 @@ impl Line<'_, '_> {
                 });
                 self.known(value);
             }
-            LogVariable::Cookie(name) => self.known(table::cookie(&request.headers, name)),
+            LogVariable::Cookie(name) => self.known(table::cookie(request.headers.map(), name)),
             _ => self.missing(),
         }
     }
@@ -451,8 +452,8 @@ fn openssl_name(iana: &'static str) -> &'static str {
 }
 
 /// The name that a client gives with `Basic`, whether anybody asks for it or not.
-fn remote_user(header: Option<&HeaderValue>) -> Option<Vec<u8>> {
-    let text = header?.as_bytes();
+fn remote_user(header: Option<&[u8]>) -> Option<Vec<u8>> {
+    let text = header?;
     let (scheme, rest) = text.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
@@ -498,7 +499,8 @@ mod tests {
             ("Basic", None),
         ] {
             let header = HeaderValue::from_static(header);
-            let user = remote_user(Some(&header)).map(|user| String::from_utf8(user).unwrap());
+            let user =
+                remote_user(Some(header.as_bytes())).map(|user| String::from_utf8(user).unwrap());
             assert_eq!(user.as_deref(), want, "{header:?}");
         }
     }

@@ -40,6 +40,7 @@ use crate::front::conn::{self, Transport};
 use crate::mirror;
 use crate::phases::answer::Answer;
 use crate::phases::log::Outcome;
+use crate::phases::original::{Headers, Original};
 use crate::phases::route::{Head, Verdict};
 use crate::phases::{body, deadline, decide, headers, log, retry, route, stand_in, upstream};
 use crate::settings::Limits;
@@ -253,7 +254,11 @@ impl ProxyHttp for Proxy {
         } else if let Some(target) = target {
             request.set_uri(target);
         }
-        headers::to_backend(context, session.req_header(), &mut RequestFields(request));
+        headers::to_backend(
+            context,
+            Original::of(session.req_header()),
+            &mut RequestFields(request),
+        );
         Ok(())
     }
 
@@ -433,7 +438,7 @@ impl ProxyHttp for Proxy {
         };
         let request = session.req_header();
         let outcome = Outcome {
-            request,
+            request: Original::of(request),
             target: request.raw_path(),
             status: session.response_written().map(|response| response.status),
             received: session.body_bytes_read(),
@@ -466,16 +471,17 @@ impl Proxy {
     /// Runs the phases before a backend is asked; what they return is answered.
     async fn decide(&self, session: &Session, context: &mut RequestContext) -> Option<Answer> {
         let request = session.req_header();
+        let original = Original::of(request);
         let head = Head {
-            parts: request,
+            request: original,
             target: request.raw_path(),
         };
         match decide::find(context, head) {
             Verdict::Answer(answer) => Some(answer),
             Verdict::Forward => {
-                let refused = decide::admit(context, &self.worker, request).await.err();
+                let refused = decide::admit(context, &self.worker, original).await.err();
                 if refused.is_none() {
-                    mirror::begin(context, &self.worker, request);
+                    mirror::begin(context, &self.worker, original);
                 }
                 refused
             }
@@ -527,7 +533,7 @@ async fn write_answer(
 ) -> Result<()> {
     let request = session.req_header();
     let is_head = request.method == http::Method::HEAD;
-    let (fields, body) = answer.render(&request.headers);
+    let (fields, body) = answer.render(Headers::Map(&request.headers));
     let mut response = Box::new(ResponseHeader::build(answer.status, Some(8))?);
     for (name, value) in fields {
         response.insert_header(name, value)?;

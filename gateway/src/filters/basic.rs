@@ -2,19 +2,18 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use table::CompiledBasic;
 
 use crate::passwords::{Checked, Passwords};
+use crate::phases::original::{Headers, text};
 
 /// The name and password of a request. Two fields are none: the backend might look at the other one.
-pub(crate) fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (value, None) = (values.next()?, values.next()) else {
+pub(crate) fn credentials(headers: Headers<'_>) -> Option<(String, Vec<u8>)> {
+    let [value] = *headers.all(&AUTHORIZATION) else {
         return None;
     };
-    let (scheme, text) = value.to_str().ok()?.split_once(' ')?;
+    let (scheme, text) = text(value)?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
@@ -29,7 +28,7 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
 pub(crate) async fn check(
     basic: &CompiledBasic,
     passwords: &Passwords,
-    headers: &HeaderMap,
+    headers: Headers<'_>,
 ) -> Checked {
     let Some((name, password)) = credentials(headers) else {
         return Checked::Wrong;
@@ -42,7 +41,7 @@ pub(crate) async fn check(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -65,7 +64,7 @@ mod tests {
             for value in values {
                 headers.append(AUTHORIZATION, HeaderValue::from_static(value));
             }
-            assert_eq!(credentials(&headers), want, "{values:?}");
+            assert_eq!(credentials(Headers::Map(&headers)), want, "{values:?}");
         }
     }
 }

@@ -4,7 +4,6 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ORIGIN,
 };
-use http::request::Parts;
 use http::{HeaderValue, Method};
 use table::CompiledCors;
 
@@ -12,16 +11,17 @@ use crate::context::RequestContext;
 use crate::error::Reason;
 use crate::phases::answer::Answer;
 use crate::phases::fields::Fields;
+use crate::phases::original::Original;
 
 /// Finds out whether the origin of the request may read the response, and answers `OPTIONS` for it. From another
 /// origin the request goes on as if there was nothing.
 pub(crate) fn answer(
     context: &mut RequestContext,
     cors: &CompiledCors,
-    parts: &Parts,
+    request: Original<'_>,
 ) -> Option<Answer> {
-    context.allowed_origin = cors.allow(parts.headers.get(ORIGIN));
-    let preflight = context.allowed_origin.is_some() && parts.method == Method::OPTIONS;
+    context.allowed_origin = cors.allow(request.headers.value(&ORIGIN).as_ref());
+    let preflight = context.allowed_origin.is_some() && *request.method == Method::OPTIONS;
     preflight.then(|| Answer::page(Reason::Preflight))
 }
 

@@ -9,7 +9,6 @@ use http::header::{
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
@@ -25,6 +24,7 @@ use crate::external::{Key, Question, Reply, named_by_connection};
 use crate::phases::answer::Answer;
 use crate::phases::fields::Fields;
 use crate::phases::headers;
+use crate::phases::original::{Headers, Original, text};
 use crate::upstream::{InFlight, Turn, Wish, is_permitted};
 
 /// Endpoints of a backend that are asked, one after the other, while no connection can be made.
@@ -84,9 +84,9 @@ pub(crate) async fn check(
     external: &CompiledExternal,
     context: &mut RequestContext,
     worker: &Worker,
-    request: &Parts,
+    request: Original<'_>,
 ) -> Option<Answer> {
-    let id = || headers::request_id(&request.headers, || worker.random.wide());
+    let id = || headers::request_id(request.headers, || worker.random.wide());
     context.request_id.get_or_insert_with(id);
     let reply = match reply(external, context, worker, request).await {
         Ok(reply) => reply,
@@ -184,7 +184,7 @@ async fn reply(
     external: &CompiledExternal,
     context: &RequestContext,
     worker: &Worker,
-    request: &Parts,
+    request: Original<'_>,
 ) -> Result<Arc<Reply>, Failure> {
     let replies = &worker.shared.replies;
     let key = key(external, context, worker, request);
@@ -216,7 +216,7 @@ fn key(
     external: &CompiledExternal,
     context: &RequestContext,
     worker: &Worker,
-    request: &Parts,
+    request: Original<'_>,
 ) -> Option<Key> {
     let cache = external.cache.as_ref()?;
     let text = variables::render(&cache.key, context, request);
@@ -265,9 +265,9 @@ async fn ask(
     external: &CompiledExternal,
     context: &RequestContext,
     worker: &Worker,
-    request: &Parts,
+    request: Original<'_>,
 ) -> Result<Response<()>, Failure> {
-    let before = questions(&request.headers);
+    let before = questions(request.headers);
     if before >= MOST_QUESTIONS {
         return Err("the question has led to itself".to_owned().into());
     }
@@ -381,11 +381,11 @@ async fn endpoint(
 fn question_headers(
     external: &CompiledExternal,
     context: &RequestContext,
-    request: &Parts,
+    request: Original<'_>,
     host: HeaderValue,
 ) -> HeaderMap {
-    let mut fields = request.headers.clone();
-    for name in named_by_connection(&request.headers) {
+    let mut fields = request.headers.map().clone();
+    for name in named_by_connection(request.headers.map()) {
         fields.remove(&name);
     }
     for name in &NOT_ASKED {
@@ -405,9 +405,7 @@ fn question_headers(
     };
     let own_host = request
         .headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok());
-    let own_host = own_host
+        .text(&HOST)
         .or_else(|| request.uri.authority().map(Authority::as_str))
         .unwrap_or_default();
     let mut set = |name: HeaderName, text: &str| match HeaderValue::from_str(text) {
@@ -421,7 +419,7 @@ fn question_headers(
     set(X_ORIGINAL_URL, &format!("{scheme}://{own_host}{path}"));
     set(X_ORIGINAL_METHOD, request.method.as_str());
     set(X_SENT_FROM, "nginx-ingress-controller");
-    set(X_QUESTIONS, &(questions(&request.headers) + 1).to_string());
+    set(X_QUESTIONS, &(questions(request.headers) + 1).to_string());
     match &external.request_redirect {
         Some(template) => {
             let text = variables::render(template, context, request);
@@ -444,10 +442,10 @@ fn question_headers(
 }
 
 /// Whoever makes this up harms itself alone.
-fn questions(headers: &HeaderMap) -> u8 {
-    let Some(value) = headers.get(X_QUESTIONS) else {
+fn questions(headers: Headers<'_>) -> u8 {
+    let Some(value) = headers.get(&X_QUESTIONS) else {
         return 0;
     };
-    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    let number = text(value).and_then(|text| text.parse().ok());
     number.unwrap_or(MOST_QUESTIONS).min(MOST_QUESTIONS)
 }

@@ -15,17 +15,17 @@ pub(crate) mod response_rewrite;
 pub(crate) mod rewrite;
 pub(crate) mod variables;
 
-use http::request::Parts;
 use table::{CompiledFilter, CompiledRoute};
 
 use crate::context::RequestContext;
 use crate::phases::answer::Answer;
+use crate::phases::original::Original;
 
 /// Runs the filters that can answer a request before a backend is asked, in their order.
 pub(crate) fn on_request(
     context: &mut RequestContext,
     route: &CompiledRoute,
-    parts: &Parts,
+    request: Original<'_>,
     host: &str,
     path: &str,
 ) -> Option<Answer> {
@@ -35,16 +35,16 @@ pub(crate) fn on_request(
             if context.client.https || context.connection.tls.is_some() {
                 return None;
             }
-            https_redirect::answer(*status, except, host, path, parts.uri.query())
+            https_redirect::answer(*status, except, host, path, request.uri.query())
         }
         CompiledFilter::ClientCertificate(wanted) => {
             client_certificate::answer(context, wanted, host)
         }
-        CompiledFilter::Deny(rules) => deny::answer(context, rules, parts, path),
+        CompiledFilter::Deny(rules) => deny::answer(context, rules, request, path),
         CompiledFilter::PathRules(rules) => {
-            path_rules::redirect(rules, context.client.https, host, path, parts.uri.query())
+            path_rules::redirect(rules, context.client.https, host, path, request.uri.query())
         }
-        CompiledFilter::Cors(cors) => cors::answer(context, cors, parts),
+        CompiledFilter::Cors(cors) => cors::answer(context, cors, request),
         CompiledFilter::Access(_)
         | CompiledFilter::Pace(_)
         | CompiledFilter::BackendTls(_)

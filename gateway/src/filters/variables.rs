@@ -1,17 +1,21 @@
 //! What a request says in a text with variables.
 
 use http::header::HOST;
-use http::request::Parts;
 use table::{Template, Variable};
 
 use crate::context::RequestContext;
 use crate::filters::basic;
+use crate::phases::original::{Original, text};
 use crate::phases::route::normal_host;
 
 /// The text, completed by the request as the client sent it.
-pub(crate) fn render(template: &Template, context: &RequestContext, original: &Parts) -> String {
+pub(crate) fn render(
+    template: &Template,
+    context: &RequestContext,
+    original: Original<'_>,
+) -> String {
     template.render(|variable, text| {
-        let headers = &original.headers;
+        let headers = original.headers;
         let query = original.uri.query().unwrap_or_default();
         match variable {
             Variable::Host => {
@@ -42,8 +46,7 @@ pub(crate) fn render(template: &Template, context: &RequestContext, original: &P
                 text.push_str(id.and_then(|id| id.to_str().ok()).unwrap_or_default());
             }
             Variable::Header(name) => {
-                let value = headers.get(name).and_then(|value| value.to_str().ok());
-                text.push_str(value.unwrap_or_default());
+                text.push_str(headers.text(name).unwrap_or_default());
             }
             Variable::Arg(name) => {
                 let value = query.split('&').find_map(|pair| {
@@ -53,22 +56,22 @@ pub(crate) fn render(template: &Template, context: &RequestContext, original: &P
                 text.push_str(value.unwrap_or_default());
             }
             Variable::Cookie(name) => {
-                let value = table::cookie(headers, name);
+                let value = table::cookie(headers.map(), name);
                 text.push_str(&String::from_utf8_lossy(value.unwrap_or_default()));
             }
         }
     })
 }
 
-fn authority(original: &Parts) -> Option<&str> {
-    match original.headers.get(HOST) {
-        Some(host) => host.to_str().ok(),
+fn authority(original: Original<'_>) -> Option<&str> {
+    match original.headers.get(&HOST) {
+        Some(host) => text(host),
         None => original.uri.authority().map(http::uri::Authority::as_str),
     }
 }
 
-fn path_and_query(original: &Parts) -> String {
-    let uri = &original.uri;
+fn path_and_query(original: Original<'_>) -> String {
+    let uri = original.uri;
     match uri.query() {
         Some(query) => format!("{}?{query}", uri.path()),
         None => uri.path().to_owned(),

@@ -1,7 +1,6 @@
 //! Whether a request may pass: limits, then addresses, then who it is from.
 
 use http::header::WWW_AUTHENTICATE;
-use http::request::Parts;
 use table::{CompiledAccess, CompiledFilter};
 
 use crate::context::RequestContext;
@@ -12,12 +11,13 @@ use crate::filters::{basic, external, pace};
 use crate::limits::Exceeded;
 use crate::passwords::Checked;
 use crate::phases::answer::Answer;
+use crate::phases::original::Original;
 
 /// Runs what stands between a request and its backend. What it returns is answered.
 pub(crate) async fn check(
     context: &mut RequestContext,
     worker: &Worker,
-    request: &Parts,
+    request: Original<'_>,
 ) -> Option<Answer> {
     let route = context.route.clone()?;
     for filter in &route.filters {
@@ -49,7 +49,7 @@ async fn admit(
     access: &CompiledAccess,
     context: &mut RequestContext,
     worker: &Worker,
-    request: &Parts,
+    request: Original<'_>,
 ) -> Result<(), Box<Answer>> {
     limit(access, context, worker)?;
     match addresses::standing(access, context.client.address) {
@@ -63,7 +63,7 @@ async fn admit(
     }
     let mut refusal = None;
     if let Some(wanted) = &access.basic {
-        match basic::check(wanted, &worker.shared.passwords, &request.headers).await {
+        match basic::check(wanted, &worker.shared.passwords, request.headers).await {
             Checked::Right if access.satisfy_any => return Ok(()),
             Checked::Right => {}
             Checked::Wrong => {

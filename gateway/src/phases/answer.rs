@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
+use super::original::Headers;
 use crate::error::Reason;
 
 /// An answer without a backend.
@@ -67,7 +68,7 @@ impl Answer {
     /// Header fields but the length, and the body. The page says nothing about backends: neither address nor cause.
     pub(crate) fn render(
         &self,
-        request: &HeaderMap,
+        request: Headers<'_>,
     ) -> (SmallVec<[(HeaderName, HeaderValue); 4]>, Bytes) {
         let mut fields = SmallVec::new();
         if self.status == StatusCode::NO_CONTENT {
@@ -113,9 +114,9 @@ fn title(status: StatusCode) -> String {
 }
 
 /// Does the client name HTML among what it accepts? Clients that take anything (`*/*`) get text: they are programs.
-fn wants_html(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT).iter().any(|value| {
-        value.as_bytes().split(|byte| *byte == b',').any(|range| {
+fn wants_html(headers: Headers<'_>) -> bool {
+    headers.all(&ACCEPT).iter().any(|value| {
+        value.split(|byte| *byte == b',').any(|range| {
             let media = range.split(|byte| *byte == b';').next().unwrap_or(range);
             media.trim_ascii().eq_ignore_ascii_case(b"text/html")
         })
@@ -124,6 +125,8 @@ fn wants_html(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     #[test]
@@ -139,7 +142,7 @@ mod tests {
             if let Some(accept) = accept {
                 headers.insert(ACCEPT, HeaderValue::from_static(accept));
             }
-            let (fields, body) = Answer::page(Reason::NoRoute).render(&headers);
+            let (fields, body) = Answer::page(Reason::NoRoute).render(Headers::Map(&headers));
             let kind = &fields
                 .iter()
                 .find(|(name, _)| name == CONTENT_TYPE)

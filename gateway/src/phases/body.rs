@@ -1,23 +1,23 @@
 //! How large a request body may be.
 
-use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 
 use crate::context::RequestContext;
 use crate::error::Reason;
+use crate::phases::original::Headers;
 
 fn limit(context: &RequestContext) -> Option<u64> {
     context.route.as_ref()?.body_limit
 }
 
 /// Refuses a body whose length is known to be over the limit, before anything of it is read.
-pub(crate) fn announced(context: &RequestContext, headers: &HeaderMap) -> Result<(), Reason> {
+pub(crate) fn announced(context: &RequestContext, headers: Headers<'_>) -> Result<(), Reason> {
     let Some(limit) = limit(context) else {
         return Ok(());
     };
     let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        .text(&CONTENT_LENGTH)
+        .and_then(|value| value.parse::<u64>().ok());
     match length {
         Some(length) if length > limit => Err(Reason::BodyTooLarge),
         Some(_) | None => Ok(()),

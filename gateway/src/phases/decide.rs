@@ -1,11 +1,10 @@
 //! The phases before a backend is asked, in their order. Every engine runs these two, and in between finds out whether
 //! the route is one that it can serve.
 
-use http::request::Parts;
-
 use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::phases::answer::Answer;
+use crate::phases::original::Original;
 use crate::phases::route::{self, Head, Verdict};
 use crate::phases::{access, upstream};
 
@@ -21,7 +20,7 @@ pub(crate) fn find(context: &mut RequestContext, head: Head<'_>) -> Verdict {
 pub(crate) async fn admit(
     context: &mut RequestContext,
     worker: &Worker,
-    request: &Parts,
+    request: Original<'_>,
 ) -> Result<(), Answer> {
     if let Some(answer) = access::check(context, worker, request).await {
         return Err(answer);

@@ -1,12 +1,19 @@
 //! Header fields that a phase may change, whoever stores them.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use super::original::Headers;
 
 /// Read and write access to header fields. An engine that stores them in another way than [`HeaderMap`] implements it
 /// for its own type.
 pub(crate) trait Fields {
     /// All fields.
     fn map(&self) -> &HeaderMap;
+    /// The names of fields for which something holds, whatever their spelling.
+    fn names_that(&self, holds: impl Fn(&[u8]) -> bool) -> SmallVec<[HeaderName; 4]> {
+        Headers::Map(self.map()).names_that(holds)
+    }
     /// Takes a field away, all its values.
     fn remove(&mut self, name: &HeaderName);
     /// Replaces a field. `name` is a valid field name, in the spelling for the wire.

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::GetAll;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderName;
 use ipnet::IpNet;
 use model::ClientTrust;
 
+use super::original::{Headers, text};
 use crate::context::{Client, RequestContext};
+use crate::names;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -15,7 +16,7 @@ pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwa
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Finds out who the request is from.
-pub(crate) fn identify(context: &mut RequestContext, headers: &HeaderMap) {
+pub(crate) fn identify(context: &mut RequestContext, headers: Headers<'_>) {
     context.client = client(
         context.connection.client.ip(),
         context.connection.tls.is_some(),
@@ -24,7 +25,7 @@ pub(crate) fn identify(context: &mut RequestContext, headers: &HeaderMap) {
     );
 }
 
-fn client(peer: IpAddr, tls: bool, trust: &ClientTrust, headers: &HeaderMap) -> Client {
+fn client(peer: IpAddr, tls: bool, trust: &ClientTrust, headers: Headers<'_>) -> Client {
     let peer = peer.to_canonical();
     let trusted = contains(&trust.forwarded_headers_from, peer);
     if !trusted && trust.addresses_from.is_empty() {
@@ -41,8 +42,10 @@ fn client(peer: IpAddr, tls: bool, trust: &ClientTrust, headers: &HeaderMap) -> 
     };
     let of_client = match &trust.address_header {
         // The usual name needs not be looked at.
-        None => headers.get_all(X_FORWARDED_FOR),
-        Some(name) => headers.get_all(name),
+        None => headers.all(&X_FORWARDED_FOR),
+        Some(name) => names::name(name.as_bytes())
+            .map(|name| headers.all(&name))
+            .unwrap_or_default(),
     };
     Client {
         address: forwarded_for(peer, believed, &of_client),
@@ -57,9 +60,9 @@ fn client(peer: IpAddr, tls: bool, trust: &ClientTrust, headers: &HeaderMap) -> 
 
 /// What `X-Forwarded-Proto` says, if it says `http` or `https`. Of several values the last one counts: it is the
 /// trusted peer's.
-fn forwarded_proto(headers: &HeaderMap) -> Option<bool> {
-    let value = headers.get_all(X_FORWARDED_PROTO).iter().next_back()?;
-    let text = value.to_str().ok()?.rsplit(',').next()?.trim();
+fn forwarded_proto(headers: Headers<'_>) -> Option<bool> {
+    let value = *headers.all(&X_FORWARDED_PROTO).last()?;
+    let text = text(value)?.rsplit(',').next()?.trim();
     if text.eq_ignore_ascii_case("https") {
         Some(true)
     } else if text.eq_ignore_ascii_case("http") {
@@ -71,10 +74,10 @@ fn forwarded_proto(headers: &HeaderMap) -> Option<bool> {
 
 /// Walks `X-Forwarded-For`, or what stands for it, from the right and stops at the first address that is not trusted: whatever stands left of
 /// it may have been made up by that one.
-fn forwarded_for(peer: IpAddr, trusted: &[IpNet], values: &GetAll<'_, HeaderValue>) -> IpAddr {
+fn forwarded_for(peer: IpAddr, trusted: &[IpNet], values: &[&[u8]]) -> IpAddr {
     let mut address = peer;
     for value in values.iter().rev() {
-        let Ok(text) = value.to_str() else {
+        let Some(text) = text(value) else {
             return address;
         };
         for part in text.rsplit(',') {
@@ -110,6 +113,8 @@ fn contains(nets: &[IpNet], address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderValue};
+
     use super::*;
 
     fn trust(nets: &[&str]) -> ClientTrust {
@@ -180,7 +185,7 @@ mod tests {
                 peer.parse().unwrap(),
                 false,
                 &trust(nets),
-                &headers(&[("x-forwarded-for", given)]),
+                Headers::Map(&headers(&[("x-forwarded-for", given)])),
             );
             assert_eq!(found.address, want.parse::<IpAddr>().unwrap(), "{why}");
         }
@@ -210,7 +215,7 @@ mod tests {
             let mut trust = trust(if all { &["10.0.0.0/8"] } else { &[] });
             trust.addresses_from = vec!["10.0.0.0/8".parse().unwrap()];
             trust.address_header = header;
-            let found = client(peer.parse().unwrap(), false, &trust, &given);
+            let found = client(peer.parse().unwrap(), false, &trust, Headers::Map(&given));
             let want = (want.parse::<IpAddr>().unwrap(), https, all);
             assert_eq!((found.address, found.https, found.trusted), want, "{why}");
         }
@@ -231,7 +236,7 @@ mod tests {
                 peer.parse().unwrap(),
                 tls,
                 &trust(&["10.0.0.0/8"]),
-                &headers(&[("x-forwarded-proto", given)]),
+                Headers::Map(&headers(&[("x-forwarded-proto", given)])),
             );
             assert_eq!(found.https, want, "{peer} {given}");
         }

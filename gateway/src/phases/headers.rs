@@ -4,14 +4,13 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST, STRICT_TRANSPORT_SECURITY};
-use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
-use smallvec::SmallVec;
 use table::CompiledFilter;
 
 use super::fields::Fields;
 use super::forwarding::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT};
+use super::original::{Headers, Original};
 use super::{session, stand_in};
 use crate::context::{RequestContext, Shown};
 use crate::filters;
@@ -29,15 +28,13 @@ const SPOOFABLE: [&str; 5] = [
 ];
 
 /// Chooses the identity of the request: the client's, if it is one, else `random` in hexadecimal.
-pub(crate) fn request_id(headers: &HeaderMap, random: impl FnOnce() -> u128) -> HeaderValue {
-    let given = headers.get(X_REQUEST_ID).filter(|value| {
+pub(crate) fn request_id(headers: Headers<'_>, random: impl FnOnce() -> u128) -> HeaderValue {
+    let is_one = |value: &HeaderValue| {
         let bytes = value.as_bytes();
         (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
-    });
-    if let Some(given) = given {
-        return given.clone();
-    }
-    hexadecimal(random())
+    };
+    let given = headers.value(&X_REQUEST_ID).filter(is_one);
+    given.unwrap_or_else(|| hexadecimal(random()))
 }
 
 /// 32 digits.
@@ -80,7 +77,11 @@ pub(crate) fn target(context: &RequestContext, uri: &Uri) -> Option<Uri> {
 /// apart depends on the protocol, which is the engine's business.
 ///
 /// `original` is the request as the client sent it.
-pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mut impl Fields) {
+pub(crate) fn to_backend(
+    context: &RequestContext,
+    original: Original<'_>,
+    fields: &mut impl Fields,
+) {
     let client = context.client;
     drop_untrusted(fields, client.trusted);
     join_cookies(original.version, fields);
@@ -91,7 +92,7 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
     } else {
         value(Ip(client.address))
     };
-    let before = joined(&original.headers, &X_FORWARDED_FOR);
+    let before = original.headers.joined(&X_FORWARDED_FOR);
     fields.set(
         "X-Forwarded-For",
         forwarded_for(context, before.as_ref(), &address),
@@ -107,14 +108,12 @@ pub(crate) fn to_backend(context: &RequestContext, original: &Parts, fields: &mu
     fields.set("X-Scheme", scheme);
 
     let host = authority(original);
-    if let Some(host) = trusted_value(client.trusted, original, &X_FORWARDED_HOST).or(host.as_ref())
-    {
-        fields.set("X-Forwarded-Host", host.clone());
-    }
     let port = trusted_value(client.trusted, original, &X_FORWARDED_PORT)
         .filter(|value| value.as_bytes().iter().all(u8::is_ascii_digit))
-        .cloned()
         .unwrap_or_else(|| port(host.as_ref(), client.https));
+    if let Some(host) = trusted_value(client.trusted, original, &X_FORWARDED_HOST).or(host) {
+        fields.set("X-Forwarded-Host", host);
+    }
     fields.set("X-Forwarded-Port", port);
     if let Some(id) = &context.request_id {
         fields.set("X-Request-ID", id.clone());
@@ -184,9 +183,9 @@ fn forwarded_for(
 }
 
 /// Says in a question about a request who the client is.
-pub(crate) fn identify(context: &RequestContext, original: &Parts, fields: &mut HeaderMap) {
+pub(crate) fn identify(context: &RequestContext, original: Original<'_>, fields: &mut HeaderMap) {
     let address = value(Ip(context.client.address));
-    let before = joined(&original.headers, &X_FORWARDED_FOR);
+    let before = original.headers.joined(&X_FORWARDED_FOR);
     fields.insert(
         X_FORWARDED_FOR,
         forwarded_for(context, before.as_ref(), &address),
@@ -206,7 +205,8 @@ pub(crate) fn to_client(context: &mut RequestContext, fields: &mut impl Fields) 
         return;
     };
     let values = |names: &[HeaderName], fields: &HeaderMap| {
-        let values = names.iter().map(|name| joined(fields, name));
+        let fields = Headers::Map(fields);
+        let values = names.iter().map(|name| fields.joined(name));
         values.collect::<Box<[_]>>()
     };
     let upstream = match context.own_status {
@@ -275,28 +275,34 @@ fn change_for_client(context: &RequestContext, fields: &mut impl Fields) {
 /// Drops what a client may not say about itself, `Proxy` (CVE-2016-5385), and every name with an underscore: many
 /// applications see `X_Real_IP` and `X-Real-IP` as the same variable.
 pub(crate) fn drop_untrusted(fields: &mut impl Fields, trusted: bool) {
-    let doomed: SmallVec<[HeaderName; 4]> = fields
-        .map()
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            name == "proxy"
-                || name.bytes().any(|byte| byte == b'_')
-                || !trusted && is_spoofable(name)
-        })
-        .cloned()
-        .collect();
+    let doomed = fields.names_that(|name| {
+        // Without a way out of the loop, many bytes are looked at with one instruction.
+        name.iter().fold(false, |odd, byte| odd | (*byte == b'_'))
+            || name.eq_ignore_ascii_case(b"proxy")
+            || !trusted && is_spoofable(name)
+    });
     for name in &doomed {
         fields.remove(name);
     }
 }
 
-fn is_spoofable(name: &str) -> bool {
-    // Most names differ in the first byte.
-    match name.as_bytes().first() {
-        Some(b'x') => name == "x-scheme" || SPOOFABLE.iter().any(|p| name.starts_with(p)),
-        Some(b's') => name.starts_with("ssl-client-"),
-        Some(b'f') => name == FORWARDED.as_str(),
+/// `name` may be in any spelling.
+fn is_spoofable(name: &[u8]) -> bool {
+    // Most names differ in the first byte, and those with an X in the third one.
+    let begins = |with: &str| {
+        let with = with.as_bytes();
+        let lower = |byte: Option<&u8>| byte.map(u8::to_ascii_lowercase);
+        lower(name.get(2)) == lower(with.get(2))
+            && name
+                .get(..with.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    match name.first() {
+        Some(b'x' | b'X') => {
+            name.eq_ignore_ascii_case(b"x-scheme") || SPOOFABLE.iter().any(|name| begins(name))
+        }
+        Some(b's' | b'S') => begins("ssl-client-"),
+        Some(b'f' | b'F') => name.eq_ignore_ascii_case(FORWARDED.as_str().as_bytes()),
         _ => false,
     }
 }
@@ -318,22 +324,6 @@ pub(crate) fn join_cookies(version: Version, fields: &mut impl Fields) {
     }
 }
 
-/// All values of a field as one.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    let mut values = values.peekable();
-    if values.peek().is_none() {
-        return Some(first.clone());
-    }
-    let mut bytes = first.as_bytes().to_vec();
-    for value in values {
-        bytes.extend_from_slice(b", ");
-        bytes.extend_from_slice(value.as_bytes());
-    }
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes)).ok()
-}
-
 fn extend(before: &HeaderValue, address: IpAddr) -> Option<HeaderValue> {
     let mut bytes = before.as_bytes().to_vec();
     bytes.extend_from_slice(b", ");
@@ -341,21 +331,17 @@ fn extend(before: &HeaderValue, address: IpAddr) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes)).ok()
 }
 
-fn trusted_value<'a>(
-    trusted: bool,
-    original: &'a Parts,
-    name: &HeaderName,
-) -> Option<&'a HeaderValue> {
+fn trusted_value(trusted: bool, original: Original<'_>, name: &HeaderName) -> Option<HeaderValue> {
     if trusted {
-        original.headers.get(name)
+        original.headers.value(name)
     } else {
         None
     }
 }
 
-fn authority(original: &Parts) -> Option<HeaderValue> {
-    if let Some(host) = original.headers.get(HOST) {
-        return Some(host.clone());
+fn authority(original: Original<'_>) -> Option<HeaderValue> {
+    if let Some(host) = original.headers.value(&HOST) {
+        return Some(host);
     }
     let authority = original.uri.authority()?;
     HeaderValue::from_str(authority.as_str()).ok()
@@ -456,7 +442,7 @@ mod tests {
             if let Some(given) = given {
                 headers.insert(X_REQUEST_ID, HeaderValue::from_str(given).unwrap());
             }
-            let id = request_id(&headers, || 0xabc);
+            let id = request_id(Headers::Map(&headers), || 0xabc);
             let made = "00000000000000000000000000000abc";
             assert_eq!(id, if kept { given.unwrap() } else { made }, "{given:?}");
         }
@@ -490,7 +476,11 @@ mod tests {
                 .body(())
                 .unwrap()
                 .into_parts();
-            assert_eq!(port(authority(&parts).as_ref(), https), want, "{host}");
+            assert_eq!(
+                port(authority(Original::of(&parts)).as_ref(), https),
+                want,
+                "{host}"
+            );
         }
     }
 }

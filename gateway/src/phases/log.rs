@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::request::Parts;
 use http::{Method, Request, StatusCode};
 
 use crate::connection::Connection;
@@ -11,13 +10,14 @@ use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::error::Reason;
 use crate::mirror;
+use crate::phases::original::Original;
 use crate::phases::{headers, retry};
 
 /// What an engine knows at the end of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome<'a> {
     /// The request as it came.
-    pub(crate) request: &'a Parts,
+    pub(crate) request: Original<'a>,
     /// The request target, byte by byte.
     pub(crate) target: &'a [u8],
     /// The status that was sent, if any was.
@@ -61,7 +61,7 @@ pub(crate) fn finish(
         && !unlogged
     {
         if writer.names_every_request(context) {
-            let id = || headers::request_id(&outcome.request.headers, || worker.random.wide());
+            let id = || headers::request_id(outcome.request.headers, || worker.random.wide());
             context.request_id.get_or_insert_with(id);
         }
         writer.write(context, outcome, status, elapsed);
@@ -81,7 +81,7 @@ pub(crate) fn refused(connection: &Arc<Connection>, worker: &Worker, sent: usize
     let (mut request, ()) = Request::new(()).into_parts();
     request.method = Method::from_bytes(b"-").unwrap_or_default();
     let outcome = Outcome {
-        request: &request,
+        request: Original::of(&request),
         target: b"",
         status: Some(status),
         received: 0,

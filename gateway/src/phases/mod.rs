@@ -10,6 +10,7 @@ pub(crate) mod fields;
 pub(crate) mod forwarding;
 pub(crate) mod headers;
 pub(crate) mod log;
+pub(crate) mod original;
 pub(crate) mod retry;
 pub(crate) mod route;
 mod session;

@@ -5,13 +5,12 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST};
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
 use model::{HostName, normalise_path};
 use table::{CompiledAction, CompiledFilter, CompiledRoute, Lookup, Table, TlsEntry};
 
 use super::answer::Answer;
 use super::forwarding;
+use super::original::{Headers, Original, text};
 use crate::connection::TlsFacts;
 use crate::context::RequestContext;
 use crate::error::Reason;
@@ -20,8 +19,8 @@ use crate::filters;
 /// A request as it came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head<'a> {
-    /// Method, URI, version, header fields. The URI holds at least path and query.
-    pub(crate) parts: &'a Parts,
+    /// Method, URI, version, header fields.
+    pub(crate) request: Original<'a>,
     /// The request target, byte by byte; an absolute one shows here.
     pub(crate) target: &'a [u8],
 }
@@ -38,14 +37,13 @@ pub(crate) enum Verdict {
 /// Refuses a header section that is larger than allowed.
 pub(crate) fn within_limits(context: &mut RequestContext, head: Head<'_>) -> Result<(), Reason> {
     let limits = &context.connection.limits;
-    let headers = &head.parts.headers;
+    let headers = head.request.headers;
     // Name, colon, space, value, line end: as it stands in HTTP/1.1, and close to the measure of HTTP/2.
-    let fields: usize = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    context.header_bytes =
-        head.parts.method.as_str().len() + head.target.len() + " HTTP/1.1\r\n\r\n ".len() + fields;
+    let fields = headers.size() + 4 * headers.len();
+    context.header_bytes = head.request.method.as_str().len()
+        + head.target.len()
+        + " HTTP/1.1\r\n\r\n ".len()
+        + fields;
     if headers.len() > limits.max_headers || context.header_bytes > limits.max_header_bytes {
         return Err(Reason::HeaderTooLarge);
     }
@@ -61,15 +59,13 @@ pub(crate) fn route(context: &mut RequestContext, head: Head<'_>) -> Verdict {
 }
 
 fn find(context: &mut RequestContext, head: Head<'_>) -> Result<Verdict, Reason> {
-    let parts = head.parts;
-    forwarding::identify(context, &parts.headers);
-    if parts.method == http::Method::CONNECT {
+    let request = head.request;
+    forwarding::identify(context, request.headers);
+    if *request.method == http::Method::CONNECT {
         return Err(Reason::BadMethod);
     }
     // In HTTP/1 that has been looked at before there was a request.
-    if parts.version == http::Version::HTTP_2
-        && parts.headers.get_all(CONTENT_LENGTH).iter().count() > 1
-    {
+    if request.version == http::Version::HTTP_2 && request.headers.all(&CONTENT_LENGTH).len() > 1 {
         return Err(Reason::BadRequest);
     }
     let authority = authority(head)?;
@@ -77,7 +73,7 @@ fn find(context: &mut RequestContext, head: Head<'_>) -> Result<Verdict, Reason>
     if !head.target.is_ascii() && std::str::from_utf8(head.target).is_err() {
         return Err(Reason::BadPath);
     }
-    let path = normalise_path(parts.uri.path()).map_err(|_| Reason::BadPath)?;
+    let path = normalise_path(request.uri.path()).map_err(|_| Reason::BadPath)?;
     check_policy(context, &host)?;
     let table = Arc::clone(&context.table);
     let route = table
@@ -87,16 +83,16 @@ fn find(context: &mut RequestContext, head: Head<'_>) -> Result<Verdict, Reason>
                 listener,
                 host: &host,
                 path: &path,
-                query: parts.uri.query(),
-                method: &parts.method,
-                headers: &parts.headers,
+                query: request.uri.query(),
+                method: request.method,
+                headers: &request.headers,
             })
         })
         .or_else(|| table.fallback())
         .ok_or(Reason::NoRoute)?;
     context.route = Some(Arc::clone(route));
-    let answer = filters::on_request(context, route, parts, &host, &path)
-        .or_else(|| answer_of(route, context, parts, authority, &path));
+    let answer = filters::on_request(context, route, request, &host, &path)
+        .or_else(|| answer_of(route, context, request, authority, &path));
     if let Some(answer) = answer {
         return Ok(Verdict::Answer(answer));
     }
@@ -123,7 +119,7 @@ fn find(context: &mut RequestContext, head: Head<'_>) -> Result<Verdict, Reason>
 fn answer_of(
     route: &CompiledRoute,
     context: &RequestContext,
-    parts: &Parts,
+    request: Original<'_>,
     authority: &str,
     path: &str,
 ) -> Option<Answer> {
@@ -134,7 +130,7 @@ fn answer_of(
             context.client.https,
             authority,
             path,
-            parts.uri.query(),
+            request.uri.query(),
         )),
         CompiledAction::Respond { status, reason } => Some(Answer::with_status(
             *status,
@@ -173,9 +169,13 @@ fn is_renewed(entry: &Arc<TlsEntry>, tls: &TlsFacts, table: &Table) -> bool {
 /// The authority that the request is for: that of an absolute target, of HTTP/2's `:authority`, or the `Host` field.
 /// Where more than one is given, they have to be equal.
 fn authority(head: Head<'_>) -> Result<&str, Reason> {
-    let host = single_host(&head.parts.headers)?;
-    let target = absolute_authority(head.target)?
-        .or_else(|| head.parts.uri.authority().map(http::uri::Authority::as_str));
+    let host = single_host(head.request.headers)?;
+    let target = absolute_authority(head.target)?.or_else(|| {
+        head.request
+            .uri
+            .authority()
+            .map(http::uri::Authority::as_str)
+    });
     match (target, host) {
         (Some(target), Some(host)) if target.eq_ignore_ascii_case(host) => Ok(target),
         (Some(_), Some(_)) | (None, None) => Err(Reason::BadHost),
@@ -183,17 +183,12 @@ fn authority(head: Head<'_>) -> Result<&str, Reason> {
     }
 }
 
-fn single_host(headers: &HeaderMap) -> Result<Option<&str>, Reason> {
-    let mut values = headers.get_all(HOST).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => text(value).map(Some),
-        (Some(_), Some(_)) => Err(Reason::BadHost),
+fn single_host(headers: Headers<'_>) -> Result<Option<&str>, Reason> {
+    match *headers.all(&HOST) {
+        [] => Ok(None),
+        [value] => text(value).map(Some).ok_or(Reason::BadHost),
+        [..] => Err(Reason::BadHost),
     }
-}
-
-fn text(value: &HeaderValue) -> Result<&str, Reason> {
-    value.to_str().map_err(|_| Reason::BadHost)
 }
 
 /// The authority of `scheme://authority/...`; nothing for the other forms of a target.
@@ -332,7 +327,7 @@ mod tests {
             }
             let (parts, ()) = request.body(()).unwrap().into_parts();
             let head = Head {
-                parts: &parts,
+                request: Original::of(&parts),
                 target: target.as_bytes(),
             };
             assert_eq!(authority(head), want, "{target} {host:?}");
@@ -348,7 +343,7 @@ mod tests {
             .unwrap()
             .into_parts();
         let head = Head {
-            parts: &parts,
+            request: Original::of(&parts),
             target: b"/",
         };
         assert_eq!(authority(head), Err(Reason::BadHost));

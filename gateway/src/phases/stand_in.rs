@@ -5,12 +5,12 @@
 //! an address, a password, a limit) is never handed over: nobody can turn it into a success.
 
 use http::header::ACCEPT;
-use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode};
 use table::{BackendSlot, CompiledRoute};
 
 use super::fields::Fields;
+use super::original::Original;
 use super::{retry, upstream};
 use crate::context::RequestContext;
 use crate::engine::Worker;
@@ -98,7 +98,7 @@ pub(super) fn explain(
     stand_in: StandIn,
     context: &RequestContext,
     route: &CompiledRoute,
-    original: &Parts,
+    original: Original<'_>,
     fields: &mut impl Fields,
 ) {
     let mut set = |name: &'static str, text: &str| {
@@ -106,13 +106,10 @@ pub(super) fn explain(
             fields.set(name, value);
         }
     };
-    let format = original
-        .headers
-        .get(ACCEPT)
-        .and_then(|value| value.to_str().ok());
+    let format = original.headers.text(&ACCEPT);
     set("X-Code", stand_in.status.as_str());
     set("X-Format", format.unwrap_or_default());
-    let uri = &original.uri;
+    let uri = original.uri;
     set(
         "X-Original-URI",
         uri.path_and_query().map_or("/", PathAndQuery::as_str),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use http::request::Parts;
 use model::{BackendProtocol, BackendTls, Balance, EndpointSet, Timeouts};
 use table::{BackendSlot, CompiledAction, CompiledFilter, CompiledOptions, CompiledRoute};
 
@@ -13,6 +12,7 @@ use crate::context::{RequestContext, Target, Try};
 use crate::engine::Worker;
 use crate::error::Reason;
 use crate::filters::variables;
+use crate::phases::original::Original;
 use crate::phases::stand_in::{self, StandIn};
 use crate::phases::{body, deadline, headers, session};
 use crate::upstream::{InFlight, Limit, Place, Turn, Unresolved, Wish, now, server_name};
@@ -49,9 +49,9 @@ pub(crate) struct Upstream {
 pub(crate) async fn prepare(
     context: &mut RequestContext,
     worker: &Worker,
-    request: &Parts,
+    request: Original<'_>,
 ) -> Result<(), Reason> {
-    let headers = &request.headers;
+    let headers = request.headers;
     let route = context.route.clone().ok_or(Reason::Internal)?;
     let CompiledAction::Forward(targets) = &route.action else {
         return Err(Reason::Internal);
@@ -73,8 +73,10 @@ pub(crate) async fn prepare(
         });
     }
     let slot = match &options.affinity {
-        Some(affinity) => session::choose(context, worker, headers, (options, affinity), targets),
-        None => drawn(context, worker, headers, options)
+        Some(affinity) => {
+            session::choose(context, worker, headers.map(), (options, affinity), targets)
+        }
+        None => drawn(context, worker, headers.map(), options)
             .or_else(|| targets.choose(worker.random.next_u32())),
     };
     let result = attempt(context, worker, slot).await;

@@ -73,7 +73,7 @@ impl Conditions {
             && self
                 .headers
                 .iter()
-                .all(|(name, value)| header_holds(request.headers, name, value))
+                .all(|(name, value)| header_holds(request.headers.map(), name, value))
             && self.query.iter().all(|(name, value)| {
                 let query = request.query.unwrap_or_default();
                 parameter(query, name).is_some_and(|text| value.matches(text.as_bytes()))

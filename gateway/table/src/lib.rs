@@ -162,6 +162,18 @@ pub struct Table {
     rejects: Rejects,
 }
 
+/// Header fields that become a map when a route asks for one.
+pub trait HeaderFields: fmt::Debug {
+    /// All fields.
+    fn map(&self) -> &HeaderMap;
+}
+
+impl HeaderFields for HeaderMap {
+    fn map(&self) -> &HeaderMap {
+        self
+    }
+}
+
 /// What is looked up: the parts of a request that decide about its route.
 #[derive(Clone, Copy, Debug)]
 pub struct Lookup<'a> {
@@ -176,7 +188,7 @@ pub struct Lookup<'a> {
     /// Its method.
     pub method: &'a Method,
     /// Its header fields.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a dyn HeaderFields,
 }
 
 impl Table {

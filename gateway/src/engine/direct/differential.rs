@@ -53,7 +53,7 @@ fn our_request(text: &[u8]) -> Opinion<Asked> {
                 return Opinion::Foreign;
             }
             // One of the phases answers that, on each engine.
-            if head.parts.headers.get_all(HOST).iter().count() != 1 {
+            if head.original().headers.all(&HOST).len() != 1 {
                 return Opinion::Foreign;
             }
             match content(&mut outline.body, text, outline.length) {
@@ -61,7 +61,7 @@ fn our_request(text: &[u8]) -> Opinion<Asked> {
                 Ok(None) => Opinion::Part,
                 Ok(Some((content, end))) => {
                     let target = String::from_utf8(head.target().to_vec()).unwrap();
-                    let method = head.parts.method.to_string();
+                    let method = head.method.to_string();
                     Opinion::Whole((method, target, content), end)
                 }
             }

@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::phases::fields::Fields;
+use crate::phases::original::Headers;
+use crate::section::mark;
 
 /// What the phases want changed, as a list; the section itself is written from its bytes.
 pub(super) struct Edits<'a, F> {
@@ -28,7 +30,7 @@ struct Change {
 }
 
 enum Original<'a, F> {
-    Known(&'a HeaderMap),
+    Known(Headers<'a>),
     Read(F, OnceCell<HeaderMap>),
 }
 
@@ -50,19 +52,10 @@ impl Name {
     }
 }
 
-/// A bit that is the same for all spellings of a name.
-fn mark(name: &[u8]) -> u64 {
-    let [first, .., before, last] = name else {
-        return 1;
-    };
-    let weight = |byte: &u8| usize::from(byte.to_ascii_lowercase());
-    1 << ((name.len() + 3 * weight(first) + 5 * weight(before) + 7 * weight(last)) & 63)
-}
-
 impl<'a> Edits<'a, fn() -> HeaderMap> {
     /// No changes yet to these fields.
-    pub(super) fn of(original: &'a HeaderMap) -> Self {
-        Self::new(Original::Known(original))
+    pub(super) fn of(original: impl Into<Headers<'a>>) -> Self {
+        Self::new(Original::Known(original.into()))
     }
 }
 
@@ -83,7 +76,12 @@ impl<'a, F: Fn() -> HeaderMap> Edits<'a, F> {
 
     /// Is this field of the original section left out?
     pub(super) fn leaves_out(&self, name: &[u8]) -> bool {
-        self.marks & mark(name) != 0
+        self.leaves_out_marked(mark(name), name)
+    }
+
+    /// The same, where the mark of the name is known.
+    pub(super) fn leaves_out_marked(&self, mark: u8, name: &[u8]) -> bool {
+        self.marks & 1 << mark != 0
             && self.changes.iter().any(|change| {
                 change.replaces && change.name.as_str().as_bytes().eq_ignore_ascii_case(name)
             })
@@ -100,7 +98,7 @@ impl<'a, F: Fn() -> HeaderMap> Edits<'a, F> {
 
     fn original(&self) -> &HeaderMap {
         match &self.original {
-            Original::Known(map) => map,
+            Original::Known(headers) => headers.map(),
             Original::Read(read, map) => map.get_or_init(read),
         }
     }
@@ -109,9 +107,10 @@ impl<'a, F: Fn() -> HeaderMap> Edits<'a, F> {
         if self.current.get().is_some() {
             self.current = OnceCell::new();
         }
-        let mark = mark(name.as_str().as_bytes());
-        if replaces && self.marks & mark != 0 {
-            self.changes.retain(|change| !change.name.is(name.as_str()));
+        let mark = 1 << mark(name.as_str().as_bytes());
+        let same = |change: &Change| change.name.is(name.as_str());
+        if replaces && self.marks & mark != 0 && self.changes.iter().any(same) {
+            self.changes.retain(|change| !same(change));
         }
         self.marks |= mark;
         self.changes.push(Change {
@@ -140,6 +139,13 @@ impl<F: Fn() -> HeaderMap> Fields for Edits<'_, F> {
             }
             map
         })
+    }
+
+    fn names_that(&self, holds: impl Fn(&[u8]) -> bool) -> SmallVec<[HeaderName; 4]> {
+        match &self.original {
+            Original::Known(headers) if self.changes.is_empty() => headers.names_that(holds),
+            Original::Known(_) | Original::Read(..) => Headers::Map(self.map()).names_that(holds),
+        }
     }
 
     fn remove(&mut self, name: &HeaderName) {

@@ -155,7 +155,7 @@ impl<'a> Exchange<'a> {
         self.upload.refused = false;
         self.upload.out.rewind();
         // Only a connection that may have been closed long ago leads to a second time.
-        self.upload.out.keep = reused && self.head.parts.method.is_idempotent();
+        self.upload.out.keep = reused && self.head.method.is_idempotent();
         self.clock.begin(now);
         self.download.held.clear();
     }

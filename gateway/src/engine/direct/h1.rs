@@ -20,6 +20,7 @@ use super::patience::Patience;
 use super::pool::connect;
 use super::request::{Head, Outline};
 use super::response::{write_end, write_number_field, write_status};
+use super::section;
 use super::{DirectEngine, date, qualifies};
 use crate::connection::Connection;
 use crate::context::RequestContext;
@@ -135,7 +136,7 @@ async fn request(
     let limits = &*connection.limits;
     let mut context = RequestContext::new(worker.shared.tables.pin(), Arc::clone(&connection));
     let seen = route::Head {
-        parts: &head.parts,
+        request: head.original(),
         target: head.target(),
     };
     let verdict = decide::find(&mut context, seen);
@@ -146,7 +147,7 @@ async fn request(
     let keep = outline.keep && !last && !connection.ending();
     let prepared = match verdict {
         Verdict::Answer(answer) => Err(answer),
-        Verdict::Forward => decide::admit(&mut context, worker, &head.parts).await,
+        Verdict::Forward => decide::admit(&mut context, worker, head.original()).await,
     };
     let end = if let Err(answer) = prepared {
         let waiting = Waiting {
@@ -160,7 +161,7 @@ async fn request(
         forward(engine, limits, client, head, &mut context, asked).await
     };
     let outcome = Outcome {
-        request: &head.parts,
+        request: head.original(),
         target: head.target(),
         status: end.status,
         received: end.received,
@@ -257,7 +258,7 @@ fn write_answer(
     close: bool,
     end: &mut End,
 ) {
-    let (fields, body) = answer.render(&head.parts.headers);
+    let (fields, body) = answer.render(head.original().headers);
     context.own_status = Some(answer.status);
     context.fail(answer.reason);
     let mut original = HeaderMap::with_capacity(fields.len() + 1);
@@ -277,7 +278,7 @@ fn write_answer(
     edits.write(out);
     date::write(out, context.started_at);
     write_end(out, close);
-    if head.parts.method != Method::HEAD {
+    if head.method != Method::HEAD {
         out.extend_from_slice(&body);
         end.sent = body.len();
     }
@@ -424,9 +425,9 @@ async fn fail(
 /// The header section for the backend.
 fn section_for_backend(context: &RequestContext, head: &Head, body: Body) -> Vec<u8> {
     let mut out = buffer(head.len() + 512);
-    out.extend_from_slice(head.parts.method.as_str().as_bytes());
+    out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
-    match headers::target(context, &head.parts.uri) {
+    match headers::target(context, &head.uri) {
         Some(target) => {
             let target = target
                 .path_and_query()
@@ -436,13 +437,10 @@ fn section_for_backend(context: &RequestContext, head: &Head, body: Body) -> Vec
         None => out.extend_from_slice(head.target()),
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let mut edits = Edits::of(&head.parts.headers);
-    headers::to_backend(context, &head.parts, &mut edits);
-    for (name, value) in head.end_to_end() {
-        if !edits.leaves_out(name) {
-            write_field(&mut out, name, value);
-        }
-    }
+    let mut edits = Edits::of(head.original().headers);
+    headers::to_backend(context, head.original(), &mut edits);
+    let section = head.section();
+    section::copy(&mut out, section.bytes(), section.fields(), &edits);
     edits.write(&mut out);
     match body {
         Body::Length(length) if length > 0 || head.gives_length() => {

@@ -16,7 +16,6 @@ pub(crate) mod framing;
 mod h1;
 mod h2;
 mod links;
-mod names;
 #[cfg(test)]
 mod opinions;
 mod patience;

@@ -7,13 +7,12 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::{Method, Uri, Version};
 
 use super::body::Body;
-use super::names;
-use super::section::{self, Field, Most, Span, length_of, list_has, span};
+use super::section::{self, Field, Most, Section, Span, length_of, list_has, span};
+use crate::phases::original::{Headers, Original};
 
 /// Larger header sections are left to Pingora, and so are those with more fields.
 pub(super) const MOST_BYTES: usize = 16 * 1024;
@@ -48,11 +47,9 @@ pub(super) struct Outline {
 }
 
 thread_local! {
-    static SPARE: RefCell<Vec<Memory>> = const { RefCell::new(Vec::new()) };
+    /// Room for fields, which requests of a thread hand on to each other: a connection that waits has none.
+    static SPARE: RefCell<Vec<Vec<Field>>> = const { RefCell::new(Vec::new()) };
 }
-
-/// Room for fields, which requests of a thread hand on to each other: a connection that waits has none.
-type Memory = (HeaderMap, Vec<Field>);
 
 /// How many a thread keeps. One is out for each request that waits for its response.
 const MOST_SPARE: usize = 64;
@@ -60,26 +57,15 @@ const MOST_SPARE: usize = 64;
 const USUAL: usize = 128;
 
 /// A request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Head {
-    /// As the phases want it.
-    pub(super) parts: Parts,
-    /// The header section.
-    bytes: Bytes,
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) uri: Uri,
+    section: Section,
     target: Span,
+    /// What has been read and not been taken over.
     fields: Vec<Field>,
-}
-
-impl Default for Head {
-    fn default() -> Self {
-        let (parts, ()) = Request::new(()).into_parts();
-        Self {
-            parts,
-            bytes: Bytes::new(),
-            target: (0, 0),
-            fields: Vec::new(),
-        }
-    }
 }
 
 impl Head {
@@ -87,9 +73,9 @@ impl Head {
     pub(super) fn read(&mut self, bytes: &[u8]) -> Found {
         self.fields.clear();
         if self.fields.capacity() == 0
-            && let Some(memory) = SPARE.with_borrow_mut(Vec::pop)
+            && let Some(fields) = SPARE.with_borrow_mut(Vec::pop)
         {
-            (self.parts.headers, self.fields) = memory;
+            self.fields = fields;
         }
         let mut fields = section::uninit::<MOST_FIELDS>();
         let mut request = httparse::Request::new(&mut []);
@@ -153,11 +139,10 @@ impl Head {
                 Kind::Upgrade => return Found::Foreign,
                 Kind::HopByHop | Kind::EndToEnd => {}
             }
-            self.fields.push(Field {
-                name: span(bytes, field.name.as_bytes()),
-                value: span(bytes, field.value),
-                end_to_end: matches!(kind, Kind::EndToEnd | Kind::Expect),
-            });
+            let name = span(bytes, field.name.as_bytes());
+            let value = span(bytes, field.value);
+            let end_to_end = matches!(kind, Kind::EndToEnd | Kind::Expect);
+            self.fields.push(Field::new(bytes, name, value, end_to_end));
         }
         // One of both would have to be ignored, and not everybody ignores the same one (RFC 9112, 6.1).
         if chunked && given_length.is_some() {
@@ -177,65 +162,54 @@ impl Head {
         let bytes = bytes.slice(..outline.length);
         let target = bytes.slice(outline.target.0..outline.target.1);
         let target = PathAndQuery::from_maybe_shared(target).ok()?;
-        self.parts.headers.clear();
-        for field in &self.fields {
-            let name = names::name(section::get(&bytes, field.name))?;
-            let value = bytes.slice(field.value.0..field.value.1);
-            let value = HeaderValue::from_maybe_shared(value).ok()?;
-            self.parts.headers.append(name, value);
-        }
-        self.parts.method = outline.method.clone();
-        self.parts.uri = Uri::from(target);
-        self.parts.version = Version::HTTP_11;
+        self.method = outline.method.clone();
+        self.uri = Uri::from(target);
         self.target = outline.target;
-        self.bytes = bytes;
+        self.section = Section::new(bytes, std::mem::take(&mut self.fields));
         Some(())
+    }
+
+    /// As the phases want it.
+    pub(super) fn original(&self) -> Original<'_> {
+        Original {
+            method: &self.method,
+            uri: &self.uri,
+            version: Version::HTTP_11,
+            headers: Headers::Section(&self.section),
+        }
+    }
+
+    /// The header section.
+    pub(super) fn section(&self) -> &Section {
+        &self.section
     }
 
     /// The request target, byte by byte.
     pub(super) fn target(&self) -> &[u8] {
-        section::get(&self.bytes, self.target)
+        section::get(self.section.bytes(), self.target)
     }
 
     /// How long the section is.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Name and value of the fields that concern more than this connection, as they were written. Those that say
-    /// where the body ends are not among them.
-    pub(super) fn end_to_end(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields
-            .iter()
-            .filter(|field| field.end_to_end)
-            .map(|field| {
-                (
-                    section::get(&self.bytes, field.name),
-                    section::get(&self.bytes, field.value),
-                )
-            })
+        self.section.bytes().len()
     }
 
     /// Did the client say how long the body is?
     pub(super) fn gives_length(&self) -> bool {
-        self.parts.headers.contains_key(CONTENT_LENGTH)
+        self.original().headers.has(&CONTENT_LENGTH)
     }
 
     /// Lets go of the request and of its memory.
     pub(super) fn clear(&mut self) {
-        self.parts.uri = Uri::default();
-        self.parts.extensions.clear();
-        self.bytes = Bytes::new();
-        let mut headers = std::mem::take(&mut self.parts.headers);
-        let mut fields = std::mem::take(&mut self.fields);
-        if headers.capacity() > USUAL || fields.capacity() > USUAL {
+        self.uri = Uri::default();
+        let mut fields = std::mem::take(&mut self.section).into_memory();
+        if fields.capacity() > USUAL {
             return;
         }
-        headers.clear();
         fields.clear();
         SPARE.with_borrow_mut(|spare| {
             if spare.len() < MOST_SPARE {
-                spare.push((headers, fields));
+                spare.push(fields);
             }
         });
     }

@@ -1,10 +1,11 @@
 //! Reads the header section of a response and writes it for the client.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::body::Body;
-use super::edits::{Edits, write_field};
+use super::edits::Edits;
 use super::section::{self, Field, Most, Span, length_of, list_has, span};
+use crate::names;
 
 /// How large a header section of a response may be.
 const MOST_BYTES: usize = 256 * 1024;
@@ -125,11 +126,8 @@ fn parse<'b>(
             }
             _ => {}
         }
-        fields.push(Field {
-            name: span(bytes, name),
-            value: span(bytes, field.value),
-            end_to_end,
-        });
+        let (name, value) = (span(bytes, name), span(bytes, field.value));
+        fields.push(Field::new(bytes, name, value, end_to_end));
     }
     if chunked && outline.given_length.is_some() {
         return Ok(Found::Invalid);
@@ -179,7 +177,7 @@ pub(super) fn map(bytes: &[u8], fields: &[Field]) -> HeaderMap {
         .iter()
         .filter(|field| field.end_to_end)
         .filter_map(|field| {
-            let name = HeaderName::from_bytes(section::get(bytes, field.name)).ok()?;
+            let name = names::name(section::get(bytes, field.name))?;
             let value = HeaderValue::from_bytes(section::get(bytes, field.value)).ok()?;
             Some((name, value))
         })
@@ -201,12 +199,7 @@ pub(super) fn write<F: Fn() -> HeaderMap>(
         outline.status,
         Some(section::get(bytes, outline.phrase)),
     );
-    for field in fields.iter().filter(|field| field.end_to_end) {
-        let name = section::get(bytes, field.name);
-        if !edits.leaves_out(name) {
-            write_field(out, name, section::get(bytes, field.value));
-        }
-    }
+    section::copy(out, bytes, fields, edits);
     edits.write(out);
     if outline.status.is_informational() {
         out.extend_from_slice(b"\r\n");

@@ -3,19 +3,10 @@
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
-/// From where to where something stands.
-pub(super) type Span = (usize, usize);
+use http::HeaderMap;
 
-/// A field by its place.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Field {
-    /// The name.
-    pub(super) name: Span,
-    /// The value.
-    pub(super) value: Span,
-    /// Is it for more than this connection?
-    pub(super) end_to_end: bool,
-}
+use super::edits::{Edits, write_field};
+pub(super) use crate::section::{Field, Section, Span, get};
 
 thread_local! {
     static FIELDS: Cell<Vec<Field>> = const { Cell::new(Vec::new()) };
@@ -46,10 +37,36 @@ pub(super) fn span(whole: &[u8], part: &[u8]) -> Span {
     (start, start + part.len())
 }
 
-/// What stands there.
-pub(super) fn get(whole: &[u8], span: Span) -> &[u8] {
-    whole.get(span.0..span.1).unwrap_or_default()
+/// Appends the lines of the fields that go on and stay as they are: neighbours in one go.
+pub(super) fn copy<F: Fn() -> HeaderMap>(
+    out: &mut Vec<u8>,
+    bytes: &[u8],
+    fields: &[Field],
+    edits: &Edits<'_, F>,
+) {
+    let mut run = (0, 0);
+    for field in fields {
+        let name = get(bytes, field.name);
+        if !field.end_to_end || edits.leaves_out_marked(field.mark, name) {
+            continue;
+        }
+        let end = field.value.1 + LINE_END.len();
+        if field.usual && field.name.0 == run.1 {
+            run.1 = end;
+            continue;
+        }
+        out.extend_from_slice(get(bytes, run));
+        if field.usual {
+            run = (field.name.0, end);
+        } else {
+            run = (0, 0);
+            write_field(out, name, get(bytes, field.value));
+        }
+    }
+    out.extend_from_slice(get(bytes, run));
 }
+
+const LINE_END: &[u8] = b"\r\n";
 
 /// Does every line end with CR LF? Some take a LF alone for an end, others for a part of the line.
 pub(super) fn has_strict_lines(section: &[u8]) -> bool {
@@ -94,7 +111,79 @@ pub(super) fn list_has(value: &[u8], most: Most, wanted: impl Fn(&[u8]) -> bool)
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::HeaderValue;
+
     use super::*;
+    use crate::phases::fields::Fields as _;
+    use crate::phases::headers::drop_untrusted;
+    use crate::phases::original::Headers;
+
+    #[test]
+    fn what_stays_is_copied_and_nothing_else() {
+        let text = b"GET / HTTP/1.1\r\nHost: a.test\r\nX-FORWARDED-For: 1.1.1.1\r\nA:1\r\nB:  2 \r\nC: 3\r\n\
+            TE: trailers\r\nD: 4\r\nE: \r\nF:\r\nX_Real_Ip: 1.1.1.1\r\nPROXY: a\r\nX-Request: 5\r\n\
+            Ssl-Client-Verify: yes\r\nforwarded: for=a\r\nX-Scheme: https\r\nG: 6\r\nReplaced: 7\r\n\r\n";
+        let mut parsed = [httparse::EMPTY_HEADER; 32];
+        let mut request = httparse::Request::new(&mut parsed);
+        let _ = request.parse(text).unwrap();
+        let fields: Vec<Field> = request
+            .headers
+            .iter()
+            .map(|field| {
+                let name = span(text, field.name.as_bytes());
+                Field::new(text, name, span(text, field.value), field.name != "TE")
+            })
+            .collect();
+        let section = Section::new(Bytes::from_static(text), fields);
+        let headers = Headers::Section(&section);
+        let written = |edits: &Edits<'_, fn() -> HeaderMap>| {
+            let mut out = Vec::new();
+            copy(&mut out, section.bytes(), section.fields(), edits);
+            String::from_utf8(out).unwrap()
+        };
+        let lines = |lines: &[&str]| lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let all: String = lines(&[
+            "Host: a.test",
+            "X-FORWARDED-For: 1.1.1.1",
+            "A: 1",
+            "B: 2",
+            "C: 3",
+            "D: 4",
+            "E: ",
+            "F: ",
+            "X_Real_Ip: 1.1.1.1",
+            "PROXY: a",
+            "X-Request: 5",
+            "Ssl-Client-Verify: yes",
+            "forwarded: for=a",
+            "X-Scheme: https",
+            "G: 6",
+            "Replaced: 7",
+        ]);
+        assert_eq!(written(&Edits::of(headers)), all);
+
+        let mut edits = Edits::of(headers);
+        drop_untrusted(&mut edits, false);
+        edits.set("replaced", HeaderValue::from_static("8"));
+        let rest: String = lines(&[
+            "Host: a.test",
+            "A: 1",
+            "B: 2",
+            "C: 3",
+            "D: 4",
+            "E: ",
+            "F: ",
+            "X-Request: 5",
+            "G: 6",
+        ]);
+        assert_eq!(written(&edits), rest);
+        // The same as with a map.
+        let mut map = headers.map().clone();
+        drop_untrusted(&mut map, false);
+        map.insert("replaced", HeaderValue::from_static("8"));
+        assert_eq!(edits.map(), &map);
+    }
 
     #[test]
     fn a_line_ends_with_both() {

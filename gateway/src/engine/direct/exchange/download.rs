@@ -109,7 +109,7 @@ impl Exchange<'_> {
             if rest.is_empty() {
                 return Ok(taken);
             }
-            let method = &self.head.parts.method;
+            let method = &self.head.method;
             match response::read(rest, method, fields) {
                 Found::Partial => return Ok(taken),
                 Found::Invalid => return Err(invalid),

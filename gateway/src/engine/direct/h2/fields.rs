@@ -10,17 +10,19 @@ use super::super::edits::{Edits, write_field};
 use super::super::response::Outline;
 use super::super::section::{self, Field};
 use crate::context::RequestContext;
+use crate::names;
 use crate::phases::headers;
+use crate::phases::original::Original;
 
 /// The fields of a response that are for the client.
 pub(super) fn map(bytes: &[u8], outline: &Outline, fields: &[Field]) -> HeaderMap {
     let section = Bytes::copy_from_slice(bytes.get(..outline.length).unwrap_or_default());
     let mut map = HeaderMap::with_capacity(fields.len() + 4);
     for field in fields.iter().filter(|field| field.end_to_end) {
-        let name = HeaderName::from_bytes(section::get(&section, field.name));
+        let name = names::name(section::get(&section, field.name));
         let (start, end) = field.value;
         let value = HeaderValue::from_maybe_shared(section.slice(start..end));
-        if let (Ok(name), Ok(value)) = (name, value) {
+        if let (Some(name), Ok(value)) = (name, value) {
             map.append(name, value);
         }
     }
@@ -42,7 +44,7 @@ pub(super) fn section(
     out.extend_from_slice(target.map_or("/", |target| target.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let mut edits = Edits::of(&parts.headers);
-    headers::to_backend(context, parts, &mut edits);
+    headers::to_backend(context, Original::of(parts), &mut edits);
     if !edits.leaves_out(b"host") {
         let host = parts
             .uri

@@ -23,6 +23,7 @@ use crate::engine::Worker;
 use crate::error::{Reason, Source};
 use crate::phases::answer::Answer;
 use crate::phases::log::{self, Outcome};
+use crate::phases::original::{Headers, Original};
 use crate::phases::route::{self, Verdict};
 use crate::phases::upstream::Upstream;
 use crate::phases::{deadline, decide, headers, retry, upstream};
@@ -80,7 +81,7 @@ pub(super) async fn serve(
     let table = worker.shared.tables.pin();
     let mut context = RequestContext::new(table, Arc::clone(&connection));
     let head = route::Head {
-        parts: &parts,
+        request: Original::of(&parts),
         target: target(&parts),
     };
     let verdict = decide::find(&mut context, head);
@@ -105,7 +106,7 @@ pub(super) async fn serve(
     let upstream_received = exchange.upstream_received;
     engine.timers.put(timer);
     let outcome = Outcome {
-        request: &parts,
+        request: Original::of(&parts),
         target: target(&parts),
         status: client.status,
         received: client.received,
@@ -202,7 +203,7 @@ impl Exchange<'_> {
 
     async fn admit_and_forward(&mut self) {
         // Another server may be asked for a long time, and a client that has gone does not wait for it.
-        let admit = decide::admit(self.context, &self.engine.worker, self.parts);
+        let admit = decide::admit(self.context, &self.engine.worker, Original::of(self.parts));
         match self.client.or_gone(admit).await {
             Ok(Ok(())) => {
                 if let Err(reason) = self.forward().await {
@@ -325,7 +326,7 @@ impl Exchange<'_> {
 
     /// Sends an answer of Lockgate's own.
     async fn answer(&mut self, answer: Answer) {
-        let (fields, body) = answer.render(&self.parts.headers);
+        let (fields, body) = answer.render(Headers::Map(&self.parts.headers));
         self.context.own_status = Some(answer.status);
         self.context.fail(answer.reason);
         let mut map = HeaderMap::with_capacity(fields.len() + 4);

@@ -20,6 +20,7 @@ use super::outlet::Outlet;
 use super::stream::{Exchange, Halt};
 use crate::error::{self, Fault, Reason, Source};
 use crate::phases::deadline::{self, Until};
+use crate::phases::original::Original;
 use crate::phases::upstream::Upstream;
 use crate::phases::{body, headers, retry};
 
@@ -134,7 +135,7 @@ fn request(exchange: &Exchange<'_>) -> Result<Request<()>, Reason> {
         fields.remove(name);
     }
     fields.remove("http2-settings");
-    headers::to_backend(exchange.context, parts, &mut fields);
+    headers::to_backend(exchange.context, Original::of(parts), &mut fields);
     let host = fields.remove(HOST);
     let authority = match &host {
         Some(host) => Authority::from_maybe_shared(Bytes::copy_from_slice(host.as_bytes())).ok(),

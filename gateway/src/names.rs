@@ -25,7 +25,7 @@ thread_local! {
 
 /// The name that is written so; `None` if it is none. Most requests have the same names as others before them, and
 /// making one anew checks, copies and allocates.
-pub(super) fn name(written: &[u8]) -> Option<HeaderName> {
+pub(crate) fn name(written: &[u8]) -> Option<HeaderName> {
     if written.len() > LONGEST {
         return HeaderName::from_bytes(written).ok();
     }
