@@ -24,6 +24,11 @@ impl<'a> Named<'a> {
         &self.0.service
     }
 
+    /// What its name is put together from, with `-` in between.
+    pub(crate) fn parts(self) -> [&'a str; 3] {
+        [&self.0.namespace, &self.0.service, self.port()]
+    }
+
     /// Its port. What follows a plus sign tells backends of one port apart.
     pub(crate) fn port(self) -> &'a str {
         self.0.port.split('+').next().unwrap_or_default()
@@ -32,10 +37,8 @@ impl<'a> Named<'a> {
 
 impl Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BackendId {
-            namespace, service, ..
-        } = self.0;
-        write!(f, "{namespace}-{service}-{}", self.port())
+        let [namespace, service, port] = self.parts();
+        write!(f, "{namespace}-{service}-{port}")
     }
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::{HeaderName, StatusCode, Version};
+use model::PathMatch;
 
 use super::clock::Clock;
-use super::write::{Object, name, write_address};
+use super::write::{Object, escape_json, name, write_address};
 use crate::context::{RequestContext, Try};
 use crate::phases::forwarding::X_FORWARDED_FOR;
 use crate::phases::log::Outcome;
@@ -136,7 +137,15 @@ fn upstream_fields(line: &mut Object<'_>, facts: &Facts<'_>) {
         line.text(name!("service_port"), &target.backend.id.port);
     }
     if let Some(route) = &context.route {
-        line.shown(name!("rule_path"), &route.path);
+        line.quoted(name!("rule_path"), |out| {
+            let (mark, path) = match &route.path {
+                PathMatch::Exact(path) => ("= ", path.as_str()),
+                PathMatch::Prefix(path) => ("", path.as_str()),
+                PathMatch::Regex(text) => ("~ ", text.as_str()),
+            };
+            out.extend_from_slice(mark.as_bytes());
+            escape_json(out, path.as_bytes());
+        });
     }
 }
 

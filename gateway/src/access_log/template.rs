@@ -18,7 +18,7 @@ use super::write::{
     escape_control, escape_json, escape_text, show, write_ip, write_number, write_seconds,
     write_thousandths,
 };
-use crate::asked::Asked;
+use crate::asked::{Asked, Named};
 use crate::connection::TlsFacts;
 use crate::phases::forwarding::X_FORWARDED_FOR;
 use crate::phases::route::normal_host;
@@ -100,6 +100,16 @@ impl Line<'_, '_> {
 
     fn number(&mut self, number: usize) {
         write_number(self.out, number);
+    }
+
+    /// A backend.
+    fn named(&mut self, backend: Named<'_>) {
+        for (index, part) in backend.parts().into_iter().enumerate() {
+            if index > 0 {
+                self.word("-");
+            }
+            self.word(part);
+        }
     }
 
     /// All values of a field of the request.
@@ -364,14 +374,14 @@ impl Line<'_, '_> {
         )]
         match variable {
             LogVariable::UpstreamName => match asked.main {
-                Some(main) => show(self.out, main),
+                Some(main) => self.named(main),
                 None if route.is_none() => self.word("upstream-default-backend"),
                 // A route that answers by itself.
                 None => self.word("-"),
             },
             LogVariable::AlternativeUpstreamName => {
                 if let Some(canary) = asked.canary {
-                    show(self.out, canary);
+                    self.named(canary);
                 }
             }
             LogVariable::ServerName => match route {

@@ -1,7 +1,7 @@
 //! The parts that lines are written from, without the machinery of `format!`: every request passes here.
 
 use std::fmt::{Display, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// What stands before the value of a field that is not the first one. The name has nothing to escape: it is one of ours.
@@ -14,20 +14,57 @@ macro_rules! name {
 pub(super) use name;
 
 /// Appends a number.
-pub(super) fn write_number(out: &mut Vec<u8>, mut number: usize) {
-    let mut digits = [b'0'; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        if let Some(place) = digits.get_mut(at) {
-            *place = digit(number);
-        }
-        number /= 10;
-        if number == 0 {
-            break;
+pub(super) fn write_number(out: &mut Vec<u8>, number: usize) {
+    let mut text = Short::default();
+    text.number(number);
+    text.write(out);
+}
+
+/// A short text, written from its end: a number has its last digit first, and the whole is appended in one go.
+struct Short {
+    bytes: [u8; 32],
+    at: usize,
+}
+
+impl Default for Short {
+    fn default() -> Self {
+        Self {
+            bytes: [0; 32],
+            at: 32,
         }
     }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
+
+impl Short {
+    fn byte(&mut self, byte: u8) {
+        self.at = self.at.wrapping_sub(1);
+        if let Some(place) = self.bytes.get_mut(self.at) {
+            *place = byte;
+        }
+    }
+
+    fn number(&mut self, mut number: usize) {
+        loop {
+            self.byte(digit(number));
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+    }
+
+    fn ip(&mut self, address: Ipv4Addr) {
+        let [a, b, c, d] = address.octets();
+        self.number(d.into());
+        for octet in [c, b, a] {
+            self.byte(b'.');
+            self.number(octet.into());
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.bytes.get(self.at..).unwrap_or_default());
+    }
 }
 
 /// The last digit of a number.
@@ -43,9 +80,14 @@ pub(super) fn write_thousandths(out: &mut Vec<u8>, millis: u32) {
 
 /// Appends seconds with milliseconds.
 pub(super) fn write_seconds(out: &mut Vec<u8>, time: Duration) {
-    write_number(out, usize::try_from(time.as_secs()).unwrap_or(usize::MAX));
-    out.push(b'.');
-    write_thousandths(out, time.subsec_millis());
+    let millis = usize::try_from(time.subsec_millis()).unwrap_or(0);
+    let mut text = Short::default();
+    for digits in [millis, millis / 10, millis / 100] {
+        text.byte(digit(digits));
+    }
+    text.byte(b'.');
+    text.number(usize::try_from(time.as_secs()).unwrap_or(usize::MAX));
+    text.write(out);
 }
 
 pub(super) fn write_ip(out: &mut Vec<u8>, address: IpAddr) {
@@ -53,22 +95,21 @@ pub(super) fn write_ip(out: &mut Vec<u8>, address: IpAddr) {
         show(out, address);
         return;
     };
-    for (at, byte) in address.octets().into_iter().enumerate() {
-        if at > 0 {
-            out.push(b'.');
-        }
-        write_number(out, byte.into());
-    }
+    let mut text = Short::default();
+    text.ip(address);
+    text.write(out);
 }
 
 pub(super) fn write_address(out: &mut Vec<u8>, address: SocketAddr) {
-    if address.is_ipv6() {
+    let SocketAddr::V4(address) = address else {
         show(out, address);
         return;
-    }
-    write_ip(out, address.ip());
-    out.push(b':');
-    write_number(out, address.port().into());
+    };
+    let mut text = Short::default();
+    text.number(address.port().into());
+    text.byte(b':');
+    text.ip(*address.ip());
+    text.write(out);
 }
 
 pub(super) fn show(out: &mut Vec<u8>, value: impl Display) {
@@ -287,13 +328,19 @@ mod tests {
             (0, "0.000"),
             (7, "0.007"),
             (1234, "1.234"),
+            (u64::MAX, "18446744073709551.615"),
             (60_050, "60.050"),
         ] {
             let mut out = Vec::new();
             write_seconds(&mut out, Duration::from_millis(millis));
             assert_eq!(String::from_utf8(out).unwrap(), want);
         }
-        for text in ["192.0.2.255:1", "0.0.0.0:65535", "[2001:db8::1]:443"] {
+        for text in [
+            "192.0.2.255:1",
+            "0.0.0.0:65535",
+            "255.255.255.255:65535",
+            "[2001:db8::1]:443",
+        ] {
             let address: SocketAddr = text.parse().unwrap();
             let mut out = Vec::new();
             write_address(&mut out, address);
