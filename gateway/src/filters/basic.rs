@@ -10,7 +10,7 @@ use crate::phases::original::{Headers, text};
 
 /// The name and password of a request. Two fields are none: the backend might look at the other one.
 pub(crate) fn credentials(headers: Headers<'_>) -> Option<(String, Vec<u8>)> {
-    let [value] = *headers.all(&AUTHORIZATION) else {
+    let Some((value, false)) = headers.first(&AUTHORIZATION) else {
         return None;
     };
     let (scheme, text) = text(value)?.split_once(' ')?;

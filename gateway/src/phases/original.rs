@@ -77,6 +77,22 @@ impl<'a> Headers<'a> {
         }
     }
 
+    /// The first value of a field, and whether there are more.
+    pub(crate) fn first(self, name: &HeaderName) -> Option<(&'a [u8], bool)> {
+        match self {
+            Self::Map(map) => {
+                let mut values = map.get_all(name).iter();
+                let first = values.next()?.as_bytes();
+                Some((first, values.next().is_some()))
+            }
+            Self::Section(section) => {
+                let mut fields = section.named(name.as_str());
+                let first = get(section.bytes(), fields.next()?.value);
+                Some((first, fields.next().is_some()))
+            }
+        }
+    }
+
     /// All values of a field, in their order.
     pub(crate) fn all(self, name: &HeaderName) -> SmallVec<[&'a [u8]; 2]> {
         match self {
@@ -94,14 +110,12 @@ impl<'a> Headers<'a> {
 
     /// All values of a field as one.
     pub(crate) fn joined(self, name: &HeaderName) -> Option<HeaderValue> {
-        match *self.all(name) {
-            [] => None,
-            [_] => self.value(name),
-            ref values => {
-                let joined = values.join(&b", "[..]);
-                HeaderValue::from_maybe_shared(Bytes::from(joined)).ok()
-            }
+        let (_, more) = self.first(name)?;
+        if !more {
+            return self.value(name);
         }
+        let joined = self.all(name).join(&b", "[..]);
+        HeaderValue::from_maybe_shared(Bytes::from(joined)).ok()
     }
 
     /// Is there a field of this name?
@@ -211,6 +225,10 @@ mod tests {
             assert_eq!(from_text.get(&name), from_map.get(&name), "{name}");
             assert_eq!(from_text.value(&name), from_map.value(&name), "{name}");
             assert_eq!(from_text.all(&name), from_map.all(&name), "{name}");
+            assert_eq!(from_text.first(&name), from_map.first(&name), "{name}");
+            let all = from_map.all(&name);
+            let first = all.first().map(|first| (*first, all.len() > 1));
+            assert_eq!(from_text.first(&name), first, "{name}");
             assert_eq!(from_text.has(&name), from_map.has(&name), "{name}");
             let want = from_map
                 .map()

@@ -184,10 +184,10 @@ fn authority(head: Head<'_>) -> Result<&str, Reason> {
 }
 
 fn single_host(headers: Headers<'_>) -> Result<Option<&str>, Reason> {
-    match *headers.all(&HOST) {
-        [] => Ok(None),
-        [value] => text(value).map(Some).ok_or(Reason::BadHost),
-        [..] => Err(Reason::BadHost),
+    match headers.first(&HOST) {
+        None => Ok(None),
+        Some((value, false)) => text(value).map(Some).ok_or(Reason::BadHost),
+        Some((_, true)) => Err(Reason::BadHost),
     }
 }
 

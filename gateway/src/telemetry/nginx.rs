@@ -134,7 +134,7 @@ impl NginxMeter {
     ) {
         let Some(route) = &context.route else { return };
         let target = context.target.as_ref();
-        let method = known_method(&outcome.request.method);
+        let method = known_method(outcome.request.method);
         let key = Key {
             route: Arc::as_ptr(route).addr(),
             backend: target.map(|target| target.slot),

@@ -142,8 +142,8 @@ mod tests {
             copy(&mut out, section.bytes(), section.fields(), edits);
             String::from_utf8(out).unwrap()
         };
-        let lines = |lines: &[&str]| lines.iter().map(|line| format!("{line}\r\n")).collect();
-        let all: String = lines(&[
+        let lines = |lines: &[&str]| lines.join("\r\n") + "\r\n";
+        let all = lines(&[
             "Host: a.test",
             "X-FORWARDED-For: 1.1.1.1",
             "A: 1",
@@ -166,7 +166,7 @@ mod tests {
         let mut edits = Edits::of(headers);
         drop_untrusted(&mut edits, false);
         edits.set("replaced", HeaderValue::from_static("8"));
-        let rest: String = lines(&[
+        let rest = lines(&[
             "Host: a.test",
             "A: 1",
             "B: 2",
