@@ -95,7 +95,7 @@ async fn only_the_watched_namespace_is_served_and_only_it_is_asked_for() -> Resu
     kubectl.run(&["create", "namespace", &elsewhere]).await?;
     space.origin("web", 1).await?;
     let watch = format!("--watch-namespace={}", space.namespace);
-    // Its account may see this namespace and, of the rest of the cluster, only classes.
+    // Its account may see this namespace and, of the rest of the cluster, classes and the policies for namespaces.
     let second = Second {
         flags: &[&watch],
         only: &[&space.namespace],
@@ -127,6 +127,7 @@ async fn only_the_watched_namespace_is_served_and_only_it_is_asked_for() -> Resu
             let path = entry.uri.split('?').next().unwrap_or_default();
             !path.contains("/namespaces/")
                 && !path.ends_with("/ingressclasses")
+                && !path.ends_with("/gatewaypolicies")
                 && !entry.access.resource.is_empty()
         });
         ensure!(asked.is_none(), "asked for the whole cluster: {asked:?}");

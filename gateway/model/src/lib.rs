@@ -50,8 +50,8 @@ pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
 pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};
 pub use log_format::{LogEscape, LogFormat, LogPart, LogVariable};
 pub use options::{
-    Balance, Canary, CanaryHeader, CanaryValue, Deadlines, ErrorPages, Mirror, RareOptions, Retry,
-    RouteOptions,
+    Balance, Canary, CanaryHeader, CanaryValue, Deadlines, ErrorPages, MOST_COLLECTED, Mirror,
+    RareOptions, Retry, RouteOptions,
 };
 pub use origin::{ObjectRef, Origin};
 pub use path::{InvalidPath, NormalPath, PathMatch, normalise_path};

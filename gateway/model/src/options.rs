@@ -44,7 +44,14 @@ pub struct RouteOptions {
     /// Requests are not written to the access log.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unlogged: bool,
+    /// A request with a body that is announced to be no larger than this, in bytes, is passed on once all of it is there;
+    /// at most [`MOST_COLLECTED`]. 0 passes all on as they come.
+    #[serde(skip_serializing_if = "is_default")]
+    pub collect: u32,
 }
+
+/// The largest body that can be collected: as much as is kept of one to be sent again.
+pub const MOST_COLLECTED: u32 = 64 * 1024;
 
 impl RouteOptions {
     /// Does the route ask for nothing?

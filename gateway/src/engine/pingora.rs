@@ -30,6 +30,7 @@ use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use tokio::time::timeout;
 
 use self::fields::{RequestFields, ResponseFields};
 use super::Worker;
@@ -191,7 +192,10 @@ impl ProxyHttp for Proxy {
         set_limits(session, &context.connection.limits);
         upgrades::stay(session);
         name_host(session)?;
-        let answer = self.decide(session, context).await;
+        let answer = match self.decide(session, context).await {
+            None => self.choose(session, context).await?,
+            answer => answer,
+        };
         match answer {
             None => Ok(false),
             Some(answer) => {
@@ -478,14 +482,37 @@ impl Proxy {
         };
         match decide::find(context, head) {
             Verdict::Answer(answer) => Some(answer),
-            Verdict::Forward => {
-                let refused = decide::admit(context, &self.worker, original).await.err();
-                if refused.is_none() {
-                    mirror::begin(context, &self.worker, original);
-                }
-                refused
-            }
+            Verdict::Forward => decide::admit(context, &self.worker, original).await.err(),
         }
+    }
+
+    async fn choose(
+        &self,
+        session: &mut Session,
+        context: &mut RequestContext,
+    ) -> Result<Option<Answer>> {
+        if let Some(length) = body::to_collect(context, body::coming(Headers::Map(&session.req_header().headers)))
+        {
+            let patience = body::collect_patience(length, &context.connection.limits);
+            // What is read is sent from here, as to a second endpoint; there is room for the largest that is collected.
+            session.as_mut().enable_retry_buffering();
+            let all = async {
+                loop {
+                    let read = session.read_request_body().await;
+                    if read.map_err(|error| error.into_down())?.is_none() {
+                        return Ok(());
+                    }
+                }
+            };
+            let late = |_| Err(Error::new_down(ErrorType::ReadTimedout));
+            timeout(patience, all).await.unwrap_or_else(late)?;
+        }
+        let original = Original::of(session.req_header());
+        let refused = decide::choose(context, &self.worker, original).await.err();
+        if refused.is_none() {
+            mirror::begin(context, &self.worker, original);
+        }
+        Ok(refused)
     }
 }
 

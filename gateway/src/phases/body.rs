@@ -1,10 +1,13 @@
-//! How large a request body may be.
+//! How large a request body may be, and whether it is waited for.
 
-use http::header::CONTENT_LENGTH;
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, EXPECT};
 
 use crate::context::RequestContext;
 use crate::error::Reason;
 use crate::phases::original::Headers;
+use crate::settings::Limits;
 
 fn limit(context: &RequestContext) -> Option<u64> {
     context.route.as_ref()?.body_limit
@@ -15,13 +18,35 @@ pub(crate) fn announced(context: &RequestContext, headers: Headers<'_>) -> Resul
     let Some(limit) = limit(context) else {
         return Ok(());
     };
-    let length = headers
-        .text(&CONTENT_LENGTH)
-        .and_then(|value| value.parse::<u64>().ok());
-    match length {
+    match length(headers) {
         Some(length) if length > limit => Err(Reason::BodyTooLarge),
         Some(_) | None => Ok(()),
     }
+}
+
+fn length(headers: Headers<'_>) -> Option<u64> {
+    headers.text(&CONTENT_LENGTH)?.parse().ok()
+}
+
+/// The length of a body that a client says and does not wait for a permission to send: that would be for ever.
+pub(crate) fn coming(headers: Headers<'_>) -> Option<u64> {
+    length(headers).filter(|_| !headers.has(&EXPECT))
+}
+
+/// How much of a body of this length is to be there before an endpoint is chosen, so that a slow client keeps nobody waiting
+/// but itself.
+pub(crate) fn to_collect(context: &RequestContext, length: Option<u64>) -> Option<usize> {
+    let options = context.route.as_ref()?.options.as_ref()?;
+    let most = u64::from(options.collect);
+    let length = length.filter(|length| (1..=most).contains(length))?;
+    usize::try_from(length).ok()
+}
+
+/// For how long a body of this length is waited for in all.
+pub(crate) fn collect_patience(length: usize, limits: &Limits) -> Duration {
+    let length = u64::try_from(length).unwrap_or(u64::MAX);
+    let more = length.checked_div(limits.min_client_rate.into());
+    limits.body_timeout + Duration::from_secs(more.unwrap_or_default())
 }
 
 /// Counts a part of the body, and refuses it once all parts together are over the limit.

@@ -1,5 +1,5 @@
-//! The phases before a backend is asked, in their order. Every engine runs these two, and in between finds out whether
-//! the route is one that it can serve.
+//! The phases before a backend is asked, in their order. Every engine runs these three. After the first one it finds out
+//! whether the route is one that it can serve, and before the last one it collects the body where the route asks for that.
 
 use crate::context::RequestContext;
 use crate::engine::Worker;
@@ -16,16 +16,22 @@ pub(crate) fn find(context: &mut RequestContext, head: Head<'_>) -> Verdict {
     }
 }
 
-/// Lets the request pass and takes an endpoint for it. What it returns is answered instead.
+/// Lets the request pass. What it returns is answered instead.
 pub(crate) async fn admit(
     context: &mut RequestContext,
     worker: &Worker,
     request: Original<'_>,
 ) -> Result<(), Answer> {
-    if let Some(answer) = access::check(context, worker, request).await {
-        return Err(answer);
-    }
-    upstream::prepare(context, worker, request)
-        .await
-        .map_err(Answer::page)
+    let refused = access::check(context, worker, request).await;
+    refused.map_or(Ok(()), Err)
+}
+
+/// Takes an endpoint for the request. What it returns is answered instead.
+pub(crate) async fn choose(
+    context: &mut RequestContext,
+    worker: &Worker,
+    request: Original<'_>,
+) -> Result<(), Answer> {
+    let chosen = upstream::prepare(context, worker, request).await;
+    chosen.map_err(Answer::page)
 }

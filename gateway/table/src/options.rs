@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, header};
-use model::{Balance, Canary, CanaryHeader, CanaryValue, Deadlines, Retry, RouteOptions};
+use model::{
+    Balance, Canary, CanaryHeader, CanaryValue, Deadlines, MOST_COLLECTED, Retry, RouteOptions,
+};
 
 use crate::affinity::{CompiledAffinity, CompiledHash};
 use crate::backends::{BackendSlot, Backends};
@@ -35,6 +37,8 @@ pub struct CompiledOptions {
     pub mirror: Option<Box<CompiledMirror>>,
     /// Requests are not written to the access log.
     pub unlogged: bool,
+    /// Up to how many bytes a body that is announced is waited for.
+    pub collect: u32,
 }
 
 /// A backend that answers in the place of others that fail.
@@ -90,6 +94,7 @@ impl CompiledOptions {
             errors,
             mirror,
             unlogged,
+            collect,
         } = options;
         let mirror = mirror
             .as_ref()
@@ -153,6 +158,7 @@ impl CompiledOptions {
             }),
             mirror: mirror.map(Box::new),
             unlogged: *unlogged,
+            collect: (*collect).min(MOST_COLLECTED),
         }))
     }
 

@@ -15,6 +15,8 @@ mod circuit;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod collecting;
+#[cfg(test)]
 mod deadlines;
 #[cfg(test)]
 mod endpoints;

@@ -22,6 +22,9 @@ mod circuit;
 #[path = "../proxy/clients.rs"]
 mod clients;
 #[cfg(test)]
+#[path = "../proxy/collecting.rs"]
+mod collecting;
+#[cfg(test)]
 #[path = "../proxy/deadlines.rs"]
 mod deadlines;
 #[cfg(test)]

@@ -32,7 +32,7 @@ use crate::phases::answer::Answer;
 use crate::phases::log::{self, Outcome};
 use crate::phases::route::{self, Verdict};
 use crate::phases::upstream::Upstream;
-use crate::phases::{deadline, decide, headers, retry, upstream};
+use crate::phases::{body, deadline, decide, headers, retry, upstream};
 use crate::settings::Limits;
 
 /// A request body up to this size is read and thrown away after an answer that did not need it, so that the
@@ -149,16 +149,46 @@ async fn request(
         Verdict::Answer(answer) => Err(answer),
         Verdict::Forward => decide::admit(&mut context, worker, head.original()).await,
     };
-    let end = if let Err(answer) = prepared {
-        let waiting = Waiting {
-            body: outline.body,
-            expects: outline.expects,
-            keep,
-        };
-        answer_early(client, head, &mut context, limits, answer, waiting).await
-    } else {
-        let asked = (outline.body, keep);
-        forward(engine, limits, client, head, &mut context, asked).await
+    let collected = match prepared {
+        Ok(()) => collect(client, &context, outline.body, outline.expects).await,
+        Err(_) => Ok(()),
+    };
+    let prepared = match (prepared, &collected) {
+        (Ok(()), Ok(())) => decide::choose(&mut context, worker, head.original()).await,
+        (prepared, _) => prepared,
+    };
+    let end = match (prepared, collected) {
+        (Ok(()), Err(reason)) => {
+            let failed = Failed {
+                reason,
+                unread: true,
+            };
+            let end = End {
+                received: client.held.len(),
+                ..End::default()
+            };
+            fail(
+                client,
+                head,
+                &mut context,
+                limits.write_timeout,
+                failed,
+                end,
+            )
+            .await
+        }
+        (Err(answer), _) => {
+            let waiting = Waiting {
+                body: outline.body,
+                expects: outline.expects,
+                keep,
+            };
+            answer_early(client, head, &mut context, limits, answer, waiting).await
+        }
+        (Ok(()), Ok(())) => {
+            let asked = (outline.body, keep);
+            forward(engine, limits, client, head, &mut context, asked).await
+        }
     };
     let outcome = Outcome {
         request: head.original(),
@@ -216,6 +246,49 @@ async fn answer_early(
     end
 }
 
+/// Waits for the whole body where the route asks for that.
+async fn collect(
+    client: &mut Client,
+    context: &RequestContext,
+    body: Body,
+    expects: bool,
+) -> Result<(), Reason> {
+    let length = match body {
+        Body::Length(length) if !expects => Some(length),
+        Body::Length(_) | Body::Chunked(_) | Body::UntilClose => None,
+    };
+    let Some(length) = body::to_collect(context, length) else {
+        return Ok(());
+    };
+    let limits = Arc::clone(&client.connection().limits);
+    let all = async {
+        while client.held.len() < length {
+            let before = client.held.len();
+            let more = timeout(limits.body_timeout, read_more(client)).await;
+            more.map_err(|_| Reason::ClientTimeout)?
+                .map_err(|_| Reason::ClientClosed)?;
+            if client.held.len() == before {
+                return Err(Reason::ClientClosed);
+            }
+        }
+        Ok(())
+    };
+    let patience = body::collect_patience(length, &limits);
+    let collected = timeout(patience, all).await;
+    collected.unwrap_or(Err(Reason::ClientTimeout))
+}
+
+/// Puts what comes next to what is there.
+async fn read_more(client: &mut Client) -> io::Result<()> {
+    let (io, held) = (&mut client.io, &mut client.held);
+    poll_fn(|cx| {
+        let mut scratch = Scratch::take();
+        let read = scratch.poll_read(io, cx);
+        read.map_ok(|bytes| held.extend_from_slice(bytes))
+    })
+    .await
+}
+
 /// Reads a body for nobody. Says how long it was, as far as it came.
 async fn discard(client: &mut Client, body: &mut Body) -> usize {
     let mut received = 0;
@@ -237,13 +310,7 @@ async fn discard(client: &mut Client, body: &mut Body) -> usize {
         if body.is_done() || !client.held.is_empty() {
             return received;
         }
-        let (io, held) = (&mut client.io, &mut client.held);
-        let more = poll_fn(|cx| {
-            let mut scratch = Scratch::take();
-            let read = scratch.poll_read(io, cx);
-            read.map_ok(|bytes| held.extend_from_slice(bytes))
-        });
-        if more.await.is_err() || client.held.is_empty() {
+        if read_more(client).await.is_err() || client.held.is_empty() {
             return received;
         }
     }

@@ -140,6 +140,7 @@ fn qualifies(context: &RequestContext) -> bool {
             errors,
             mirror,
             unlogged: _,
+            collect: _,
         } = &**options;
         let mut others = canaries.iter().map(|canary| canary.backend).chain(*backup);
         let stays = affinity.is_some() || hash_by.is_some();

@@ -316,7 +316,7 @@ impl Session for Foreign {
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.client.body.is_end_stream()
+        self.client.is_body_done()
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -328,13 +328,13 @@ impl Session for Foreign {
     }
 
     fn is_body_empty(&mut self) -> bool {
-        self.client.received == 0 && self.client.body.is_end_stream()
+        self.client.received == 0 && self.client.is_body_done()
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         let leash = Arc::clone(&self.leash);
         let next = async {
-            if no_body_expected || self.client.body.is_end_stream() {
+            if no_body_expected || self.client.is_body_done() {
                 return self.watch().await;
             }
             self.read().await

@@ -1,5 +1,6 @@
 //! The sending half of a stream, and a client's stream as a whole.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -133,7 +134,9 @@ pub(super) enum End {
 /// A client's stream.
 pub(super) struct Client {
     /// The request's body.
-    pub(super) body: RecvStream,
+    body: RecvStream,
+    /// What has been taken out of it before anybody wanted it.
+    collected: VecDeque<Bytes>,
     respond: SendResponse<Bytes>,
     outlet: Option<Outlet>,
     backlog: Arc<Backlog>,
@@ -156,6 +159,7 @@ impl Client {
     ) -> Self {
         Self {
             body,
+            collected: VecDeque::new(),
             respond,
             outlet: None,
             backlog,
@@ -168,9 +172,45 @@ impl Client {
 
     /// Waits for a piece of the request's body, up to its end.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Gone>>> {
+        let next = match self.collected.pop_front() {
+            Some(content) => Some(Ok(content)),
+            None => ready!(self.poll_stream(cx)),
+        };
+        if let Some(Ok(content)) = &next {
+            self.received += content.len();
+        }
+        Poll::Ready(next)
+    }
+
+    /// Waits for what comes after the body.
+    pub(super) fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
+        self.body.poll_trailers(cx)
+    }
+
+    /// Has all of the request's body been taken?
+    pub(super) fn is_body_done(&self) -> bool {
+        self.collected.is_empty() && self.body.is_end_stream()
+    }
+
+    /// Waits until so much of the body is there, or all of it.
+    pub(super) async fn collect(&mut self, length: usize) -> Result<(), Gone> {
+        let mut there = 0;
+        while there < length
+            && let Some(content) = poll_fn(|cx| self.poll_stream(cx)).await
+        {
+            let content = content?;
+            there += content.len();
+            self.collected.push_back(content);
+        }
+        Ok(())
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Gone>>> {
         match ready!(self.body.poll_data(cx)) {
             Some(Ok(content)) => {
-                self.received += content.len();
                 // It is read only when there is room for it, so that the window is the client's again.
                 let _ = self.body.flow_control().release_capacity(content.len());
                 Poll::Ready(Some(Ok(content)))

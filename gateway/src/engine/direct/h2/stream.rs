@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use model::BackendProtocol;
 use table::{CompiledAction, CompiledFilter, CompiledOptions};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::super::patience::Clock;
 use super::super::{DirectEngine, date};
@@ -26,7 +27,7 @@ use crate::phases::log::{self, Outcome};
 use crate::phases::original::{Headers, Original};
 use crate::phases::route::{self, Verdict};
 use crate::phases::upstream::Upstream;
-use crate::phases::{deadline, decide, headers, retry, upstream};
+use crate::phases::{body, deadline, decide, headers, retry, upstream};
 use crate::timer::Timer;
 
 /// What a try to serve a request needs.
@@ -189,6 +190,7 @@ fn qualifies(context: &RequestContext) -> bool {
             errors,
             mirror,
             unlogged: _,
+            collect: _,
         } = &**options;
         let mut others = canaries.iter().map(|canary| canary.backend).chain(*backup);
         errors.is_none() && mirror.is_none() && others.all(cleartext)
@@ -205,6 +207,15 @@ impl Exchange<'_> {
         // Another server may be asked for a long time, and a client that has gone does not wait for it.
         let admit = decide::admit(self.context, &self.engine.worker, Original::of(self.parts));
         match self.client.or_gone(admit).await {
+            Ok(Ok(())) => {}
+            Ok(Err(answer)) => return self.answer(answer).await,
+            Err(gone) => return self.fail(gone.into()).await,
+        }
+        if let Err(reason) = self.collect().await {
+            return self.fail(reason).await;
+        }
+        let choose = decide::choose(self.context, &self.engine.worker, Original::of(self.parts));
+        match self.client.or_gone(choose).await {
             Ok(Ok(())) => {
                 if let Err(reason) = self.forward().await {
                     self.fail(reason).await;
@@ -212,6 +223,18 @@ impl Exchange<'_> {
             }
             Ok(Err(answer)) => self.answer(answer).await,
             Err(gone) => self.fail(gone.into()).await,
+        }
+    }
+
+    /// Waits for the whole body where the route asks for that.
+    async fn collect(&mut self) -> Result<(), Reason> {
+        let Some(length) = body::to_collect(self.context, body::coming(Headers::Map(&self.parts.headers))) else {
+            return Ok(());
+        };
+        let patience = body::collect_patience(length, &self.context.connection.limits);
+        match timeout(patience, self.client.collect(length)).await {
+            Ok(collected) => Ok(collected?),
+            Err(_) => Err(Reason::ClientTimeout),
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Upload {
 impl Upload {
     /// A request of which nothing has been sent.
     pub(super) fn new(exchange: &Exchange<'_>) -> Self {
-        let ended = exchange.client.body.is_end_stream();
+        let ended = exchange.client.is_body_done();
         let chunked = !ended && !exchange.parts.headers.contains_key(CONTENT_LENGTH);
         let section = fields::section(exchange.context, exchange.parts, ended, chunked);
         let mut out = Outgoing::from(section);

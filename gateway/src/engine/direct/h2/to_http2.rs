@@ -95,7 +95,7 @@ pub(super) async fn exchange(
         opened.map_err(|fault| Halt::NotConnected(error::reason(Source::Upstream, fault)))?;
     retry::connected(exchange.context, reused);
     let request = request(exchange)?;
-    let over = replay.ended || exchange.client.body.is_end_stream();
+    let over = replay.ended || exchange.client.is_body_done();
     let ended = over && replay.parts.is_empty() && replay.trailers.is_none();
     let sent = sender.send_request(request, ended);
     let (response, stream) = sent.map_err(|error| halt(Ending::of(&error), replay, false))?;
@@ -277,7 +277,7 @@ impl Attempt<'_, '_> {
         match client.poll_body(cx) {
             Poll::Ready(Some(content)) => {
                 let content = content?;
-                let last = client.body.is_end_stream();
+                let last = client.is_body_done();
                 // Frames with nothing in them are no progress.
                 if last || !content.is_empty() {
                     self.clock.received(self.now);
@@ -291,7 +291,7 @@ impl Attempt<'_, '_> {
                 }
                 self.out.push(content, last);
             }
-            Poll::Ready(None) => match client.body.poll_trailers(cx) {
+            Poll::Ready(None) => match client.poll_trailers(cx) {
                 Poll::Ready(Ok(trailers)) => {
                     self.replay.ended = true;
                     self.replay.trailers.clone_from(&trailers);

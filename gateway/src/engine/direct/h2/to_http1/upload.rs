@@ -35,7 +35,7 @@ impl Attempt<'_, '_> {
                     return Ok(moved);
                 }
             };
-            if self.exchange.client.body.is_end_stream() {
+            if self.exchange.client.is_body_done() {
                 self.complete();
             }
             // Frames with nothing in them are no progress.
