@@ -64,6 +64,8 @@ pub(crate) struct Globals {
     pub(crate) retries: GlobalRetries,
     /// Requests are not written to the access log.
     pub(crate) unlogged: bool,
+    /// Requests are passed on once their bodies are there.
+    pub(crate) collects: bool,
     pub(crate) access: GlobalAccess,
     pub(crate) headers: GlobalHeaders,
     /// Lines of the access log.
@@ -157,6 +159,7 @@ impl Default for Draft {
                 errors: GlobalErrors::default(),
                 retries: GlobalRetries::default(),
                 unlogged: false,
+                collects: false,
                 access: GlobalAccess::default(),
                 headers: GlobalHeaders::default(),
                 log_format: None,
@@ -380,7 +383,8 @@ fn set(draft: &mut Draft, key: &str, text: &str) -> Result<(), Fault> {
         | "global-allowed-response-headers"
         | "hide-headers"
         | "proxy-set-headers" => return headers::set(&mut globals.headers, key, text),
-        "proxy-buffering" | "proxy-request-buffering" => switch(text)?,
+        "proxy-request-buffering" => globals.collects = switch(text)?,
+        "proxy-buffering" => drop(switch(text)?),
         "proxy-buffer-size" | "client-body-buffer-size" => drop(value::size(text)?),
         "proxy-buffers-number" => drop(value::number(text, 1, u32::MAX)?),
         "disable-access-log" => globals.unlogged = value::boolean(text)?,

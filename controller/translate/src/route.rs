@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use model::{
     Action, Affinity, BackendId, Canary, CanaryHeader, CanaryValue, Cors, ErrorPages, Filter,
-    HashBy, HeaderChange, HttpsRedirect, ListenerSelector, Origin, PathMatch, Redirect,
-    ResponseRewrite, Retry, Rewrite, Route, RouteMatch, RouteOptions, Timeouts, WeightedBackend,
+    HashBy, HeaderChange, HttpsRedirect, ListenerSelector, MOST_COLLECTED, Origin, PathMatch,
+    Redirect, ResponseRewrite, Retry, Rewrite, Route, RouteMatch, RouteOptions, Timeouts,
+    WeightedBackend,
 };
 
 pub(crate) use self::redirects::{app_root, to_host, with_slash};
@@ -337,6 +338,10 @@ fn options(entry: &Entry, path: &PathPart, regex: bool, globals: &Globals) -> Ro
     let traffic = entry.annotations.traffic.as_deref();
     options.retry = retry(traffic, &globals.retries);
     options.unlogged = globals.unlogged;
+    let collects = traffic.and_then(|traffic| traffic.collects);
+    if collects.unwrap_or(globals.collects) {
+        options.collect = MOST_COLLECTED;
+    }
     let Some(traffic) = traffic else {
         return options;
     };

@@ -91,6 +91,7 @@ const fn refused(
 }
 
 const BUFFERS: &str = "read, and nothing follows: see the annotation of the same name";
+const COLLECTED: &str = "with `on`, as with the annotation of the same name: bodies of a stated length up to 64 KiB; `off` without it";
 const MAPPED: &str = "expressions (after `~` and `~*`) of linear time: no look-around, no back-references; a list that cannot be read closes all routes";
 const NO_WORKERS: &str = "there are no nginx processes; see `--workers`";
 const NO_LUA: &str = "there is no Lua in here";
@@ -670,7 +671,7 @@ static SETTINGS: &[Setting] = &[
         "proxy-request-buffering",
         "on",
         "Keeps request bodies before a backend is asked.",
-        BUFFERS,
+        COLLECTED,
     ),
     honoured(
         "proxy-send-timeout",

@@ -77,6 +77,8 @@ pub(crate) struct Traffic {
     pub(crate) error_statuses: Option<Vec<u16>>,
     pub(crate) keeps_answers: Option<bool>,
     pub(crate) unlogged: bool,
+    /// Is a request passed on once its body is there?
+    pub(crate) collects: Option<bool>,
     /// The conditions; tries and timeout stand in fields of their own.
     pub(crate) retry: Option<Retry>,
     pub(crate) tries: Option<u32>,

@@ -3,6 +3,7 @@
 use model::BackendProtocol;
 
 use super::super::{Annotation, Annotations, Group, Risk, Scope, Value};
+use super::transfer::switch;
 use crate::{tls_names, value};
 
 /// Protocol and TLS towards backends.
@@ -65,14 +66,6 @@ fn connection_header(text: &str) -> Result<(), String> {
         "keep-alive" => Ok(()),
         "close" => Err("connections to backends are always kept".to_owned()),
         _ => Err("it is neither `keep-alive` nor `close`".to_owned()),
-    }
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    match text.trim() {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("it is neither `on` nor `off`".to_owned()),
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) static TRANSFER: &[Annotation] = &[
     Annotation::different(
         "proxy-buffering",
         Value::Switch,
-        |_, text| switch(text),
+        |_, text| switch(text).map(drop),
         "`on` is as `off`: a response goes on as it comes, and a client that takes it slowly slows the pod down",
     )
     .alike(|text| text == "off")
@@ -89,8 +89,8 @@ pub(super) static TRANSFER: &[Annotation] = &[
     Annotation::different(
         "proxy-request-buffering",
         Value::Switch,
-        |_, text| switch(text),
-        "`on` is as `off`: a body goes on as it comes, no slower than `client-body-timeout` and `--min-client-rate` allow; its first 64 KiB are kept for another try",
+        |read, text| switch(text).map(|v| read.traffic().collects = Some(v)),
+        "with `on`, a body of a stated length up to 64 KiB is there before a pod is asked; any other, and without the annotation every one, goes on as it comes, no slower than `client-body-timeout` and `--min-client-rate` allow",
     )
     .alike(|text| text == "off")
     .by_default("on")
@@ -189,9 +189,10 @@ pub(super) static TRANSFER: &[Annotation] = &[
 ];
 
 /// What is either `on` or `off`.
-pub(crate) fn switch(text: &str) -> Result<(), String> {
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text.trim() {
-        "on" | "off" => Ok(()),
+        "on" => Ok(true),
+        "off" => Ok(false),
         _ => Err("it is neither `on` nor `off`".to_owned()),
     }
 }
