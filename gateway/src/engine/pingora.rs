@@ -491,15 +491,15 @@ impl Proxy {
         session: &mut Session,
         context: &mut RequestContext,
     ) -> Result<Option<Answer>> {
-        if let Some(length) = body::to_collect(context, body::coming(Headers::Map(&session.req_header().headers)))
-        {
+        let coming = || body::coming(Headers::Map(&session.req_header().headers));
+        if let Some(length) = body::to_collect(context, coming) {
             let patience = body::collect_patience(length, &context.connection.limits);
             // What is read is sent from here, as to a second endpoint; there is room for the largest that is collected.
             session.as_mut().enable_retry_buffering();
             let all = async {
                 loop {
                     let read = session.read_request_body().await;
-                    if read.map_err(|error| error.into_down())?.is_none() {
+                    if read.map_err(Error::into_down)?.is_none() {
                         return Ok(());
                     }
                 }

@@ -33,12 +33,18 @@ pub(crate) fn coming(headers: Headers<'_>) -> Option<u64> {
     length(headers).filter(|_| !headers.has(&EXPECT))
 }
 
-/// How much of a body of this length is to be there before an endpoint is chosen, so that a slow client keeps nobody waiting
-/// but itself.
-pub(crate) fn to_collect(context: &RequestContext, length: Option<u64>) -> Option<usize> {
+/// How much of a body is to be there before an endpoint is chosen, so that a slow client keeps nobody waiting but itself.
+/// `coming` says how long the body will be, and is asked only where that matters.
+pub(crate) fn to_collect(
+    context: &RequestContext,
+    coming: impl FnOnce() -> Option<u64>,
+) -> Option<usize> {
     let options = context.route.as_ref()?.options.as_ref()?;
     let most = u64::from(options.collect);
-    let length = length.filter(|length| (1..=most).contains(length))?;
+    if most == 0 {
+        return None;
+    }
+    let length = coming().filter(|length| (1..=most).contains(length))?;
     usize::try_from(length).ok()
 }
 

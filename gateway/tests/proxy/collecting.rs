@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use hyper::{Request, Response};
 use model::{ErrorPages, MOST_COLLECTED};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,7 +47,7 @@ async fn mirror() -> (SocketAddr, Arc<AtomicUsize>) {
             let body = request.into_body().collect().await;
             // A body that breaks off is the business of the test.
             Response::new(full(
-                body.map_or_else(|_| Bytes::new(), |body| body.to_bytes()),
+                body.map_or_else(|_| Bytes::new(), Collected::to_bytes),
             ))
         }
     })

@@ -149,46 +149,14 @@ async fn request(
         Verdict::Answer(answer) => Err(answer),
         Verdict::Forward => decide::admit(&mut context, worker, head.original()).await,
     };
-    let collected = match prepared {
-        Ok(()) => collect(client, &context, outline.body, outline.expects).await,
-        Err(_) => Ok(()),
+    let waiting = Waiting {
+        body: outline.body,
+        expects: outline.expects,
+        keep,
     };
-    let prepared = match (prepared, &collected) {
-        (Ok(()), Ok(())) => decide::choose(&mut context, worker, head.original()).await,
-        (prepared, _) => prepared,
-    };
-    let end = match (prepared, collected) {
-        (Ok(()), Err(reason)) => {
-            let failed = Failed {
-                reason,
-                unread: true,
-            };
-            let end = End {
-                received: client.held.len(),
-                ..End::default()
-            };
-            fail(
-                client,
-                head,
-                &mut context,
-                limits.write_timeout,
-                failed,
-                end,
-            )
-            .await
-        }
-        (Err(answer), _) => {
-            let waiting = Waiting {
-                body: outline.body,
-                expects: outline.expects,
-                keep,
-            };
-            answer_early(client, head, &mut context, limits, answer, waiting).await
-        }
-        (Ok(()), Ok(())) => {
-            let asked = (outline.body, keep);
-            forward(engine, limits, client, head, &mut context, asked).await
-        }
+    let end = match prepared {
+        Err(answer) => answer_early(client, head, &mut context, limits, answer, waiting).await,
+        Ok(()) => collect_and_forward(engine, limits, client, head, &mut context, waiting).await,
     };
     let outcome = Outcome {
         request: head.original(),
@@ -246,18 +214,45 @@ async fn answer_early(
     end
 }
 
+/// Serves a request that has been let pass.
+async fn collect_and_forward(
+    engine: &DirectEngine,
+    limits: &Limits,
+    client: &mut Client,
+    head: &Head,
+    context: &mut RequestContext,
+    waiting: Waiting,
+) -> End {
+    if let Err(reason) = collect(client, context, &waiting).await {
+        let failed = Failed {
+            reason,
+            unread: true,
+        };
+        let end = End {
+            received: client.held.len(),
+            ..End::default()
+        };
+        return fail(client, head, context, limits.write_timeout, failed, end).await;
+    }
+    if let Err(answer) = decide::choose(context, &engine.worker, head.original()).await {
+        return answer_early(client, head, context, limits, answer, waiting).await;
+    }
+    let asked = (waiting.body, waiting.keep);
+    forward(engine, limits, client, head, context, asked).await
+}
+
 /// Waits for the whole body where the route asks for that.
 async fn collect(
     client: &mut Client,
     context: &RequestContext,
-    body: Body,
-    expects: bool,
+    waiting: &Waiting,
 ) -> Result<(), Reason> {
-    let length = match body {
-        Body::Length(length) if !expects => Some(length),
+    let coming = || match waiting.body {
+        // One that waits for a permission would be waited for in vain.
+        Body::Length(length) if !waiting.expects => Some(length),
         Body::Length(_) | Body::Chunked(_) | Body::UntilClose => None,
     };
-    let Some(length) = body::to_collect(context, length) else {
+    let Some(length) = body::to_collect(context, coming) else {
         return Ok(());
     };
     let limits = Arc::clone(&client.connection().limits);

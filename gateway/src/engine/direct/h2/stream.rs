@@ -228,7 +228,8 @@ impl Exchange<'_> {
 
     /// Waits for the whole body where the route asks for that.
     async fn collect(&mut self) -> Result<(), Reason> {
-        let Some(length) = body::to_collect(self.context, body::coming(Headers::Map(&self.parts.headers))) else {
+        let coming = || body::coming(Headers::Map(&self.parts.headers));
+        let Some(length) = body::to_collect(self.context, coming) else {
             return Ok(());
         };
         let patience = body::collect_patience(length, &self.context.connection.limits);
