@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use metrics::gauge;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::telemetry;
 
 /// How often it is looked at. A client with a gigabit per second sends six megabytes between two looks.
 const PERIOD: Duration = Duration::from_millis(50);
+/// How often once it is short: what is left then is a matter of a few megabytes.
+const SHORT_PERIOD: Duration = Duration::from_millis(5);
 
 /// What more than any machine has: version 1 says so where there is no limit.
 const NO_LIMIT: u64 = 1 << 60;
@@ -192,10 +194,12 @@ pub(crate) async fn watch(mark: MemoryMark, press: impl Fn(Pressure)) {
     gauge!(telemetry::MEMORY_LIMIT).set(as_metric(memory.limit));
     let used_gauge = gauge!(telemetry::MEMORY_USED);
     let mut pressure = Pressure::None;
-    let mut ticks = interval(PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        sleep(match pressure {
+            Pressure::None => PERIOD,
+            Pressure::Shed | Pressure::Hold => SHORT_PERIOD,
+        })
+        .await;
         let Some(used) = memory.used() else {
             continue;
         };
