@@ -89,11 +89,14 @@ bench: release ## micro benchmarks: lookup, compile, balancing, memory
 	$(BIN)/scale
 
 # PEERS="--quick" shows that it works; PEERS="--case http1,h2-100 --peer lockgate,haproxy --rounds 9" measures a part.
+# The yardstick is built alone, so that Lockgate's libraries have the features that they are shipped with.
 bench-peers: release ## CPU per request, latency, memory beside HAProxy, nginx, Envoy, Traefik (PEERS=options)
 	@.ci/setup bench
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(HOST) -p controller
-	$(BIN)/peers --lockgate $(TARGET)/$(HOST)/dist/lockgate --packages $(CACHE)/peers --results bench/results \
-	  --date $$(date -u +%Y-%m-%d) $(PEERS)
+	for package in controller floor; do \
+	  RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(HOST) -p $$package || exit; \
+	done
+	$(BIN)/peers --lockgate $(TARGET)/$(HOST)/dist/lockgate --floor $(TARGET)/$(HOST)/dist/floor --packages $(CACHE)/peers \
+	  --results bench/results --date $$(date -u +%Y-%m-%d) $(PEERS)
 
 bench-check: release ## instructions per lookup, compile and request against bench/instructions.json (CHECK=--write)
 	@.ci/setup check

@@ -17,7 +17,7 @@ struct Request {
     /// How much of the body is missing.
     missing: u64,
     keep: bool,
-    head: bool,
+    bodyless: bool,
 }
 
 /// Serves a connection until it ends: one request after the other, of each first the request and then the response.
@@ -35,7 +35,7 @@ where
         relay(&mut stream, &mut to, request.missing, &mut held).await?;
 
         let mut surplus = Vec::new();
-        let (answer, missing) = pass_answer(&mut to, &mut stream, request.head).await?;
+        let (answer, missing) = pass_answer(&mut to, &mut stream, request.bodyless).await?;
         relay(&mut to, &mut stream, missing, &mut surplus).await?;
         // TLS may have records for which the socket had no room.
         stream.flush().await?;
@@ -97,13 +97,14 @@ fn find(bytes: &[u8], client: &Client) -> io::Result<Option<(Request, usize)>> {
         out,
         missing: request.body - as_length(body.len()),
         keep: request.keep,
-        head: request.head,
+        bodyless: request.bodyless,
     };
     Ok(Some((request, taken)))
 }
 
-/// Passes on a response as far as it comes with its header section. Says how much of its body is missing.
-async fn pass_answer<R, W>(from: &mut R, to: &mut W, head: bool) -> io::Result<(Answer, u64)>
+/// Passes on a response as far as it comes with its header section. Says how much of its body is missing. `bodyless`: the
+/// request was one that is answered without a body.
+async fn pass_answer<R, W>(from: &mut R, to: &mut W, bodyless: bool) -> io::Result<(Answer, u64)>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -121,7 +122,7 @@ where
                     held.extend_from_slice(bytes);
                     &held
                 };
-                let Some((answer, ())) = section::answer(bytes, head, |_, _| Ok(()))? else {
+                let Some((answer, ())) = section::answer(bytes, bodyless, |_, _| Ok(()))? else {
                     if held.is_empty() {
                         held = bytes.to_vec();
                     }

@@ -22,7 +22,7 @@ pub(crate) struct Request {
     /// Another one may follow.
     pub(crate) keep: bool,
     /// There will be no body in the answer.
-    pub(crate) head: bool,
+    pub(crate) bodyless: bool,
 }
 
 /// What is known about a response of HTTP/1.1.
@@ -111,7 +111,7 @@ pub(crate) fn request(
         section,
         body: framing.length,
         keep: parsed.version == Some(1) && !framing.closes(),
-        head: method == "HEAD",
+        bodyless: method == "HEAD",
     }))
 }
 

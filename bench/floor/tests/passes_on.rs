@@ -1,4 +1,10 @@
 //! What the yardstick is measured with gets right answers: else it would measure nothing.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests"
+)]
 
 use std::net::SocketAddr;
 use std::time::Duration;

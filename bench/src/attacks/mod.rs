@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::certs::Authority;
 use crate::load::Figures;
-use crate::peers::{self, HOST, Keys, Origins, Peer, Program, Proxy};
+use crate::peers::{self, HOST, Keys, Origins, Peer, Places, Program, Proxy};
 use hostile::{Counts, Site};
 pub use list::{ATTACKS, Attack, What};
 pub use report::Report;
@@ -138,8 +138,13 @@ impl Outcome {
 pub async fn run(plan: &Plan) -> Result<Outcome> {
     let home = tempfile::tempdir().context("no directory for configurations")?;
     let mut outcome = Outcome::default();
+    let places = Places {
+        lockgate: &plan.lockgate,
+        floor: None,
+        packages: &plan.packages,
+    };
     for &peer in &plan.peers {
-        match Program::find(peer, &plan.lockgate, &plan.packages).await {
+        match Program::find(peer, places).await {
             Ok(program) => outcome.programs.push(program),
             Err(error) => {
                 outcome.note(format_args!("{} does not run here: {error:#}", peer.name()));

@@ -1,4 +1,4 @@
-//! `peers`: Lockgate beside `HAProxy`, nginx, Envoy and Traefik, as a page of Markdown.
+//! `peers`: Lockgate beside `HAProxy`, nginx, Envoy, Traefik and a yardstick, as a page of Markdown.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +16,9 @@ struct Arguments {
     /// The binary of the backend [default: `origin` beside this program]
     #[arg(long, value_name = "FILE")]
     origin: Option<PathBuf>,
+    /// The binary of the yardstick [default: `floor` beside this program]
+    #[arg(long, value_name = "FILE")]
+    floor: Option<PathBuf>,
     /// The virtual environment of Python with the packages of the peers.
     #[arg(long, value_name = "DIR")]
     packages: PathBuf,
@@ -67,7 +70,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     } else {
         arguments.cases
     };
-    let beside = std::env::current_exe()?.with_file_name("origin");
+    let this = std::env::current_exe()?;
     let (rounds, seconds, tries) = if arguments.quick {
         (1, 1, 1)
     } else {
@@ -78,9 +81,12 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
             .lockgate
             .canonicalize()
             .context("there is no such binary of Lockgate")?,
+        floor: arguments
+            .floor
+            .unwrap_or_else(|| this.with_file_name("floor")),
         origin: arguments
             .origin
-            .unwrap_or(beside)
+            .unwrap_or_else(|| this.with_file_name("origin"))
             .canonicalize()
             .context("there is no origin")?,
         packages: arguments.packages,

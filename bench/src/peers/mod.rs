@@ -9,6 +9,7 @@ mod config;
 mod generate;
 mod idle;
 mod machine;
+mod pace;
 mod proxy;
 mod report;
 mod trust;
@@ -26,26 +27,23 @@ pub use generate::Slice;
 pub(crate) use generate::quick_client;
 pub use machine::{OTHER_CORE, describe, pin, raise_file_limit};
 pub(crate) use machine::{busy_seconds, cpu_seconds, memory, own_cpu_seconds};
-pub use proxy::{Peer, Program, Proxy};
+pub use proxy::{Peer, Places, Program, Proxy};
 pub use report::{Report, Row, median};
 
 use crate::certs::Authority;
 use config::Backends;
+use pace::Pace;
 
 /// Part of a core that others may take without a slice being repeated.
 pub const TOLERATED: f64 = 0.05;
-
-/// Part of the slowest proxy's rate at which all are asked in the second half.
-const PART: f64 = 0.7;
-
-/// A proxy that is slower than this part of the fastest one does not decide about the rate of all.
-const TOO_SLOW: f64 = 0.05;
 
 /// What is to be measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Lockgate's binary.
     pub lockgate: PathBuf,
+    /// The binary of the yardstick.
+    pub floor: PathBuf,
     /// The binary of the backend.
     pub origin: PathBuf,
     /// The directory of Python packages with the peers.
@@ -111,8 +109,13 @@ pub struct Outcome {
 pub async fn run(plan: &Plan) -> Result<Outcome> {
     let home = tempfile::tempdir().context("no directory for configurations")?;
     let mut outcome = Outcome::default();
+    let places = Places {
+        lockgate: &plan.lockgate,
+        floor: Some(&plan.floor),
+        packages: &plan.packages,
+    };
     for &peer in &plan.peers {
-        match Program::find(peer, &plan.lockgate, &plan.packages).await {
+        match Program::find(peer, places).await {
             Ok(program) => outcome.programs.push(program),
             Err(error) => {
                 outcome.note(format_args!("{} does not run here: {error:#}", peer.name()));
@@ -225,7 +228,14 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     async fn start(&mut self, world: World, keys: &Keys) -> Result<()> {
+        let cases = &self.plan.cases;
         for program in self.outcome.programs.clone() {
+            if !cases
+                .iter()
+                .any(|case| case.world == world && program.peer.takes_part(case))
+            {
+                continue;
+            }
             let backends = self.origins.backends;
             let begun = Instant::now();
             match Proxy::start(&program, world, backends, keys, self.home).await {
@@ -251,6 +261,9 @@ impl Stage<'_> {
         progress(&format!("{} ({})", case.title, case.name));
         let mut able = Vec::new();
         for (index, proxy) in self.proxies.iter().enumerate() {
+            if !proxy.peer.takes_part(case) {
+                continue;
+            }
             match generate::check(case, proxy, authority).await {
                 Ok(()) => able.push(index),
                 Err(error) => {
@@ -266,20 +279,15 @@ impl Stage<'_> {
             return self.idle(case, &able).await;
         }
         self.rounds(case, Phase::Saturated, &mut able, None).await?;
-        let reached: Vec<(usize, f64)> = able
+        let reached: Vec<(usize, Peer, f64)> = able
             .iter()
-            .filter_map(|&index| Some((index, self.reached(case, self.proxies.get(index)?.peer)?)))
+            .filter_map(|&index| {
+                let peer = self.proxies.get(index)?.peer;
+                Some((index, peer, self.reached(case, peer)?))
+            })
             .collect();
-        let fastest = reached.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-        let (mut quick, slow): (Vec<usize>, Vec<usize>) = {
-            let (quick, slow): (Vec<_>, Vec<_>) = reached
-                .iter()
-                .partition(|(_, rate)| *rate >= fastest * TOO_SLOW);
-            let indices =
-                |list: Vec<(usize, f64)>| list.into_iter().map(|(index, _)| index).collect();
-            (indices(quick), indices(slow))
-        };
-        for index in slow {
+        let mut pace = Pace::of(&reached);
+        for index in pace.slow {
             let name = self
                 .proxies
                 .get(index)
@@ -289,15 +297,9 @@ impl Stage<'_> {
                 case.name
             ));
         }
-        let slowest = reached
-            .iter()
-            .filter(|(index, _)| quick.contains(index))
-            .map(|(_, rate)| *rate)
-            .fold(f64::INFINITY, f64::min);
-        if slowest.is_finite() {
-            let rate = PART * slowest;
+        if let Some(rate) = pace.rate {
             self.outcome.rates.push((case.name, rate));
-            self.rounds(case, Phase::AtRate, &mut quick, Some(rate))
+            self.rounds(case, Phase::AtRate, &mut pace.quick, Some(rate))
                 .await?;
         }
         Ok(())

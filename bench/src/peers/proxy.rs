@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::case::{ECDSA, World};
+use super::case::{Case, ECDSA, What, World};
 use super::config::{self, Backends, Keys, Setting};
 use super::machine;
 use crate::process::free_address;
@@ -32,17 +32,20 @@ pub enum Peer {
     Envoy,
     /// Traefik.
     Traefik,
+    /// No proxy that anybody would use: a yardstick for what all of them have to spend on Lockgate's libraries.
+    Floor,
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Lockgate,
         Self::HaproxyDebian,
         Self::Haproxy,
         Self::Nginx,
         Self::Envoy,
         Self::Traefik,
+        Self::Floor,
     ];
 
     /// Its name on the command line and in tables.
@@ -54,7 +57,23 @@ impl Peer {
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
             Self::Traefik => "traefik",
+            Self::Floor => "floor",
         }
+    }
+
+    /// Is it measured only to compare with? Then it is not the best of anything, and nobody has to keep up with it.
+    pub fn is_yardstick(self) -> bool {
+        self == Self::Floor
+    }
+
+    /// Does it serve this case at all? The yardstick has one backend and one certificate.
+    pub fn takes_part(self, case: &Case) -> bool {
+        let served = match case.what {
+            What::Http1 { path, .. } => path == "/",
+            What::Http2 | What::Grpc => true,
+            What::Fresh { .. } | What::Mixed | What::WebSocket | What::Idle => false,
+        };
+        !self.is_yardstick() || case.world == World::Plain && served
     }
 
     /// The peer of this name.
@@ -71,8 +90,20 @@ impl Peer {
             Self::Nginx => config::nginx(setting),
             Self::Envoy => config::envoy(setting),
             Self::Traefik => config::traefik(setting),
+            Self::Floor => config::floor(setting),
         }
     }
+}
+
+/// Where programs are.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// Lockgate's binary.
+    pub lockgate: &'a Path,
+    /// The yardstick's, where it is wanted.
+    pub floor: Option<&'a Path>,
+    /// Packages of Python are unpacked below it.
+    pub packages: &'a Path,
 }
 
 /// A program that can be started.
@@ -87,10 +118,16 @@ pub struct Program {
 }
 
 impl Program {
-    /// Finds it: Lockgate's binary is given, packages of Python are unpacked below `packages`.
-    pub async fn find(peer: Peer, lockgate: &Path, packages: &Path) -> Result<Self> {
+    /// Finds it.
+    pub async fn find(peer: Peer, places: Places<'_>) -> Result<Self> {
+        let packages = places.packages;
         let file = match peer {
-            Peer::Lockgate => lockgate.to_owned(),
+            Peer::Lockgate => places.lockgate.to_owned(),
+            Peer::Floor => {
+                let file = places.floor.context("it is no peer")?;
+                let file = file.canonicalize();
+                file.context("there is no such binary")?
+            }
             Peer::HaproxyDebian => "haproxy".into(),
             Peer::Haproxy => below(
                 packages,
@@ -125,7 +162,7 @@ impl Program {
             Peer::Lockgate | Peer::Traefik => "version",
             Peer::HaproxyDebian | Peer::Haproxy => "-vv",
             Peer::Nginx => "-V",
-            Peer::Envoy => "--version",
+            Peer::Envoy | Peer::Floor => "--version",
         };
         let output = Command::new(&file).arg(ask).output().await;
         let output = output.with_context(|| format!("cannot run {}", file.display()))?;

@@ -4,6 +4,11 @@ use std::fmt;
 
 use super::{CASES, Case, Outcome, Peer, Phase, Sample, TOLERATED, as_float, describe};
 
+/// What the last column means.
+const YARDSTICK: &str = "`floor` is a yardstick and no peer: a program that parses, passes on and does nothing else, on the libraries that \
+     Lockgate is built on.\nIts column shows about how far any proxy on them could get. It is never the best peer and does not count for the \
+     rate of the others;\n– where it serves no such case.";
+
 /// Half of the values are at most this.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -107,59 +112,63 @@ impl Report<'_> {
     }
 
     fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let peers: Vec<Peer> = self
-            .outcome
-            .programs
-            .iter()
-            .map(|program| program.peer)
-            .collect();
-        let others: Vec<Peer> = peers
-            .into_iter()
+        let programs = self.outcome.programs.iter().map(|program| program.peer);
+        // The yardstick, if it is there, comes last.
+        let (yardstick, mut others): (Vec<Peer>, Vec<Peer>) = programs
             .filter(|peer| *peer != Peer::Lockgate)
-            .collect();
+            .partition(|peer| peer.is_yardstick());
+        others.extend(&yardstick);
         write!(
             f,
             "| case | best peer | Lockgate : best | spread | p99 at 70 % : lowest of the peers |"
         )?;
         for peer in &others {
-            write!(f, " : {} |", peer.name())?;
+            write!(f, " : {} |", title(*peer))?;
         }
         write!(f, "\n| --- | --- | ---: | ---: | ---: |")?;
         f.write_str(&" ---: |".repeat(others.len()))?;
         writeln!(f)?;
         for case in &CASES {
-            let rows = self.rows(case);
-            let (ours, theirs): (Vec<&Row>, Vec<&Row>) =
-                rows.iter().partition(|row| row.peer == Peer::Lockgate);
-            let best = theirs
-                .iter()
-                .max_by(|a, b| a.per_cpu_second.total_cmp(&b.per_cpu_second));
-            let (Some(ours), Some(best)) = (ours.first(), best) else {
-                continue;
-            };
-            let Some([middle, lowest, highest]) = self.ratio(case, best.peer) else {
-                continue;
-            };
-            let tails = theirs.iter().filter_map(|row| row.at_rate);
-            let tail = tails.map(|[_, p99, _]| p99).fold(f64::INFINITY, f64::min);
-            let tail = ours.at_rate.map_or_else(String::new, |[_, p99, _]| {
-                format!("{p99:.2} : {tail:.2} ms")
-            });
-            write!(
-                f,
-                "| {} | {} | **{middle:.2}** | {lowest:.2} to {highest:.2} | {tail} |",
-                case.title,
-                best.peer.name()
-            )?;
-            for peer in &others {
-                match self.ratio(case, *peer) {
-                    Some([middle, ..]) => write!(f, " {middle:.2} |")?,
-                    None => write!(f, " |")?,
-                }
-            }
-            writeln!(f)?;
+            self.summary_of(case, &others, f)?;
+        }
+        if !yardstick.is_empty() {
+            writeln!(f, "\n{YARDSTICK}")?;
         }
         Ok(())
+    }
+
+    fn summary_of(&self, case: &Case, others: &[Peer], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows(case);
+        let (ours, theirs): (Vec<&Row>, Vec<&Row>) =
+            rows.iter().partition(|row| row.peer == Peer::Lockgate);
+        let Some(ours) = ours.first().filter(|_| !theirs.is_empty()) else {
+            return Ok(());
+        };
+        let peers = || theirs.iter().filter(|row| !row.peer.is_yardstick());
+        let best = peers().max_by(|a, b| a.per_cpu_second.total_cmp(&b.per_cpu_second));
+        write!(f, "| {} |", case.title)?;
+        match best.and_then(|best| Some((best.peer, self.ratio(case, best.peer)?))) {
+            Some((best, [middle, lowest, highest])) => write!(
+                f,
+                " {} | **{middle:.2}** | {lowest:.2} to {highest:.2} |",
+                best.name()
+            )?,
+            None => write!(f, " | | |")?,
+        }
+        let tails = peers().filter_map(|row| row.at_rate);
+        let tail = tails.map(|[_, p99, _]| p99).reduce(f64::min);
+        match ours.at_rate.zip(tail) {
+            Some(([_, p99, _], tail)) => write!(f, " {p99:.2} : {tail:.2} ms |")?,
+            None => write!(f, "  |")?,
+        }
+        for peer in others {
+            match self.ratio(case, *peer) {
+                Some([middle, ..]) => write!(f, " {middle:.2} |")?,
+                None if !peer.takes_part(case) => write!(f, " – |")?,
+                None => write!(f, " |")?,
+            }
+        }
+        writeln!(f)
     }
 
     fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,7 +194,7 @@ impl Report<'_> {
                 writeln!(
                     f,
                     "| {} | {:.0} | {:.0} | {:.0} % | {} | {at_rate} | {:.0} MiB |",
-                    row.peer.name(),
+                    title(row.peer),
                     row.per_second,
                     row.per_cpu_second,
                     row.busy * 100.0,
@@ -237,7 +246,7 @@ impl fmt::Display for Report<'_> {
         self.idle(f)?;
         writeln!(f, "\n## Machine and versions\n\n- {}", describe())?;
         for program in &self.outcome.programs {
-            writeln!(f, "- {}: {}", program.peer.name(), program.version)?;
+            writeln!(f, "- {}: {}", title(program.peer), program.version)?;
         }
         let (disturbed, all) = self.disturbed();
         writeln!(
@@ -250,6 +259,15 @@ impl fmt::Display for Report<'_> {
         }
         Ok(())
     }
+}
+
+fn title(peer: Peer) -> String {
+    let kind = if peer.is_yardstick() {
+        " (a yardstick)"
+    } else {
+        ""
+    };
+    format!("{}{kind}", peer.name())
 }
 
 fn per_second(sample: &Sample) -> f64 {
@@ -286,33 +304,44 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_best_peer_is_the_one_with_the_most_requests_per_cpu_second() {
-        let program = |peer| crate::peers::Program {
-            peer,
+    fn outcome(peers: &[Peer]) -> Outcome {
+        let program = |peer: &Peer| crate::peers::Program {
+            peer: *peer,
             file: "x".into(),
             version: "1".to_owned(),
         };
         let mut outcome = Outcome {
-            programs: [Peer::Lockgate, Peer::Nginx, Peer::Envoy]
-                .map(program)
-                .into(),
+            programs: peers.iter().map(program).collect(),
             ..Outcome::default()
         };
         for (round, factor) in [(1, 1), (2, 2), (3, 3)] {
-            outcome
-                .samples
-                .push(sample(Peer::Lockgate, round, 300 * factor, 1.0));
-            outcome.samples.push(sample(Peer::Nginx, round, 200, 1.0));
-            // More requests, and much more time for them.
-            outcome.samples.push(sample(Peer::Envoy, round, 900, 9.0));
+            for peer in peers {
+                outcome.samples.push(match peer {
+                    Peer::Lockgate => sample(*peer, round, 300 * factor, 1.0),
+                    Peer::Nginx => sample(*peer, round, 200, 1.0),
+                    Peer::Floor => sample(*peer, round, 1000 * factor, 1.0),
+                    // More requests, and much more time for them.
+                    Peer::Envoy | Peer::Traefik | Peer::Haproxy | Peer::HaproxyDebian => {
+                        sample(*peer, round, 900, 9.0)
+                    }
+                });
+            }
         }
+        outcome
+    }
+
+    fn page(outcome: &Outcome) -> String {
         let report = Report {
-            outcome: &outcome,
+            outcome,
             method: "method".to_owned(),
             date: "today".to_owned(),
         };
-        let text = report.to_string();
+        report.to_string()
+    }
+
+    #[test]
+    fn the_best_peer_is_the_one_with_the_most_requests_per_cpu_second() {
+        let text = page(&outcome(&[Peer::Lockgate, Peer::Nginx, Peer::Envoy]));
         assert!(
             text.contains("| HTTP/1.1, 1 KiB | nginx | **3.00** | 1.50 to 4.50 |  | 3.00 | 6.00 |"),
             "{text}"
@@ -322,6 +351,55 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("0 of 9 slices were disturbed"), "{text}");
+        assert!(!text.contains("yardstick"), "{text}");
+    }
+
+    #[test]
+    fn the_yardstick_is_never_the_best_and_has_the_last_column() {
+        // Wherever it comes in the list.
+        let mut outcome = outcome(&[Peer::Floor, Peer::Lockgate, Peer::Nginx, Peer::Envoy]);
+        for peer in [Peer::Lockgate, Peer::Nginx] {
+            outcome.samples.push(Sample {
+                case: "websocket",
+                ..sample(peer, 1, 100, 1.0)
+            });
+        }
+        let text = page(&outcome);
+        let head = "| case | best peer | Lockgate : best | spread | p99 at 70 % : lowest of the peers | : nginx | : envoy | : floor (a yardstick) |\n\
+                    | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+        assert!(text.contains(head), "{text}");
+        let row = "| HTTP/1.1, 1 KiB | nginx | **3.00** | 1.50 to 4.50 |  | 3.00 | 6.00 | 0.30 |\n";
+        assert!(text.contains(row), "{text}");
+        let row =
+            "| WebSocket, echo of 128 B | nginx | **1.00** | 1.00 to 1.00 |  | 1.00 | | – |\n";
+        assert!(text.contains(row), "{text}");
+        assert!(
+            text.contains("| floor (a yardstick) | 1000 | 2000 |"),
+            "{text}"
+        );
+        assert_eq!(text.matches(YARDSTICK).count(), 1, "{text}");
+    }
+
+    #[test]
+    fn beside_the_yardstick_alone_there_is_no_best_peer() {
+        let text = page(&outcome(&[Peer::Lockgate, Peer::Floor]));
+        assert!(
+            text.contains("| HTTP/1.1, 1 KiB | | | |  | 0.30 |\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_yardstick_takes_part_where_one_backend_and_one_certificate_are_enough() {
+        let serves = |peer: Peer| {
+            let cases = CASES.iter().filter(|case| peer.takes_part(case));
+            cases.map(|case| case.name).collect::<Vec<_>>()
+        };
+        let cases = [
+            "http1", "headers", "upload", "https1", "h2-1", "h2-100", "grpc",
+        ];
+        assert_eq!(serves(Peer::Floor), cases);
+        assert_eq!(serves(Peer::Haproxy).len(), CASES.len());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Lockgate's routing, checks and metrics are on.
 
 mod envoy;
+mod floor;
 mod haproxy;
 mod lockgate;
 mod nginx;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 pub(super) use envoy::envoy;
+pub(super) use floor::floor;
 pub(super) use haproxy::haproxy;
 pub(super) use lockgate::lockgate;
 pub(super) use nginx::nginx;
