@@ -16,7 +16,6 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics_exporter_prometheus::PrometheusHandle;
 use table::TableReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -24,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::expiry::ExpiryBook;
+use crate::histograms::Metrics;
 use crate::lifecycle::Phase;
 use crate::nginx_metrics::{Counted, NginxMetrics};
 use crate::overview::{Endpoint, Overview};
@@ -52,7 +52,7 @@ pub(crate) struct Admin {
     pub(crate) tables: TableReader,
     pub(crate) problems: Arc<ProblemBook>,
     pub(crate) expiry: Arc<ExpiryBook>,
-    pub(crate) metrics: PrometheusHandle,
+    pub(crate) metrics: Metrics,
     pub(crate) max_series: usize,
     /// The state of the process under the names of ingress-nginx, where somebody asks for it.
     pub(crate) nginx: Option<Arc<NginxMetrics>>,

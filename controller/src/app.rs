@@ -23,13 +23,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gateway::{Gateway, Running};
-use metrics_exporter_prometheus::PrometheusHandle;
 use model::RoutingModel;
 use table::TableReader;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 use translate::{NamespacedName, Translator};
 
@@ -55,9 +54,6 @@ pub use settings::{
 
 /// Threads of the control plane. The gateway has its own.
 const CONTROL_THREADS: usize = 2;
-
-/// How often the recorder of metrics puts its samples in order.
-const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What tasks get to put their affairs in order (a Lease to give back) after the last request.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -232,14 +228,13 @@ impl App {
             tables,
             problems: Arc::clone(&shared.problems),
             expiry: Arc::clone(&shared.expiry),
-            metrics: metrics.clone(),
+            metrics,
             max_series: settings.serve.max_series,
             nginx: nginx.clone(),
             endpoints: live::endpoints(&running),
             backends: live::backend_metrics(&running, settings.serve.max_series),
         };
         let admin = tasks.spawn(admin::serve(sockets.listener, Arc::new(admin)));
-        tasks.spawn(keep_up(metrics));
         tasks.spawn(memory::watch(settings.serve.memory, live::press(&running)));
         if let Some(nginx) = nginx {
             let progress = shared.progress.subscribe();
@@ -522,14 +517,5 @@ async fn serve_when_synced(
             // An error means that the process is ending already.
             let _ = fail.send(error).await;
         }
-    }
-}
-
-/// Puts the samples of the metrics in order from time to time.
-async fn keep_up(metrics: PrometheusHandle) {
-    let mut tick = interval(UPKEEP);
-    loop {
-        tick.tick().await;
-        metrics.run_upkeep();
     }
 }

@@ -70,7 +70,7 @@ impl ExpiryBook {
 }
 
 /// A label value as the text format wants it.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")

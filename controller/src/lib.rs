@@ -17,6 +17,7 @@ mod expiry;
 #[cfg(test)]
 mod fake_api;
 mod files;
+mod histograms;
 mod leader;
 mod lifecycle;
 mod memory;

@@ -4,10 +4,12 @@ use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::histograms::{Bounds, Histograms, Metrics, OwnBounds};
 
 /// Gauge: the number of the table that is served.
 pub const GENERATION: &str = "lockgate_table_generation";
@@ -99,9 +101,9 @@ pub enum TelemetryError {
     /// Another library has taken the place.
     #[error("the log is set up already: {0}")]
     Log(#[from] TryInitError),
-    /// Another library has taken the place, or a bucket is wrong.
-    #[error("the metrics cannot be set up: {0}")]
-    Metrics(#[from] BuildError),
+    /// Another library has taken the place.
+    #[error("the metrics are kept by something else already")]
+    Metrics,
 }
 
 /// Libraries that say more than an operator of Lockgate wants to know. What concerns a request stands in the access
@@ -147,25 +149,27 @@ fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
 
 /// Starts to keep metrics, once per process, and hands out where they are read.
 ///
-/// `buckets` are the upper bounds of the histograms of these names; the others have those of their unit.
-pub(crate) fn metrics(buckets: &[(&str, &[f64])]) -> Result<PrometheusHandle, TelemetryError> {
-    static HANDLE: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
-    let mut installed = HANDLE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(handle) = &*installed {
-        return Ok(handle.clone());
+/// Histograms have the bounds that go with their names, or those of their unit.
+pub(crate) fn metrics(own: OwnBounds) -> Result<Metrics, TelemetryError> {
+    static INSTALLED: Mutex<Option<Metrics>> = Mutex::new(None);
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(metrics) = &*installed {
+        return Ok(metrics.clone());
     }
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
-        .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES)?;
-    let handle = buckets
-        .iter()
-        .try_fold(handle, |builder, (name, bounds)| {
-            builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), bounds)
-        })?
-        .install_recorder()?;
+    let others = PrometheusBuilder::new().build_recorder();
+    let (metrics, recorder) = Metrics::new(others, Histograms::new(own, of_unit));
+    metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Metrics)?;
     describe_metrics();
-    *installed = Some(handle.clone());
-    Ok(handle)
+    *installed = Some(metrics.clone());
+    Ok(metrics)
+}
+
+fn of_unit(name: &str) -> Bounds {
+    if name.ends_with("_bytes") {
+        BYTES
+    } else {
+        SECONDS
+    }
 }
 
 /// Registers names, units and help texts with the `metrics` facade.
@@ -224,6 +228,15 @@ mod tests {
     use tracing_subscriber::filter::LevelFilter;
 
     use super::*;
+    use crate::histograms::MOST_BOUNDS;
+
+    #[test]
+    fn no_bound_is_left_out() {
+        let own = gateway::NGINX_BUCKETS.iter().map(|(_, bounds)| *bounds);
+        for bounds in own.chain([SECONDS, BYTES]) {
+            assert!(bounds.len() <= MOST_BOUNDS && bounds.is_sorted());
+        }
+    }
 
     #[test]
     fn a_level_or_directives_are_taken() {
