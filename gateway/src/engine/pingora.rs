@@ -293,12 +293,16 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         part: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<()> {
         let context = context(ctx)?;
+        if session.was_upgraded() {
+            // It belongs to another protocol, and to no body.
+            return Ok(());
+        }
         mirror::received(context, part.as_ref(), end_of_stream);
         if end_of_stream && context.sent_at.is_none() {
             context.sent_at = Some(Instant::now());

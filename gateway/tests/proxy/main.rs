@@ -67,6 +67,8 @@ mod support;
 mod swaps;
 #[cfg(test)]
 mod turns;
+#[cfg(test)]
+mod websocket;
 
 /// What serves in here.
 #[cfg(test)]

@@ -3,121 +3,14 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Request, Response};
-use hyper_util::rt::TokioIo;
 use model::{BackendProtocol, Endpoint, EndpointSet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Answer, Site, add_backend, add_backend_of, add_route, add_route_with, backend, echo, forward,
-    full, model, raw_backend, read_head, soon, to,
+    Answer, Site, add_backend_of, add_route, backend, echo, forward, model, raw_backend, read_head,
+    soon, to,
 };
-
-/// Upgrades every request and sends back what it gets.
-async fn websocket() -> std::net::SocketAddr {
-    backend(|mut request: Request<hyper::body::Incoming>| async move {
-        let key = request.headers().get("sec-websocket-key").cloned();
-        let upgrade = request.headers().get("upgrade").cloned();
-        if upgrade.as_ref().is_none_or(|value| value != "websocket") {
-            return Response::builder()
-                .status(400)
-                .body(full("no upgrade"))
-                .unwrap();
-        }
-        tokio::spawn(async move {
-            let upgraded = hyper::upgrade::on(&mut request).await.unwrap();
-            let mut io = TokioIo::new(upgraded);
-            let (mut read, mut write) = tokio::io::split(&mut io);
-            let _ = tokio::io::copy(&mut read, &mut write).await;
-            let _ = write.shutdown().await;
-        });
-        Response::builder()
-            .status(101)
-            .header("upgrade", "websocket")
-            .header("connection", "Upgrade")
-            .header("sec-websocket-accept", key.unwrap())
-            .body(full(""))
-            .unwrap()
-    })
-    .await
-}
-
-#[tokio::test]
-async fn a_websocket_carries_bytes_both_ways() {
-    let site = Site::start(to(websocket().await));
-    let mut stream = TcpStream::connect(site.http).await.unwrap();
-    stream
-        .write_all(
-            b"GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\n\
-              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: a2V5\r\n\r\n",
-        )
-        .await
-        .unwrap();
-    let head = soon(read_head(&mut stream)).await.unwrap();
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    let lower = head.to_lowercase();
-    assert!(lower.contains("upgrade: websocket"), "{head}");
-    assert!(lower.contains("sec-websocket-accept: a2v5"), "{head}");
-    for message in [&b"hello"[..], b"\x00\xff binary", b"0\r\n\r\n"] {
-        stream.write_all(message).await.unwrap();
-        let mut back = vec![0; message.len()];
-        soon(stream.read_exact(&mut back)).await.unwrap();
-        assert_eq!(back, message);
-    }
-    drop(stream);
-    let line = site.log.of("/ws").await;
-    assert_eq!(line["status"], 101);
-    assert_eq!(line["reason"], "upstream");
-}
-
-#[tokio::test]
-async fn a_websocket_outlives_the_time_for_bodies() {
-    let site = Site::with(to(websocket().await), |settings| {
-        settings.limits.body_timeout = std::time::Duration::from_millis(50);
-    });
-    let mut stream = TcpStream::connect(site.http).await.unwrap();
-    stream
-        .write_all(
-            b"GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\n\
-              Upgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n\r\n",
-        )
-        .await
-        .unwrap();
-    soon(read_head(&mut stream)).await.unwrap();
-    // Silence for several times that long; nothing may come, the end of the connection least of all.
-    let mut byte = [0];
-    let silence = std::time::Duration::from_millis(300);
-    let quiet = tokio::time::timeout(silence, stream.read(&mut byte)).await;
-    assert!(quiet.is_err(), "{quiet:?}");
-    stream.write_all(b"x").await.unwrap();
-    soon(stream.read_exact(&mut byte)).await.unwrap();
-    assert_eq!(byte, *b"x");
-}
-
-#[tokio::test]
-async fn a_websocket_on_which_nobody_speaks_is_closed() {
-    let mut routes = model();
-    add_backend(&mut routes, "web", &[websocket().await]);
-    add_route_with(&mut routes, "*", "/", forward("web"), |route| {
-        route.timeouts.read = 1;
-    });
-    let site = Site::start(routes);
-    let mut stream = TcpStream::connect(site.http).await.unwrap();
-    stream
-        .write_all(
-            b"GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\n\
-              Upgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n\r\n",
-        )
-        .await
-        .unwrap();
-    soon(read_head(&mut stream)).await.unwrap();
-    let begun = std::time::Instant::now();
-    let mut rest = Vec::new();
-    // A reset is an end as well.
-    let _ = soon(stream.read_to_end(&mut rest)).await;
-    assert!(rest.is_empty(), "{rest:?}");
-    assert!(begun.elapsed() >= std::time::Duration::from_millis(800));
-}
 
 #[tokio::test]
 async fn grpc_keeps_its_trailers() {

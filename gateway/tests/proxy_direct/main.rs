@@ -106,6 +106,9 @@ mod swaps;
 #[cfg(test)]
 #[path = "../proxy/turns.rs"]
 mod turns;
+#[cfg(test)]
+#[path = "../proxy/websocket.rs"]
+mod websocket;
 
 /// What serves in here.
 #[cfg(test)]
