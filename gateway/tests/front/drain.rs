@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use gateway::Limits;
 use model::{KeyAlgorithm, RoutingModel, TlsPolicy};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::support::*;
@@ -172,4 +173,89 @@ async fn an_abort_ends_everything() {
         .unwrap()
         .unwrap();
     assert!(until_closed(&mut busy).await.is_empty());
+}
+
+/// A server that goes on to the WebSocket protocol and sends back what it gets.
+async fn echo() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let agree = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                    Upgrade: websocket\r\n\r\n";
+                stream.write_all(agree).await.unwrap();
+                let (mut read, mut write) = stream.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    address
+}
+
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
+    stream.write_all(words).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut back = vec![0; words.len()];
+    soon(stream.read_exact(&mut back)).await.unwrap();
+    assert_eq!(back, words);
+}
+
+async fn begin<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let ask =
+        b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    stream.flush().await.unwrap();
+    let response = soon(answer(stream)).await.unwrap();
+    assert_eq!(response.status, 101);
+    say(stream, b"hello").await;
+}
+
+#[tokio::test]
+async fn a_websocket_lasts_until_the_end_of_the_drain() {
+    let mut model = empty();
+    let own = certificate("default", KeyAlgorithm::Ecdsa);
+    serve_tls(&mut model, "default", &[&own], TlsPolicy::default());
+    forward(&mut model, echo().await);
+    let site = Site::limited(model, patient());
+    let mut plain = site.plain().await;
+    begin(&mut plain).await;
+    let config = Client::default().config();
+    let mut tls = site.tls("a.test", &config).await.unwrap();
+    begin(&mut tls).await;
+    // Several records at once, more than the sockets take.
+    let large = vec![b'x'; 4 * 1024 * 1024];
+    let (mut read, mut write) = tokio::io::split(&mut tls);
+    let mut back = vec![0; large.len()];
+    let (written, got) = soon(async {
+        tokio::join!(
+            async {
+                write.write_all(&large).await?;
+                write.flush().await
+            },
+            read.read_exact(&mut back)
+        )
+    })
+    .await;
+    written.unwrap();
+    got.unwrap();
+    assert!(back == large);
+    // While memory is short only idle connections go.
+    site.running.press(gateway::Pressure::Shed);
+    say(&mut plain, b"still here").await;
+    site.running.drain();
+    say(&mut plain, b"goodbye").await;
+    say(&mut tls, b"goodbye").await;
+    assert_eq!(site.running.connections(), 2);
+    let running = site.running;
+    tokio::task::spawn_blocking(|| running.join())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(until_closed(&mut plain).await.is_empty());
+    assert!(until_closed(&mut tls).await.is_empty());
 }

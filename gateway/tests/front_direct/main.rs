@@ -38,6 +38,8 @@ mod support;
 #[cfg(test)]
 #[path = "../front/tls.rs"]
 mod tls;
+#[cfg(test)]
+mod tunnels;
 
 /// What serves in here.
 #[cfg(test)]

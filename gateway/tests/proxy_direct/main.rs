@@ -104,6 +104,8 @@ mod support;
 #[path = "../proxy/swaps.rs"]
 mod swaps;
 #[cfg(test)]
+mod tunnels;
+#[cfg(test)]
 #[path = "../proxy/turns.rs"]
 mod turns;
 #[cfg(test)]

@@ -73,6 +73,8 @@ pub(super) struct Download {
     keep: bool,
     /// May the client's connection be used again?
     pub(super) keep_client: bool,
+    /// Another protocol follows.
+    switched: bool,
     begun: bool,
     interim: u8,
     /// What was sent to the client.
@@ -125,6 +127,7 @@ impl<'a> Exchange<'a> {
                 chunked: false,
                 keep: false,
                 keep_client: request.keep,
+                switched: false,
                 begun: false,
                 interim: 0,
                 status: None,
@@ -164,6 +167,11 @@ impl<'a> Exchange<'a> {
     /// needed to send it again?
     pub(super) fn is_repeatable(&self) -> bool {
         self.reused && self.upload.out.keep && !self.download.begun
+    }
+
+    /// The endpoint's connection, if another protocol goes on with it.
+    pub(super) fn take_switched(&mut self) -> Option<TcpStream> {
+        self.stream.take_if(|_| self.download.switched)
     }
 
     /// Moves bytes until the response has been sent.

@@ -13,15 +13,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::body::Body;
-use super::client::{Client, Next, Scratch, buffer};
+use super::client::{Client, Next, Scratch};
 use super::edits::{Edits, write_field};
 use super::exchange::{Exchange, Request};
 use super::patience::Patience;
 use super::pool::connect;
 use super::request::{Head, Outline};
-use super::response::{write_end, write_number_field, write_status};
-use super::section;
-use super::{DirectEngine, date, qualifies};
+use super::response::{write_end, write_status};
+use super::{DirectEngine, date, qualifies, tunnel};
 use crate::connection::Connection;
 use crate::context::RequestContext;
 use crate::engine::refusal;
@@ -376,12 +375,13 @@ async fn forward(
     };
     let patience = Patience::new(&to, limits);
     let asked = Request {
-        block: section_for_backend(context, head, body),
+        block: head.for_backend(context, body),
         body,
         keep,
     };
     let mut exchange = Exchange::new(context, head, client, &engine.pool, patience, asked);
     let moved = exchange_on_some_endpoint(engine, &mut exchange, to).await;
+    let switched = exchange.take_switched();
     let end = End {
         status: exchange.download.status,
         received: exchange.upload.received,
@@ -390,12 +390,27 @@ async fn forward(
         keep: exchange.download.keep_client,
         unread: !exchange.upload.body.is_done(),
     };
-    match moved {
-        Ok(()) => End {
+    drop(exchange);
+    match (moved, switched) {
+        (Ok(()), Some(endpoint)) => {
+            // Few connections come here: the others are not to have the room for it.
+            let passed = Box::pin(tunnel::pass(client, endpoint, &patience)).await;
+            if let Some((source, fault)) = passed.failure {
+                context.fail(error::reason(source, fault));
+            }
+            End {
+                received: end.received + passed.received,
+                sent: end.sent + passed.sent,
+                upstream_received: end.upstream_received + passed.sent,
+                unread: passed.unread,
+                ..end
+            }
+        }
+        (Ok(()), None) => End {
             keep: end.keep && !end.unread,
             ..end
         },
-        Err(reason) => {
+        (Err(reason), _) => {
             let failed = Failed {
                 reason,
                 unread: end.unread,
@@ -482,37 +497,4 @@ async fn fail(
     let sent: io::Result<()> = client.send(patience).await;
     end.unread = unread && sent.is_ok();
     end
-}
-
-/// The header section for the backend.
-fn section_for_backend(context: &RequestContext, head: &Head, body: Body) -> Vec<u8> {
-    let mut out = buffer(head.len() + 512);
-    out.extend_from_slice(head.method.as_str().as_bytes());
-    out.push(b' ');
-    match headers::target(context, &head.uri) {
-        Some(target) => {
-            let target = target
-                .path_and_query()
-                .map_or("/", |target| target.as_str());
-            out.extend_from_slice(target.as_bytes());
-        }
-        None => out.extend_from_slice(head.target()),
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    let mut edits = Edits::of(head.original().headers);
-    headers::to_backend(context, head.original(), &mut edits);
-    let section = head.section();
-    section::copy(&mut out, section.bytes(), section.fields(), &edits);
-    edits.write(&mut out);
-    match body {
-        Body::Length(length) if length > 0 || head.gives_length() => {
-            write_number_field(&mut out, b"Content-Length: ", length);
-        }
-        Body::Length(_) => {}
-        Body::Chunked(_) | Body::UntilClose => {
-            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-        }
-    }
-    out.extend_from_slice(b"\r\n");
-    out
 }

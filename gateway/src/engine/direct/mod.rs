@@ -3,7 +3,8 @@
 //! It reads a header section in place, lets the phases decide, copies the section once with their changes, and moves
 //! bytes in both directions without collecting them. Connections that wait hold no buffers. An HTTP/1.1 request that is
 //! not for it goes to Pingora together with its connection, which stays there: framing is then decided by one parser
-//! from that byte on. Streams of HTTP/2 go there one by one ([`h2`]).
+//! from that byte on. Streams of HTTP/2 go there one by one ([`h2`]). A connection that goes on to the WebSocket protocol
+//! becomes a [`tunnel`].
 
 mod body;
 mod client;
@@ -25,6 +26,7 @@ mod properties;
 mod request;
 mod response;
 mod section;
+mod tunnel;
 
 use std::fmt;
 use std::sync::Arc;

@@ -11,7 +11,12 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri, Version};
 
 use super::body::Body;
-use super::section::{self, Field, Most, Section, Span, length_of, list_has, span};
+use super::client::buffer;
+use super::edits::Edits;
+use super::response::write_number_field;
+use super::section::{self, Field, Section, Span, length_of, span};
+use crate::context::RequestContext;
+use crate::phases::headers;
 use crate::phases::original::{Headers, Original};
 
 /// Larger header sections are left to Pingora, and so are those with more fields.
@@ -44,6 +49,8 @@ pub(super) struct Outline {
     pub(super) keep: bool,
     /// Does the client wait for permission to send the body?
     pub(super) expects: bool,
+    /// Does the client want to go on with the WebSocket protocol?
+    upgrade: bool,
 }
 
 thread_local! {
@@ -62,6 +69,8 @@ pub(super) struct Head {
     pub(super) method: Method,
     /// Path and query.
     pub(super) uri: Uri,
+    /// Does the client want to go on with the WebSocket protocol?
+    pub(super) upgrade: bool,
     section: Section,
     target: Span,
     /// What has been read and not been taken over.
@@ -106,9 +115,13 @@ impl Head {
             body: Body::Length(0),
             keep: true,
             expects: false,
+            upgrade: false,
         };
         let mut given_length = None;
         let mut chunked = false;
+        let mut wish = Wish::default();
+        // Is it this one protocol that is named?
+        let mut websocket = None;
         self.fields.reserve(request.headers.len());
         for field in request.headers.iter() {
             let kind = Kind::of(field.name.as_bytes());
@@ -126,17 +139,21 @@ impl Head {
                     }
                     chunked = true;
                 }
-                Kind::Connection => match connection(field.value) {
-                    Some(keep) => outline.keep &= keep,
-                    None => return Found::Foreign,
-                },
+                Kind::Connection => {
+                    if wish.add(field.value).is_none() {
+                        return Found::Foreign;
+                    }
+                }
                 Kind::Expect => {
                     if outline.expects || !field.value.eq_ignore_ascii_case(b"100-continue") {
                         return Found::Foreign;
                     }
                     outline.expects = true;
                 }
-                Kind::Upgrade => return Found::Foreign,
+                Kind::Upgrade => {
+                    let named = field.value.eq_ignore_ascii_case(b"websocket");
+                    websocket = Some(named && websocket.is_none());
+                }
                 Kind::HopByHop | Kind::EndToEnd => {}
             }
             let name = span(bytes, field.name.as_bytes());
@@ -153,6 +170,15 @@ impl Head {
         } else {
             Body::Length(given_length.unwrap_or(0))
         };
+        outline.keep = !wish.close;
+        if wish.upgrade || websocket.is_some() {
+            let alone = outline.body.is_done() && !outline.expects && outline.keep;
+            let plain = outline.method == Method::GET && alone;
+            if !(plain && wish.upgrade && websocket == Some(true)) {
+                return Found::Foreign;
+            }
+            outline.upgrade = true;
+        }
         Found::Complete(outline)
     }
 
@@ -165,6 +191,7 @@ impl Head {
         self.method = outline.method.clone();
         self.uri = Uri::from(target);
         self.target = outline.target;
+        self.upgrade = outline.upgrade;
         self.section = Section::new(bytes, std::mem::take(&mut self.fields));
         Some(())
     }
@@ -177,11 +204,6 @@ impl Head {
             version: Version::HTTP_11,
             headers: Headers::Section(&self.section),
         }
-    }
-
-    /// The header section.
-    pub(super) fn section(&self) -> &Section {
-        &self.section
     }
 
     /// The request target, byte by byte.
@@ -197,6 +219,46 @@ impl Head {
     /// Did the client say how long the body is?
     pub(super) fn gives_length(&self) -> bool {
         self.original().headers.has(&CONTENT_LENGTH)
+    }
+
+    /// The header section for the backend.
+    pub(super) fn for_backend(&self, context: &RequestContext, body: Body) -> Vec<u8> {
+        let mut out = buffer(self.len() + 512);
+        out.extend_from_slice(self.method.as_str().as_bytes());
+        out.push(b' ');
+        match headers::target(context, &self.uri) {
+            Some(target) => {
+                let target = target
+                    .path_and_query()
+                    .map_or("/", |target| target.as_str());
+                out.extend_from_slice(target.as_bytes());
+            }
+            None => out.extend_from_slice(self.target()),
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let mut edits = Edits::of(self.original().headers);
+        headers::to_backend(context, self.original(), &mut edits);
+        section::copy(
+            &mut out,
+            self.section.bytes(),
+            self.section.fields(),
+            &edits,
+        );
+        edits.write(&mut out);
+        match body {
+            Body::Length(length) if length > 0 || self.gives_length() => {
+                write_number_field(&mut out, b"Content-Length: ", length);
+            }
+            Body::Length(_) => {}
+            Body::Chunked(_) | Body::UntilClose => {
+                out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            }
+        }
+        if self.upgrade {
+            out.extend_from_slice(section::TO_WEBSOCKET);
+        }
+        out.extend_from_slice(b"\r\n");
+        out
     }
 
     /// Lets go of the request and of its memory.
@@ -248,16 +310,124 @@ impl Kind {
     }
 }
 
-/// Does this value of `Connection` let the connection live? `None` when it names anything but that: what it names has
-/// to be taken out, and there are names that may not be.
-fn connection(value: &[u8]) -> Option<bool> {
-    if value.eq_ignore_ascii_case(b"keep-alive") {
-        return Some(true);
+/// What a client says about its connection.
+#[derive(Debug, Default)]
+struct Wish {
+    close: bool,
+    upgrade: bool,
+}
+
+impl Wish {
+    /// Takes one more value of `Connection`. `None` when it names anything that is not known: what it names has to be
+    /// taken out, and there are names that may not be.
+    fn add(&mut self, value: &[u8]) -> Option<()> {
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            return Some(());
+        }
+        for word in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if word.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if word.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else if !word.is_empty() && !word.eq_ignore_ascii_case(b"keep-alive") {
+                return None;
+            }
+        }
+        Some(())
     }
-    let known = list_has(value, Most::All, |word| {
-        word.is_empty()
-            || word.eq_ignore_ascii_case(b"keep-alive")
-            || word.eq_ignore_ascii_case(b"close")
-    });
-    known.then(|| !list_has(value, Most::Any, |word| word.eq_ignore_ascii_case(b"close")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_websocket_is_asked_for_in_one_way() {
+        const CONNECTION: &str = "Connection: Upgrade\r\n";
+        const UPGRADE: &str = "Upgrade: websocket\r\n";
+        const ASKED: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        let get = "GET / HTTP/1.1";
+        for (first, fields, ours, why) in [
+            (get, ASKED.to_owned(), true, "as browsers do"),
+            (
+                get,
+                "upgrade: WebSocket\r\nconnection: keep-alive,\tUPGRADE\r\n".to_owned(),
+                true,
+                "as others do",
+            ),
+            (
+                get,
+                format!("{ASKED}Connection: keep-alive\r\nContent-Length: 0\r\n"),
+                true,
+                "without content",
+            ),
+            (get, CONNECTION.to_owned(), false, "to what?"),
+            (get, UPGRADE.to_owned(), false, "for whom?"),
+            (
+                get,
+                format!("{UPGRADE}Connection: keep-alive\r\n"),
+                false,
+                "for whom?",
+            ),
+            (get, format!("{ASKED}{UPGRADE}"), false, "twice"),
+            (
+                get,
+                format!("{CONNECTION}Upgrade: h2c\r\n"),
+                false,
+                "something else",
+            ),
+            (
+                get,
+                format!("{CONNECTION}Upgrade: websocket, h2c\r\n"),
+                false,
+                "something else as well",
+            ),
+            (
+                get,
+                format!("{ASKED}Upgrade: h2c\r\n"),
+                false,
+                "something else as well",
+            ),
+            (
+                get,
+                format!("{UPGRADE}Connection: Upgrade, close\r\n"),
+                false,
+                "and not",
+            ),
+            (
+                get,
+                format!("{UPGRADE}Connection: Upgrade, X-A\r\n"),
+                false,
+                "a name to take out",
+            ),
+            (
+                get,
+                format!("{ASKED}Content-Length: 1\r\n"),
+                false,
+                "content",
+            ),
+            (
+                get,
+                format!("{ASKED}Transfer-Encoding: chunked\r\n"),
+                false,
+                "content",
+            ),
+            (
+                get,
+                format!("{ASKED}Expect: 100-continue\r\n"),
+                false,
+                "content that is not there",
+            ),
+            ("POST / HTTP/1.1", ASKED.to_owned(), false, "another method"),
+            ("GET / HTTP/1.0", ASKED.to_owned(), false, "another version"),
+        ] {
+            let text = format!("{first}\r\nHost: a.test\r\n{fields}\r\n");
+            let found = Head::default().read(text.as_bytes());
+            match found {
+                Found::Complete(outline) => assert!(ours && outline.upgrade, "{why}: {text}"),
+                Found::Foreign => assert!(!ours, "{why}: {text}"),
+                Found::Partial | Found::Refused => panic!("{why}: {found:?}"),
+            }
+        }
+    }
 }

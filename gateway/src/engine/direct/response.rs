@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::body::Body;
 use super::edits::Edits;
-use super::section::{self, Field, Most, Span, length_of, list_has, span};
+use super::section::{self, Field, Span, length_of, list_has, span};
 use crate::names;
 
 /// How large a header section of a response may be.
@@ -42,6 +42,8 @@ pub(super) struct Outline {
     /// May the connection be used for another request?
     pub(super) keep: bool,
     pub(super) has_date: bool,
+    /// Does the connection go on with the WebSocket protocol?
+    pub(super) switches: bool,
 }
 
 /// Looks at what has come and collects its fields.
@@ -86,7 +88,10 @@ fn parse<'b>(
         given_length: None,
         keep: modern,
         has_date: false,
+        switches: false,
     };
+    // Is it this one protocol that is named?
+    let mut websocket = None;
     let mut chunked = false;
     let mut nominates = false;
     fields.clear();
@@ -97,13 +102,16 @@ fn parse<'b>(
         let mut end_to_end = true;
         match name.len() {
             4 if is(b"date") => outline.has_date = true,
-            7 if is(b"upgrade") || is(b"trailer") => end_to_end = false,
+            7 if is(b"upgrade") => {
+                end_to_end = false;
+                let named = field.value.eq_ignore_ascii_case(b"websocket");
+                websocket = Some(named && websocket.is_none());
+            }
+            7 if is(b"trailer") => end_to_end = false,
             10 if is(b"keep-alive") => end_to_end = false,
             10 if is(b"connection") => {
                 end_to_end = false;
-                if list_has(field.value, Most::Any, |word| {
-                    word.eq_ignore_ascii_case(b"close")
-                }) {
+                if list_has(field.value, |word| word.eq_ignore_ascii_case(b"close")) {
                     outline.keep = false;
                 }
                 nominates |= !field.value.eq_ignore_ascii_case(b"keep-alive");
@@ -147,6 +155,8 @@ fn parse<'b>(
     if outline.body == Body::UntilClose {
         outline.keep = false;
     }
+    let switching = status == StatusCode::SWITCHING_PROTOCOLS;
+    outline.switches = switching && modern && websocket == Some(true);
     Ok(Found::Complete(outline))
 }
 
@@ -161,7 +171,7 @@ fn drop_nominated(bytes: &[u8], fields: &mut [Field]) {
             .iter()
             .filter(|other| section::get(bytes, other.name).eq_ignore_ascii_case(b"connection"))
             .any(|other| {
-                list_has(section::get(bytes, other.value), Most::Any, |word| {
+                list_has(section::get(bytes, other.value), |word| {
                     word.eq_ignore_ascii_case(name)
                 })
             });
@@ -202,6 +212,9 @@ pub(super) fn write<F: Fn() -> HeaderMap>(
     section::copy(out, bytes, fields, edits);
     edits.write(out);
     if outline.status.is_informational() {
+        if outline.switches {
+            out.extend_from_slice(section::TO_WEBSOCKET);
+        }
         out.extend_from_slice(b"\r\n");
         return;
     }

@@ -68,6 +68,9 @@ pub(super) fn copy<F: Fn() -> HeaderMap>(
 
 const LINE_END: &[u8] = b"\r\n";
 
+/// What a section has in it with which a connection goes on to the WebSocket protocol.
+pub(super) const TO_WEBSOCKET: &[u8] = b"Connection: Upgrade\r\nUpgrade: websocket\r\n";
+
 /// Does every line end with CR LF? Some take a LF alone for an end, others for a part of the line.
 pub(super) fn has_strict_lines(section: &[u8]) -> bool {
     let after = section.get(1..).unwrap_or_default();
@@ -91,22 +94,10 @@ pub(super) fn length_of(value: &[u8]) -> Option<u64> {
     )
 }
 
-/// How many elements of a list have to be of a kind.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Most {
-    /// One.
-    Any,
-    /// All.
-    All,
-}
-
-/// Does `wanted` hold for the elements of a list, separated by commas?
-pub(super) fn list_has(value: &[u8], most: Most, wanted: impl Fn(&[u8]) -> bool) -> bool {
+/// Does `wanted` hold for any element of a list, separated by commas?
+pub(super) fn list_has(value: &[u8], wanted: impl Fn(&[u8]) -> bool) -> bool {
     let mut words = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    match most {
-        Most::Any => words.any(wanted),
-        Most::All => words.all(wanted),
-    }
+    words.any(wanted)
 }
 
 #[cfg(test)]

@@ -119,9 +119,17 @@ impl Exchange<'_> {
                         self.answered(rest, &outline, fields);
                         return Ok(taken);
                     }
+                    if outline.status == StatusCode::SWITCHING_PROTOCOLS {
+                        // To what was asked for, by who was asked, as a whole.
+                        let asked = self.head.upgrade && self.upload.out.is_empty();
+                        if !asked || !outline.switches {
+                            return Err(invalid);
+                        }
+                        self.switched(rest, &outline, fields);
+                        return Ok(taken);
+                    }
                     self.download.interim += 1;
-                    let unasked = outline.status == StatusCode::SWITCHING_PROTOCOLS;
-                    if unasked || self.download.interim > MOST_INTERIM {
+                    if self.download.interim > MOST_INTERIM {
                         return Err(invalid);
                     }
                     self.write_section(rest, &outline, fields, false);
@@ -144,6 +152,17 @@ impl Exchange<'_> {
         self.download.keep = outline.keep;
     }
 
+    /// The endpoint agrees to go on with another protocol.
+    fn switched(&mut self, bytes: &[u8], outline: &Outline, fields: &[Field]) {
+        self.write_section(bytes, outline, fields, false);
+        self.download.status = Some(outline.status);
+        self.download.body = Some(outline.body);
+        self.download.keep_client = false;
+        self.download.switched = true;
+        // That was the answer.
+        self.until = None;
+    }
+
     fn write_section(&mut self, bytes: &[u8], outline: &Outline, fields: &[Field], close: bool) {
         retry::answered(self.context, outline.status, self.now);
         let mut edits = Edits::lazy(|| response::map(bytes, fields));
@@ -163,6 +182,13 @@ impl Exchange<'_> {
     /// Passes content on, and the connection to the pool after the last of it.
     fn content(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Failure> {
         let download = &mut self.download;
+        if download.switched {
+            // The beginning of what is no content any more.
+            download.received += bytes.len();
+            download.sent += bytes.len();
+            self.client.out.bytes().extend_from_slice(bytes);
+            return Ok(());
+        }
         let Some(body) = &mut download.body else {
             return Ok(());
         };
