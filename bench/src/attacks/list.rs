@@ -1,6 +1,6 @@
 //! Which attacks there are.
 
-use crate::peers::World;
+use crate::peers::{World, idle_connections};
 
 /// What hostile clients do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,13 +48,20 @@ pub struct Attack {
     pub title: &'static str,
     /// What is done.
     pub what: What,
-    /// Connections at the same time.
-    pub connections: usize,
+    connections: usize,
     /// How long, in seconds.
     pub seconds: u64,
 }
 
 impl Attack {
+    /// Connections at the same time.
+    pub fn connections(&self) -> usize {
+        if self.what == What::Idle {
+            return self.connections.min(idle_connections());
+        }
+        self.connections
+    }
+
     /// The configuration that it meets.
     pub fn world(&self) -> World {
         if self.what == What::Hosts {
@@ -118,7 +125,7 @@ pub const ATTACKS: [Attack; 16] = [
     ),
     attack(
         "idle",
-        "10,000 idle TLS connections",
+        "idle TLS connections, 10,000 where there are descriptors for them",
         What::Idle,
         10_000,
         30,

@@ -250,9 +250,8 @@ impl Scene<'_> {
         until: Instant,
         counts: &Arc<Counts>,
     ) -> Result<oneshot::Receiver<Result<Option<Figures>>>> {
-        let Attack {
-            what, connections, ..
-        } = *self.attack;
+        let Attack { what, .. } = *self.attack;
+        let connections = self.attack.connections();
         let speaking = |protocol: &[u8]| {
             let mut config = self.client.clone();
             config.alpn_protocols = vec![protocol.to_vec()];

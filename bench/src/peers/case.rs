@@ -75,8 +75,6 @@ pub(super) const MESSAGE: usize = 128;
 pub(super) const GRPC_METHOD: &str = "/lockgate.origin.Origin/Echo";
 /// Where the backend speaks WebSocket.
 pub(super) const WEBSOCKET_PATH: &str = "/ws";
-/// Connections of [`What::Idle`].
-pub(super) const IDLE: usize = 10_000;
 
 const SMALL: What = What::Http1 {
     path: "/",

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use http::Request;
 use tokio::task::JoinSet;
 
-use super::case::{Case, IDLE};
+use super::case::Case;
 use super::generate::{quick_client, target};
 use super::{Proxy, machine};
 use crate::load::{Body, Connection, Connector, Version};
@@ -17,17 +17,18 @@ const AT_ONCE: usize = 32;
 /// Time for a proxy to give back what it only needs for a request.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Bytes of memory for each of ten thousand connections, after each has had one answer.
+/// Bytes of memory for each of very many connections, after each has had one answer.
 pub(super) async fn per_connection(case: &Case, proxy: &Proxy) -> Result<f64> {
+    let count = machine::idle_connections();
     let connector = Connector::with(&quick_client()?, false);
     let process = proxy.process()?;
     // What it needs once is there afterwards.
     drop(open(case, proxy, &connector, AT_ONCE).await?);
     tokio::time::sleep(SETTLE).await;
     let before = machine::memory(process)?;
-    let mut open_connections = Vec::with_capacity(IDLE);
-    while open_connections.len() < IDLE {
-        let wanted = AT_ONCE.min(IDLE - open_connections.len());
+    let mut open_connections = Vec::with_capacity(count);
+    while open_connections.len() < count {
+        let wanted = AT_ONCE.min(count - open_connections.len());
         open_connections.extend(open(case, proxy, &connector, wanted).await?);
     }
     tokio::time::sleep(SETTLE).await;
@@ -40,7 +41,7 @@ pub(super) async fn per_connection(case: &Case, proxy: &Proxy) -> Result<f64> {
     #[expect(clippy::cast_precision_loss, reason = "memory of this machine")]
     let bytes = after as f64 - before as f64;
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
-    let count = IDLE as f64;
+    let count = count as f64;
     Ok(bytes / count)
 }
 

@@ -18,6 +18,9 @@ pub fn pin(core: usize) -> Result<()> {
     sched_setaffinity(None, &cores).context("two cores are needed")
 }
 
+/// Connections without a request, where nothing is in the way of them.
+const IDLE: usize = 10_000;
+
 /// Lets this process and its children open as many files as ten thousand connections need.
 pub fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -32,6 +35,14 @@ pub fn raise_file_limit() {
             return;
         }
     }
+}
+
+/// How many connections are held without a request: ten thousand where there are descriptors for that. A proxy that keeps
+/// a second descriptor for the backend of each connection accepts half as many as it has.
+pub(crate) fn idle_connections() -> usize {
+    let Rlimit { current, .. } = getrlimit(Resource::Nofile);
+    let affordable = current.map_or(u64::MAX, |limit| limit / 20 * 9);
+    usize::try_from(affordable).map_or(IDLE, |affordable| affordable.min(IDLE))
 }
 
 /// A process and its descendants.

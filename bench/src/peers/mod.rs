@@ -26,7 +26,7 @@ pub(crate) use config::{EXPRESSION, Keys};
 pub use generate::Slice;
 pub(crate) use generate::quick_client;
 pub use machine::{OTHER_CORE, describe, pin, raise_file_limit};
-pub(crate) use machine::{busy_seconds, cpu_seconds, memory, own_cpu_seconds};
+pub(crate) use machine::{busy_seconds, cpu_seconds, idle_connections, memory, own_cpu_seconds};
 pub use proxy::{Peer, Places, Program, Proxy};
 pub use report::{Report, Row, median};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CASES, Case, Outcome, Peer, Phase, Sample, TOLERATED, as_float, describe};
+use super::{CASES, Case, Outcome, Peer, Phase, Sample, TOLERATED, as_float, describe, machine};
 
 /// What the last column means.
 const YARDSTICK: &str = "`floor` is a yardstick and no peer: a program that parses, passes on and does nothing else, on the libraries that \
@@ -212,7 +212,8 @@ impl Report<'_> {
         }
         writeln!(
             f,
-            "\n### Memory per idle connection, of 10,000\n\n| proxy | plain | TLS |\n| --- | ---: | ---: |"
+            "\n### Memory per idle connection, of {}\n\n| proxy | plain | TLS |\n| --- | ---: | ---: |",
+            machine::idle_connections()
         )?;
         for peer in Peer::ALL {
             let find = |case: &str| {
