@@ -20,6 +20,9 @@ use crate::timer::Timer;
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
+/// How often a connection may read before it is the turn of others: a peer that always has more to give, and one that takes
+/// it all, would keep a thread to themselves.
+const READS: u8 = 4;
 /// Bytes up to this many are copied to go out together with what is before them; more are not.
 pub(super) const MOST_COPIED: usize = 8 * 1024;
 /// Buffers that have grown beyond this are not kept between two writes.
@@ -31,16 +34,24 @@ thread_local! {
 
 /// Where bytes are read to before it is known what becomes of them. There is one per thread and not one per
 /// connection, so that connections that wait hold no memory.
-pub(super) struct Scratch(Box<[u8]>);
+pub(super) struct Scratch {
+    bytes: Box<[u8]>,
+    /// Reads before it is the turn of others.
+    left: u8,
+}
 
 impl Scratch {
     /// Borrows the thread's.
     pub(super) fn take() -> Self {
         let kept = SCRATCH.take();
-        Self(kept.unwrap_or_else(|| vec![0; READ].into_boxed_slice()))
+        Self {
+            bytes: kept.unwrap_or_else(|| vec![0; READ].into_boxed_slice()),
+            left: READS,
+        }
     }
 
-    /// Reads what there is; nothing at the end.
+    /// Reads what there is; nothing at the end. After a few times there is nothing until the task is polled again, which is
+    /// at once.
     pub(super) fn poll_read<R>(
         &mut self,
         reader: &mut R,
@@ -49,16 +60,21 @@ impl Scratch {
     where
         R: AsyncRead + Unpin,
     {
-        let mut buf = ReadBuf::new(&mut self.0);
+        if self.left == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut buf = ReadBuf::new(&mut self.bytes);
         ready!(Pin::new(reader).poll_read(cx, &mut buf))?;
+        self.left -= 1;
         let length = buf.filled().len();
-        Poll::Ready(Ok(self.0.get(..length).unwrap_or_default()))
+        Poll::Ready(Ok(self.bytes.get(..length).unwrap_or_default()))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        SCRATCH.set(Some(std::mem::take(&mut self.0)).filter(|scratch| !scratch.is_empty()));
+        SCRATCH.set(Some(std::mem::take(&mut self.bytes)).filter(|bytes| !bytes.is_empty()));
     }
 }
 
@@ -391,6 +407,41 @@ impl Client {
         // Otherwise that is done behind our back.
         if !self.connection().lingers() {
             let _ = timeout(SHUTDOWN_TIMEOUT, self.io.shutdown()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use tokio::io::repeat;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_always_has_more_to_give_lets_others_have_their_turn() {
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut cx = Context::from_waker(&waker);
+        for turn in 1..=2 {
+            let mut scratch = Scratch::take();
+            for _ in 0..READS {
+                let read = scratch.poll_read(&mut repeat(b'a'), &mut cx);
+                assert!(matches!(read, Poll::Ready(Ok(bytes)) if bytes.len() == READ));
+            }
+            assert!(scratch.poll_read(&mut repeat(b'a'), &mut cx).is_pending());
+            assert_eq!(wakes.0.load(Ordering::Relaxed), turn, "it goes on at once");
         }
     }
 }
