@@ -37,7 +37,7 @@ use crate::front::conn::{Socket, Transport};
 use crate::front::idle::Gone;
 use crate::settings::Limits;
 use crate::stream::{Downstream, Entrance, PassedOn, StreamWorker};
-use crate::{listen, telemetry};
+use crate::telemetry;
 
 /// The front of one worker.
 pub(crate) struct Front {
@@ -234,7 +234,6 @@ impl Front {
     /// Everything before HTTP.
     async fn prepare(&self, stream: TcpStream, mut arrival: Arrival) -> Result<Prepared, Refusal> {
         let broken = |error| Refusal::connection("socket-error", error);
-        listen::tune(&stream).map_err(broken)?;
         let peer = canonical(arrival.peer);
         let mut local = canonical(stream.local_addr().map_err(broken)?);
         let mut client = peer;

@@ -212,7 +212,7 @@ fn wanted(streams: &CompiledStreams) -> BTreeMap<(Transport, u16), &Arc<Compiled
 fn listening(sockets: Vec<Socket>, transport: Transport) -> io::Result<Vec<Socket>> {
     if transport == Transport::Tcp {
         for socket in &sockets {
-            socket.listen(listen::BACKLOG)?;
+            listen::listen(socket)?;
         }
     }
     Ok(sockets)

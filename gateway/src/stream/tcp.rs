@@ -294,7 +294,6 @@ async fn connection(
 }
 
 fn addresses(socket: TcpStream, peer: SocketAddr, slot: Slot) -> io::Result<Downstream> {
-    listen::tune(&socket)?;
     let peer = canonical(peer);
     Ok(Downstream {
         local: canonical(socket.local_addr()?),
