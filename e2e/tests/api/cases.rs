@@ -244,7 +244,7 @@ async fn settle(scene: &Scene, gateway: &Lockgate, round: usize) -> Result<()> {
              spec: {{responseHeaders: {{set: [{{name: x-marker, value: here}}]}}}}\n---\n\
              apiVersion: networking.k8s.io/v1\nkind: Ingress\n\
              metadata:\n  name: marker-{round}\n  annotations:\n    lockgate.dev/route-policy: marker-{round}\n    \
-             nginx.ingress.kubernetes.io/enable-global-auth: 'false'\n\
+             nginx.ingress.kubernetes.io/enable-global-auth: 'false'\n    lockgate.dev/accept-without-waf: 'true'\n\
              spec:\n  ingressClassName: lockgate\n  rules:\n  - host: {host}\n    \
              http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: marker, port: {{name: http}}}}}}}}]}}\n"
         ))
