@@ -72,7 +72,7 @@ pub async fn run(plan: &Plan) -> Result<String> {
         access: &access,
         installation: &installation,
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut notes) = (Vec::new(), Vec::new());
     let mut there = 0;
     for &size in &plan.sizes {
         let (namespaces, objects) = scene.objects.between(there, size)?;
@@ -80,16 +80,25 @@ pub async fn run(plan: &Plan) -> Result<String> {
         scene.api.create_at(objects).await?;
         there = size;
         for kind in [Kind::Lockgate, Kind::Traefik] {
-            let Some(row) = scene.measure(kind, size, rows.len()).await? else {
-                continue;
-            };
-            eprintln!("{}", row.line());
-            rows.push(row);
+            match scene.measure(kind, size, rows.len() + notes.len()).await {
+                Ok(Some(row)) => {
+                    eprintln!("{}", row.line());
+                    rows.push(row);
+                }
+                Ok(None) => continue,
+                // What another controller cannot do is a result.
+                Err(error) if kind == Kind::Traefik => {
+                    let note = format!("{} with {size} Ingresses: {error:#}", kind.name());
+                    eprintln!("{note}");
+                    notes.push(note);
+                }
+                Err(error) => return Err(error),
+            }
             // Written after each, so that an end before the last one loses nothing.
-            std::fs::write(&plan.page, page::render(plan, &rows))?;
+            std::fs::write(&plan.page, page::render(plan, &rows, &notes))?;
         }
     }
-    Ok(page::render(plan, &rows))
+    Ok(page::render(plan, &rows, &notes))
 }
 
 struct Scene<'a> {
@@ -387,7 +396,10 @@ impl Reader<'_> {
             if self.ask(url).await.is_ok_and(|reply| wanted(&reply)) {
                 return Ok(());
             }
-            ensure!(begun.elapsed() < PATIENCE, "{url} does not change");
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "{url} does not change within five minutes"
+            );
             sleep(PAUSE).await;
         }
     }

@@ -66,7 +66,7 @@ impl Row {
 }
 
 /// The page with these rows.
-pub(super) fn render(plan: &Plan, rows: &[Row]) -> String {
+pub(super) fn render(plan: &Plan, rows: &[Row], notes: &[String]) -> String {
     let mut page = format!(
         "# A growing cluster, {date}\n\n\
          Written by `make bench-growth`. One etcd and one API server; each controller is a process on the same machine, one after the\n\
@@ -122,6 +122,9 @@ pub(super) fn render(plan: &Plan, rows: &[Row]) -> String {
         );
     }
     let _ = writeln!(page, "\n- {}", usage::machine());
+    for note in notes {
+        let _ = writeln!(page, "- not measured: {note}");
+    }
     page
 }
 
