@@ -13,10 +13,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# With a target of its own, build scripts and macros are built as usual and only the binary is linked statically.
-RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
- && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$target" -p controller \
- && install -D "target/$target/dist/lockgate" /out/lockgate \
+RUN binary="$(config/dist.sh)" \
+ && install -D "$binary" /out/lockgate \
  && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /out/ca-certificates.crt
 
 FROM scratch AS source-handed-in

@@ -11,7 +11,7 @@ BIN = $(TARGET)/$(HOST)/release
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lockgate/tools
 export PATH := $(PATH):$(CACHE)/bin
 
-.PHONY: help demo test property lint fmt golden docs bench bench-check bench-growth bench-peers soak strict h2spec fuzz attacks sbom e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-cleanup cluster-programs image images advisories release
+.PHONY: help demo test property lint fmt golden docs bench bench-check bench-growth bench-peers profile soak strict h2spec fuzz attacks sbom e2e conformance e2e-load e2e-scale cluster-up cluster-shell cluster-down cluster-cleanup cluster-programs image images advisories release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -92,11 +92,14 @@ bench: release ## micro benchmarks: lookup, compile, balancing, memory
 # The yardstick is built alone, so that Lockgate's libraries have the features that they are shipped with.
 bench-peers: release ## CPU per request, latency, memory beside HAProxy, nginx, Envoy, Traefik (PEERS=options)
 	@.ci/setup bench
-	for package in controller floor; do \
-	  RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(HOST) -p $$package || exit; \
-	done
+	config/dist.sh
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(HOST) -p floor
 	$(BIN)/peers --lockgate $(TARGET)/$(HOST)/dist/lockgate --floor $(TARGET)/$(HOST)/dist/floor --packages $(CACHE)/peers \
 	  --results bench/results --date $$(date -u +%Y-%m-%d) $(PEERS)
+
+profile: release ## config/lockgate.profdata: what is run how often, for the binary that is shipped
+	@.ci/setup bench
+	PEERS=$(BIN)/peers PACKAGES=$(CACHE)/peers config/profile.sh
 
 bench-check: release ## instructions per lookup, compile and request against bench/instructions.json (CHECK=--write)
 	@.ci/setup check

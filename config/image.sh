@@ -12,17 +12,9 @@ archive="${ARCHIVE:-target/lockgate-image.tar}"
 limit=$((40 * 1024 * 1024))
 mkdir -p target/image
 
-binary() {
-    local profile="${PROFILE:-dist}" host
-    host="$(rustc -vV | sed -n 's/^host: //p')"
-    RUSTFLAGS="-C target-feature=+crt-static" \
-        cargo build --locked --profile "$profile" --target "$host" -p controller
-    BINARY="${CARGO_TARGET_DIR:-target}/$host/$profile/lockgate"
-}
-
 arguments=()
 if [ -z "${BINARY:-}" ] && { command -v buildah >/dev/null || command -v podman >/dev/null; }; then
-    binary
+    BINARY="$(config/dist.sh)"
 fi
 if [ -n "${BINARY:-}" ]; then
     install "$BINARY" target/image/lockgate

@@ -362,8 +362,10 @@ impl App {
 impl App {
     /// Waits until the workers have ended and the last line of the access log is written.
     async fn join_workers(&mut self) {
-        let running = Arc::into_inner(std::mem::take(&mut self.running));
-        let Some(running) = running.and_then(OnceLock::into_inner) else {
+        let Ok(running) = timeout(FAREWELL, alone(std::mem::take(&mut self.running))).await else {
+            return warn!("Something still asks for the workers; the last lines may be missing");
+        };
+        let Some(running) = running.into_inner() else {
             return;
         };
         let joined = tokio::task::spawn_blocking(move || running.join());
@@ -517,5 +519,16 @@ async fn serve_when_synced(
             // An error means that the process is ending already.
             let _ = fail.send(error).await;
         }
+    }
+}
+
+/// Waits until nobody else holds this any more: whoever asks for it does so for a moment.
+async fn alone<T>(mut shared: Arc<T>) -> T {
+    loop {
+        match Arc::try_unwrap(shared) {
+            Ok(alone) => return alone,
+            Err(others) => shared = others,
+        }
+        sleep(Duration::from_millis(5)).await;
     }
 }

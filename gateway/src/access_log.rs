@@ -147,6 +147,7 @@ impl Queue {
     fn write_out(&self, output: &LogOutput) {
         let mut taken = Vec::new();
         let mut failing = false;
+        let dropped = counter!(telemetry::LOG_DROPPED);
         loop {
             let (buffers, closed) = self.wait();
             for buffer in buffers {
@@ -163,6 +164,9 @@ impl Queue {
                         tracing::error!(%error, "Cannot write to the access log.");
                     }
                     failing = true;
+                    // Some of them may have been written.
+                    let lines = taken.split(|byte| *byte == b'\n').count().saturating_sub(1);
+                    dropped.increment(lines.try_into().unwrap_or(u64::MAX));
                 } else {
                     failing = false;
                 }

@@ -120,7 +120,7 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Bytes per second that a client has to send of a body whose length is known, and to take of a response, while it
     /// alone is waited for; what it needs beyond the first `body_timeout` or `write_timeout` has to keep this rate. 0 is
-    /// any. Only the direct engine looks at it. Default: 256.
+    /// any. Pingora looks at it only where a body is collected before an endpoint is chosen. Default: 256.
     pub min_client_rate: u32,
     /// Size of the header section of a request; more is answered with 431. Default: 64 KiB.
     pub max_header_bytes: usize,

@@ -30,6 +30,7 @@ use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use self::fields::{RequestFields, ResponseFields};
@@ -219,6 +220,7 @@ impl ProxyHttp for Proxy {
                 .map_err(|reason| failed(context, reason))?;
         }
         mirror::again(context);
+        context.body_received = 0;
         deadline::arm(context, false);
         let mut upstream = upstream::upstream(context).map_err(|reason| failed(context, reason))?;
         if let Some(left) = deadline::left(context) {
@@ -497,19 +499,21 @@ impl Proxy {
     ) -> Result<Option<Answer>> {
         let coming = || body::coming(Headers::Map(&session.req_header().headers));
         if let Some(length) = body::to_collect(context, coming) {
-            let patience = body::collect_patience(length, &context.connection.limits);
+            let patience = body::patience(context, length);
+            let piece = context.connection.limits.body_timeout;
+            let late = |_: Elapsed| Error::new_down(ErrorType::ReadTimedout);
             // What is read is sent from here, as to a second endpoint; there is room for the largest that is collected.
             session.as_mut().enable_retry_buffering();
             let all = async {
                 loop {
-                    let read = session.read_request_body().await;
-                    if read.map_err(Error::into_down)?.is_none() {
-                        return Ok(());
+                    let read = timeout(piece, session.read_request_body()).await;
+                    let read = read.map_err(late)?.map_err(Error::into_down)?;
+                    if read.is_none() {
+                        return Ok::<_, Box<Error>>(());
                     }
                 }
             };
-            let late = |_| Err(Error::new_down(ErrorType::ReadTimedout));
-            timeout(patience, all).await.unwrap_or_else(late)?;
+            body::in_time(patience, all).await.map_err(late)??;
         }
         let original = Original::of(session.req_header());
         let refused = decide::choose(context, &self.worker, original).await.err();

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, EXPECT};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use crate::context::RequestContext;
 use crate::error::Reason;
+use crate::phases::deadline;
 use crate::phases::original::Headers;
-use crate::settings::Limits;
 
 fn limit(context: &RequestContext) -> Option<u64> {
     context.route.as_ref()?.body_limit
@@ -44,15 +46,31 @@ pub(crate) fn to_collect(
     if most == 0 {
         return None;
     }
+    // One that is too large is refused before anything of it is read.
+    let most = limit(context).map_or(most, |limit| most.min(limit));
     let length = coming().filter(|length| (1..=most).contains(length))?;
     usize::try_from(length).ok()
 }
 
-/// For how long a body of this length is waited for in all.
-pub(crate) fn collect_patience(length: usize, limits: &Limits) -> Duration {
+/// For how long a body of this length may be waited for in all, if there is a least rate or an end of the request.
+pub(crate) fn patience(context: &RequestContext, length: usize) -> Option<Duration> {
+    let limits = &context.connection.limits;
     let length = u64::try_from(length).unwrap_or(u64::MAX);
     let more = length.checked_div(limits.min_client_rate.into());
-    limits.body_timeout + Duration::from_secs(more.unwrap_or_default())
+    let slow = more.map(|more| limits.body_timeout + Duration::from_secs(more));
+    let ends = [slow, deadline::remaining(context)];
+    ends.into_iter().flatten().min()
+}
+
+/// Waits for a body with that patience. That no piece of it takes too long is up to `collected`.
+pub(crate) async fn in_time<T>(
+    patience: Option<Duration>,
+    collected: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    match patience {
+        Some(patience) => timeout(patience, collected).await,
+        None => Ok(collected.await),
+    }
 }
 
 /// Counts a part of the body, and refuses it once all parts together are over the limit.

@@ -73,6 +73,11 @@ pub(crate) fn left(context: &RequestContext) -> Option<Duration> {
     if context.leash.is_some() {
         return None;
     }
+    remaining(context)
+}
+
+/// What is left of the time of a request.
+pub(crate) fn remaining(context: &RequestContext) -> Option<Duration> {
     let (at, _) = of(context)?.request?;
     let left = at.saturating_duration_since(Instant::now());
     Some(left.max(Duration::from_millis(1)))

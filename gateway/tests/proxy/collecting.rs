@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected};
 use hyper::{Request, Response};
-use model::{ErrorPages, MOST_COLLECTED};
+use model::{ErrorPages, MOST_COLLECTED, RoutingModel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -21,18 +21,23 @@ use crate::support::{
 /// Whether a part of the route is one that the direct engine leaves to Pingora.
 const FOREIGN: [bool; 2] = [false, true];
 
-fn site(address: SocketAddr, foreign: bool) -> Site {
+fn limited(address: SocketAddr, foreign: bool, limit: Option<u64>) -> RoutingModel {
     let mut model = model();
     add_backend(&mut model, "web", &[address]);
     add_route_with(&mut model, "*", "/", forward("web"), |route| {
         route.options.collect = MOST_COLLECTED;
+        route.body_limit = limit;
         route.options.errors = foreign.then(|| ErrorPages {
             statuses: vec![599],
             backend: backend_id("web"),
             keeps_answers: false,
         });
     });
-    Site::with(model, |settings| {
+    model
+}
+
+fn site(address: SocketAddr, foreign: bool) -> Site {
+    Site::with(limited(address, foreign, None), |settings| {
         settings.limits.body_timeout = Duration::from_millis(300);
     })
 }
@@ -56,12 +61,26 @@ async fn mirror() -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
+async fn what_is_too_large_is_not_waited_for() {
+    for foreign in FOREIGN {
+        let (address, asked) = mirror().await;
+        let site = Site::with(limited(address, foreign, Some(1000)), |_| {});
+        let head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1001\r\n\r\n";
+        let mut client = TcpStream::connect(site.http).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        let answer = soon(read_head(&mut client)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert_eq!(asked.load(Ordering::SeqCst), 0, "foreign: {foreign}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_stalls_keeps_no_endpoint() {
     for foreign in FOREIGN {
         let (address, asked) = mirror().await;
         let site = site(address, foreign);
         let all = site
-            .raw("POST /slow HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc")
+            .raw("POST /slow HTTP/1.1\r\nHost: a.test\r\nContent-Length: 65536\r\n\r\nabc")
             .await;
         assert!(all.starts_with("HTTP/1.1 408 "), "{all}");
         let line = site.log.of("/slow").await;
@@ -69,7 +88,7 @@ async fn a_client_that_stalls_keeps_no_endpoint() {
         assert!(line["upstream_addr"].is_null(), "{line}");
 
         let mut client = connect(site.http).await;
-        let request = Request::post("http://a.test/slow2").header("content-length", "10");
+        let request = Request::post("http://a.test/slow2").header("content-length", "65536");
         let (response, mut body) = client
             .send_request(request.body(()).unwrap(), false)
             .unwrap();

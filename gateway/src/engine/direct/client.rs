@@ -50,6 +50,11 @@ impl Scratch {
         }
     }
 
+    /// Lets it be read from as often as at first.
+    pub(super) fn renew(&mut self) {
+        self.left = READS;
+    }
+
     /// Reads what there is; nothing at the end. After a few times there is nothing until the task is polled again, which is
     /// at once.
     pub(super) fn poll_read<R>(
@@ -431,8 +436,8 @@ mod tests {
 
     #[test]
     fn who_always_has_more_to_give_lets_others_have_their_turn() {
-        let wakes = Arc::new(Wakes::default());
-        let waker = Waker::from(Arc::clone(&wakes));
+        let count = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&count));
         let mut cx = Context::from_waker(&waker);
         for turn in 1..=2 {
             let mut scratch = Scratch::take();
@@ -441,7 +446,7 @@ mod tests {
                 assert!(matches!(read, Poll::Ready(Ok(bytes)) if bytes.len() == READ));
             }
             assert!(scratch.poll_read(&mut repeat(b'a'), &mut cx).is_pending());
-            assert_eq!(wakes.0.load(Ordering::Relaxed), turn, "it goes on at once");
+            assert_eq!(count.0.load(Ordering::Relaxed), turn, "it goes on at once");
         }
     }
 }

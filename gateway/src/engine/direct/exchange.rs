@@ -181,6 +181,7 @@ impl<'a> Exchange<'a> {
         // to look for anything from the client.
         let mut upload_next = true;
         let mut uploaded = false;
+        let mut renewed = false;
         if std::mem::take(&mut self.begins) {
             uploaded = self.upload(cx, &mut scratch)?;
             upload_next = false;
@@ -193,6 +194,11 @@ impl<'a> Exchange<'a> {
                 return Poll::Ready(Ok(()));
             }
             if upload_next {
+                // A response that never pauses is not to keep the request from being read.
+                if !renewed {
+                    scratch.renew();
+                    renewed = true;
+                }
                 uploaded = self.upload(cx, &mut scratch)?;
             }
             if !uploaded && !downloaded {

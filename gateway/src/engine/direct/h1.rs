@@ -267,8 +267,7 @@ async fn collect(
         }
         Ok(())
     };
-    let patience = body::collect_patience(length, &limits);
-    let collected = timeout(patience, all).await;
+    let collected = body::in_time(body::patience(context, length), all).await;
     collected.unwrap_or(Err(Reason::ClientTimeout))
 }
 

@@ -1,15 +1,16 @@
 //! The sending half of a stream, and a client's stream as a whole.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason as Code, RecvStream, SendStream};
 use http::{HeaderMap, Response, StatusCode};
+use tokio::time::timeout;
 
 use super::backlog::Backlog;
 use crate::error::Reason;
@@ -136,7 +137,7 @@ pub(super) struct Client {
     /// The request's body.
     body: RecvStream,
     /// What has been taken out of it before anybody wanted it.
-    collected: VecDeque<Bytes>,
+    collected: BytesMut,
     respond: SendResponse<Bytes>,
     outlet: Option<Outlet>,
     backlog: Arc<Backlog>,
@@ -159,7 +160,7 @@ impl Client {
     ) -> Self {
         Self {
             body,
-            collected: VecDeque::new(),
+            collected: BytesMut::new(),
             respond,
             outlet: None,
             backlog,
@@ -172,9 +173,10 @@ impl Client {
 
     /// Waits for a piece of the request's body, up to its end.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Gone>>> {
-        let next = match self.collected.pop_front() {
-            Some(content) => Some(Ok(content)),
-            None => ready!(self.poll_stream(cx)),
+        let next = if self.collected.is_empty() {
+            ready!(self.poll_stream(cx))
+        } else {
+            Some(Ok(self.collected.split().freeze()))
         };
         if let Some(Ok(content)) = &next {
             self.received += content.len();
@@ -195,15 +197,15 @@ impl Client {
         self.collected.is_empty() && self.body.is_end_stream()
     }
 
-    /// Waits until so much of the body is there, or all of it.
-    pub(super) async fn collect(&mut self, length: usize) -> Result<(), Gone> {
-        let mut there = 0;
-        while there < length
-            && let Some(content) = poll_fn(|cx| self.poll_stream(cx)).await
-        {
-            let content = content?;
-            there += content.len();
-            self.collected.push_back(content);
+    /// Waits until so much of the body is there, or all of it, and for each piece of it for so long.
+    pub(super) async fn collect(&mut self, length: usize, piece: Duration) -> Result<(), Reason> {
+        while self.collected.len() < length {
+            let next = timeout(piece, poll_fn(|cx| self.poll_stream(cx))).await;
+            let Some(content) = next.map_err(|_| Reason::ClientTimeout)? else {
+                break;
+            };
+            // Copied: a piece, however small, keeps all that was read together with it.
+            self.collected.extend_from_slice(&content?);
         }
         Ok(())
     }

@@ -12,7 +12,6 @@ use http::{HeaderMap, Method, StatusCode};
 use model::BackendProtocol;
 use table::{CompiledAction, CompiledFilter, CompiledOptions};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::super::patience::Clock;
 use super::super::{DirectEngine, date};
@@ -232,11 +231,10 @@ impl Exchange<'_> {
         let Some(length) = body::to_collect(self.context, coming) else {
             return Ok(());
         };
-        let patience = body::collect_patience(length, &self.context.connection.limits);
-        match timeout(patience, self.client.collect(length)).await {
-            Ok(collected) => Ok(collected?),
-            Err(_) => Err(Reason::ClientTimeout),
-        }
+        let patience = body::patience(self.context, length);
+        let piece = self.context.connection.limits.body_timeout;
+        let collected = body::in_time(patience, self.client.collect(length, piece)).await;
+        collected.unwrap_or(Err(Reason::ClientTimeout))
     }
 
     /// When the last of the request came, in this try.

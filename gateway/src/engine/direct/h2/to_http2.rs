@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
 use h2::{Reason as Code, RecvStream};
 use http::header::{self, CONTENT_LENGTH, HOST};
@@ -30,8 +30,8 @@ const MOST_REPLAYED: usize = 64 * 1024;
 /// What of a request has come over all tries.
 #[derive(Default)]
 pub(super) struct Replay {
-    parts: Vec<Bytes>,
-    size: usize,
+    /// Copied: a piece, however small, keeps all that was read together with it.
+    kept: BytesMut,
     /// Parts are missing.
     broken: bool,
     /// The end has come.
@@ -45,13 +45,12 @@ impl Replay {
         !self.broken
     }
 
-    fn keep(&mut self, content: &Bytes) {
-        self.size += content.len();
-        self.broken |= self.size > MOST_REPLAYED;
+    fn keep(&mut self, content: &[u8]) {
+        self.broken |= self.kept.len() + content.len() > MOST_REPLAYED;
         if self.broken {
-            self.parts = Vec::new();
+            self.kept = BytesMut::new();
         } else {
-            self.parts.push(content.clone());
+            self.kept.extend_from_slice(content);
         }
     }
 }
@@ -60,7 +59,7 @@ impl Replay {
 struct Attempt<'e, 'a> {
     exchange: &'e mut Exchange<'a>,
     replay: &'e mut Replay,
-    /// How many parts of the request have been taken from what was kept.
+    /// How many bytes of the request have been taken from what was kept.
     replayed: usize,
     lease: Lease,
     out: Outlet,
@@ -96,7 +95,7 @@ pub(super) async fn exchange(
     retry::connected(exchange.context, reused);
     let request = request(exchange)?;
     let over = replay.ended || exchange.client.is_body_done();
-    let ended = over && replay.parts.is_empty() && replay.trailers.is_none();
+    let ended = over && replay.kept.is_empty() && replay.trailers.is_none();
     let sent = sender.send_request(request, ended);
     let (response, stream) = sent.map_err(|error| halt(Ending::of(&error), replay, false))?;
     let now = Instant::now();
@@ -259,9 +258,11 @@ impl Attempt<'_, '_> {
 
     /// Sends what came during an earlier try.
     fn replay_next(&mut self) -> bool {
-        if let Some(part) = self.replay.parts.get(self.replayed) {
-            self.replayed += 1;
-            self.out.push(part.clone(), false);
+        let kept = self.replay.kept.get(self.replayed..).unwrap_or_default();
+        if !kept.is_empty() {
+            let part = Bytes::copy_from_slice(kept);
+            self.replayed += part.len();
+            self.out.push(part, false);
             return true;
         }
         if self.replay.ended {
@@ -284,7 +285,7 @@ impl Attempt<'_, '_> {
                 }
                 body::received(self.exchange.context, content.len())?;
                 self.replay.keep(&content);
-                self.replayed = self.replay.parts.len();
+                self.replayed = self.replay.kept.len();
                 if last {
                     self.replay.ended = true;
                     self.complete = true;
