@@ -326,7 +326,7 @@ impl Line<'_, '_> {
             }
             LogVariable::Pipe => self.word("."),
             LogVariable::Connection => show(self.out, connection.logged.number()),
-            LogVariable::ConnectionRequests => show(self.out, connection.logged.request()),
+            LogVariable::ConnectionRequests => show(self.out, connection.logged.requests()),
             LogVariable::ProxyProtocolAddr if connection.proxied => {
                 write_ip(self.out, connection.client.ip());
             }

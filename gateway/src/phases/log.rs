@@ -57,6 +57,9 @@ pub(crate) fn finish(
         .as_ref()
         .and_then(|route| route.options.as_ref())
         .is_some_and(|options| options.unlogged);
+    if worker.log.is_some() {
+        context.connection.logged.count_request();
+    }
     if let Some(writer) = &worker.log
         && !unlogged
     {
