@@ -305,6 +305,8 @@ impl ProxyHttp for Proxy {
             // It belongs to another protocol, and to no body.
             return Ok(());
         }
+        // Pingora writes an empty part as a chunk, which is the end of the body, and then the end.
+        part.take_if(|part| end_of_stream && part.is_empty());
         mirror::received(context, part.as_ref(), end_of_stream);
         if end_of_stream && context.sent_at.is_none() {
             context.sent_at = Some(Instant::now());

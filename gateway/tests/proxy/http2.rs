@@ -103,6 +103,39 @@ async fn bodies_without_a_length_pass_in_both_directions() {
 }
 
 #[tokio::test]
+async fn an_empty_frame_ends_a_body_once() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let web = raw_backend(move |mut stream| {
+        let told = told.clone();
+        async move {
+            while let Some(head) = read_head(&mut stream).await {
+                assert!(head.starts_with("POST "), "{head}");
+                let mut body = Vec::new();
+                while !body.ends_with(b"0\r\n\r\n") {
+                    body.push(stream.read_u8().await.unwrap());
+                    if body.ends_with(b"all\r\n") {
+                        told.send(()).unwrap();
+                    }
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let site = Site::start(to(web));
+    let mut client = connect(site.http).await;
+    for _ in 0..3 {
+        let request = Request::post("http://a.test/").body(()).unwrap();
+        let (response, mut body) = client.send_request(request, false).unwrap();
+        body.send_data("all".into(), false).unwrap();
+        soon(heard.recv()).await.unwrap();
+        body.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(soon(response).await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn responses_without_content_end_with_their_header_section() {
     let web = raw_backend(|mut stream| async move {
         while let Some(head) = read_head(&mut stream).await {
