@@ -66,12 +66,23 @@ pub(super) fn family(process: u32) -> Vec<u32> {
     family
 }
 
+/// Is there no such process, or nothing left of it but its exit code?
+fn has_ended(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status"));
+    status.map_or(true, |text| text.contains("\nState:\tZ"))
+}
+
 /// User and system time of a process and its descendants, in seconds.
 pub(crate) fn cpu_seconds(process: u32) -> Result<f64> {
     let mut ticks = 0;
     for member in family(process) {
-        let [user, system, ..] = times(&format!("/proc/{member}/stat"))?;
-        ticks += user + system;
+        match times(&format!("/proc/{member}/stat")) {
+            Err(_) if member != process && has_ended(member) => {}
+            times => {
+                let [user, system, ..] = times?;
+                ticks += user + system;
+            }
+        }
     }
     Ok(in_seconds(ticks))
 }
@@ -120,7 +131,11 @@ pub(crate) fn memory(process: u32) -> Result<u64> {
     let mut kib = 0;
     for member in family(process) {
         let file = format!("/proc/{member}/smaps_rollup");
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+        let text = match fs::read_to_string(&file) {
+            // A child that has ended holds nothing any more.
+            Err(_) if member != process && has_ended(member) => continue,
+            read => read.with_context(|| format!("cannot read {file}"))?,
+        };
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
         let size = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kib += size.with_context(|| format!("no Pss in {file}"))?;
@@ -160,6 +175,18 @@ mod tests {
         let id = std::process::id();
         assert!(cpu_seconds(id).unwrap() >= before.0);
         assert!((1 << 20..1 << 36).contains(&memory(id).unwrap()));
+    }
+
+    #[test]
+    fn a_child_that_has_ended_holds_nothing() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        // It is there until somebody asks how it ended.
+        while !has_ended(child.id()) {
+            std::thread::yield_now();
+        }
+        assert!(memory(std::process::id()).unwrap() > 0);
+        assert!(cpu_seconds(std::process::id()).is_ok());
+        child.wait().unwrap();
     }
 
     #[test]
