@@ -3,43 +3,27 @@
 //! It has sockets of its own: nothing of it can be reached through the gateway's ports. It never shows a private
 //! key: tables do not hand them out, and [`model::Redacted`] does not print them.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use table::TableReader;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::expiry::ExpiryBook;
 use crate::histograms::Metrics;
 use crate::lifecycle::Phase;
+use crate::listener::{self, Answer};
 use crate::nginx_metrics::{Counted, NginxMetrics};
 use crate::overview::{Endpoint, Overview};
 use crate::problems::ProblemBook;
 
-/// Probes and scrapers are few; more connections than this wait.
-const MAX_CONNECTIONS: usize = 64;
-
-/// For the header of a request, and for the time between two of them.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// No scraper keeps a connection for longer than this without being able to open another.
-const CONNECTION_LIFE: Duration = Duration::from_mins(10);
-
-/// Enough for any probe; a larger header is refused.
-const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// For the log.
+const NAME: &str = "admin listener";
 
 /// Appends metrics that are written when somebody asks for them.
 pub(crate) type MoreMetrics = Box<dyn Fn(&mut String) + Send + Sync>;
@@ -62,8 +46,6 @@ pub(crate) struct Admin {
     pub(crate) backends: MoreMetrics,
 }
 
-type Answer = Response<Full<Bytes>>;
-
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROMETHEUS: HeaderValue =
@@ -71,46 +53,15 @@ const PROMETHEUS: HeaderValue =
 
 /// Serves until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return; // nobody closes the semaphore
-        };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                tokio::spawn(connection(stream, peer, Arc::clone(&admin), place));
-            }
-            Err(error) => {
-                warn!(%error, "Cannot accept a connection to the admin listener; trying again");
-                sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    admin: Arc<Admin>,
-    _place: OwnedSemaphorePermit,
-) {
-    let service = service_fn(|request| {
+    let serve = |stream, peer| {
         let admin = Arc::clone(&admin);
-        async move { Ok::<_, Infallible>(answer(&request, admin).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    match timeout(CONNECTION_LIFE, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%peer, %error, "A connection to the admin listener failed"),
-        Err(_elapsed) => debug!(%peer, "A connection to the admin listener was too old"),
-    }
+        let answer = move |request| answer(request, Arc::clone(&admin));
+        listener::connection(stream, peer, NAME, answer)
+    };
+    listener::accept(listener, NAME, serve).await;
 }
 
-async fn answer(request: &Request<Incoming>, admin: Arc<Admin>) -> Answer {
+async fn answer(request: Request<Incoming>, admin: Arc<Admin>) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
         answer
@@ -124,7 +75,7 @@ async fn answer(request: &Request<Incoming>, admin: Arc<Admin>) -> Answer {
         "/servingz" => serving(*admin.phase.borrow()),
         "/metrics" => elsewhere(move || metrics(&admin)).await,
         "/debug/routes" => {
-            let readable = wants_table(request);
+            let readable = wants_table(&request);
             elsewhere(move || routes(&admin, readable)).await
         }
         "/" => page(

@@ -20,6 +20,7 @@ mod files;
 mod histograms;
 mod leader;
 mod lifecycle;
+mod listener;
 mod memory;
 pub mod migrate;
 pub mod nginx_metrics;

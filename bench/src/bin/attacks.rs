@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use bench::attacks::{self, ATTACKS, Attack, Plan, Report};
-use bench::peers::{self, Peer};
+use bench::peers::{self, Peer, Programs};
 use clap::Parser;
 
 /// Who is attacked when nothing else is said.
@@ -15,15 +15,8 @@ const PEERS: [Peer; 3] = [Peer::Lockgate, Peer::HaproxyDebian, Peer::Nginx];
 /// has served that client throughout and has believed nobody.
 #[derive(Parser)]
 struct Arguments {
-    /// Lockgate's binary as it is shipped.
-    #[arg(long, value_name = "FILE")]
-    lockgate: PathBuf,
-    /// The binary of the backend [default: `origin` beside this program]
-    #[arg(long, value_name = "FILE")]
-    origin: Option<PathBuf>,
-    /// The virtual environment of Python with the packages of the peers.
-    #[arg(long, value_name = "DIR")]
-    packages: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
     /// Only these attacks; may be repeated or separated by commas.
     #[arg(long = "attack", value_name = "NAME", value_delimiter = ',', value_parser = attack)]
     attacks: Vec<Attack>,
@@ -48,45 +41,22 @@ fn attack(name: &str) -> Result<Attack, String> {
 }
 
 fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
-    // Before there are threads: they and all children are to be there, too.
-    peers::pin(peers::OTHER_CORE)?;
-    peers::raise_file_limit();
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(run(arguments))
+    peers::run_beside(run(Arguments::parse()))
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
     let whole = arguments.attacks.is_empty() && arguments.peers.is_empty() && !arguments.quick;
-    let mut list = if arguments.attacks.is_empty() {
-        ATTACKS.to_vec()
-    } else {
-        arguments.attacks
-    };
+    let mut list = peers::or_all(arguments.attacks, &ATTACKS);
     if arguments.quick {
         for attack in &mut list {
             attack.seconds = 2;
         }
     }
-    let beside = std::env::current_exe()?.with_file_name("origin");
     let plan = Plan {
-        lockgate: arguments
-            .lockgate
-            .canonicalize()
-            .context("there is no such binary of Lockgate")?,
-        origin: arguments
-            .origin
-            .unwrap_or(beside)
-            .canonicalize()
-            .context("there is no origin")?,
-        packages: arguments.packages,
-        peers: if arguments.peers.is_empty() {
-            PEERS.to_vec()
-        } else {
-            arguments.peers
-        },
+        lockgate: arguments.programs.lockgate()?,
+        origin: arguments.programs.origin()?,
+        packages: arguments.programs.packages,
+        peers: peers::or_all(arguments.peers, &PEERS),
         attacks: list,
     };
     let outcome = attacks::run(&plan).await?;

@@ -4,24 +4,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use bench::peers::{self, CASES, Case, Peer, Plan, Report};
+use bench::peers::{self, CASES, Case, Peer, Plan, Programs, Report};
 use clap::Parser;
 
 /// Measures requests per CPU second, latency and memory of each proxy on one core, in turns.
 #[derive(Parser)]
 struct Arguments {
-    /// Lockgate's binary as it is shipped.
-    #[arg(long, value_name = "FILE")]
-    lockgate: PathBuf,
-    /// The binary of the backend [default: `origin` beside this program]
-    #[arg(long, value_name = "FILE")]
-    origin: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
     /// The binary of the yardstick [default: `floor` beside this program]
     #[arg(long, value_name = "FILE")]
     floor: Option<PathBuf>,
-    /// The virtual environment of Python with the packages of the peers.
-    #[arg(long, value_name = "DIR")]
-    packages: PathBuf,
     /// Only these cases; may be repeated or separated by commas.
     #[arg(long = "case", value_name = "NAME", value_delimiter = ',', value_parser = case)]
     cases: Vec<Case>,
@@ -52,46 +45,23 @@ fn case(name: &str) -> Result<Case, String> {
 }
 
 fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
-    // Before there are threads: they and all children are to be there, too.
-    peers::pin(peers::OTHER_CORE)?;
-    peers::raise_file_limit();
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(run(arguments))
+    peers::run_beside(run(Arguments::parse()))
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
     let whole = arguments.cases.is_empty() && arguments.peers.is_empty() && !arguments.quick;
-    let or_all = |list: Vec<_>, all: &[_]| if list.is_empty() { all.to_vec() } else { list };
-    let cases = if arguments.cases.is_empty() {
-        CASES.to_vec()
-    } else {
-        arguments.cases
-    };
-    let this = std::env::current_exe()?;
     let (rounds, seconds, tries) = if arguments.quick {
         (1, 1, 1)
     } else {
         (arguments.rounds.max(1), arguments.seconds.max(1), 3)
     };
     let plan = Plan {
-        lockgate: arguments
-            .lockgate
-            .canonicalize()
-            .context("there is no such binary of Lockgate")?,
-        floor: arguments
-            .floor
-            .unwrap_or_else(|| this.with_file_name("floor")),
-        origin: arguments
-            .origin
-            .unwrap_or_else(|| this.with_file_name("origin"))
-            .canonicalize()
-            .context("there is no origin")?,
-        packages: arguments.packages,
-        peers: or_all(arguments.peers, &Peer::ALL),
-        cases,
+        lockgate: arguments.programs.lockgate()?,
+        floor: arguments.floor.map_or_else(|| peers::beside("floor"), Ok)?,
+        origin: arguments.programs.origin()?,
+        packages: arguments.programs.packages,
+        peers: peers::or_all(arguments.peers, &Peer::ALL),
+        cases: peers::or_all(arguments.cases, &CASES),
         rounds,
         seconds,
         tries,

@@ -9,10 +9,10 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 /// The core of the proxies.
 pub(super) const PROXY_CORE: usize = 0;
 /// The core of everything else: load generator and backends.
-pub const OTHER_CORE: usize = 1;
+pub(super) const OTHER_CORE: usize = 1;
 
 /// Keeps this thread, and what it starts, on one core.
-pub fn pin(core: usize) -> Result<()> {
+pub(super) fn pin(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     sched_setaffinity(None, &cores).context("two cores are needed")
@@ -22,7 +22,7 @@ pub fn pin(core: usize) -> Result<()> {
 const IDLE: usize = 10_000;
 
 /// Lets this process and its children open as many files as ten thousand connections need.
-pub fn raise_file_limit() {
+pub(super) fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let enough = Some(65_536);
     for wanted in [maximum.max(enough), maximum] {
@@ -66,6 +66,18 @@ pub(super) fn family(process: u32) -> Vec<u32> {
     family
 }
 
+/// What `look` finds of a process and of its descendants. Of a child that has ended meanwhile there is nothing to find.
+fn of_family(process: u32, look: impl Fn(u32) -> Result<u64>) -> Result<u64> {
+    let mut sum = 0;
+    for member in family(process) {
+        match look(member) {
+            Err(_) if member != process && has_ended(member) => {}
+            found => sum += found?,
+        }
+    }
+    Ok(sum)
+}
+
 /// Is there no such process, or nothing left of it but its exit code?
 fn has_ended(process: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status"));
@@ -74,16 +86,10 @@ fn has_ended(process: u32) -> bool {
 
 /// User and system time of a process and its descendants, in seconds.
 pub(crate) fn cpu_seconds(process: u32) -> Result<f64> {
-    let mut ticks = 0;
-    for member in family(process) {
-        match times(&format!("/proc/{member}/stat")) {
-            Err(_) if member != process && has_ended(member) => {}
-            times => {
-                let [user, system, ..] = times?;
-                ticks += user + system;
-            }
-        }
-    }
+    let ticks = of_family(process, |member| {
+        let [user, system, ..] = times(&format!("/proc/{member}/stat"))?;
+        Ok(user + system)
+    })?;
     Ok(in_seconds(ticks))
 }
 
@@ -128,18 +134,13 @@ fn in_seconds(ticks: u64) -> f64 {
 
 /// Resident memory of a process and its descendants in bytes; what they share counts once.
 pub(crate) fn memory(process: u32) -> Result<u64> {
-    let mut kib = 0;
-    for member in family(process) {
+    let kib = of_family(process, |member| {
         let file = format!("/proc/{member}/smaps_rollup");
-        let text = match fs::read_to_string(&file) {
-            // A child that has ended holds nothing any more.
-            Err(_) if member != process && has_ended(member) => continue,
-            read => read.with_context(|| format!("cannot read {file}"))?,
-        };
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-        let size = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kib += size.with_context(|| format!("no Pss in {file}"))?;
-    }
+        let size = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        size.with_context(|| format!("no Pss in {file}"))
+    })?;
     Ok(kib * 1024)
 }
 

@@ -5,6 +5,7 @@
 //! takes is measured along: a slice that was disturbed is repeated.
 
 mod case;
+mod command;
 mod config;
 mod generate;
 mod idle;
@@ -22,10 +23,11 @@ use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use case::ECDSA as HOST;
 pub use case::{CASES, Case, What, World};
+pub use command::{Programs, beside, or_all, run_beside};
 pub(crate) use config::{EXPRESSION, Keys};
 pub use generate::Slice;
 pub(crate) use generate::quick_client;
-pub use machine::{OTHER_CORE, describe, pin, raise_file_limit};
+pub use machine::describe;
 pub(crate) use machine::{busy_seconds, cpu_seconds, idle_connections, memory, own_cpu_seconds};
 pub use proxy::{Peer, Places, Program, Proxy};
 pub use report::{Report, Row, median};

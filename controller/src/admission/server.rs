@@ -1,6 +1,5 @@
 //! The webhook's listener: HTTPS, one page, and limits to what anybody can make it do.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,32 +7,30 @@ use std::time::Duration;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionResponse, AdmissionReview};
 use metrics::counter;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::judge::judge;
 use super::review::{self, Asked, Failure};
 use super::{Certificates, Known, Question};
+use crate::listener::{self, Answer};
 use crate::telemetry;
 
 /// The only page.
 const PATH: &str = "/validate";
 
-/// API servers keep few connections; more than this wait.
-const MAX_CONNECTIONS: usize = 64;
+/// For the log.
+const NAME: &str = "admission webhook";
 
 /// Bodies that are held at once.
 const MAX_BODIES: usize = 16;
@@ -44,20 +41,11 @@ const MAX_REVIEWS: usize = 2;
 /// An object and what it was before, each as large as an API server stores one by default.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
-/// Enough for any API server; a larger header is refused.
-const MAX_HEADER_BYTES: usize = 16 * 1024;
-
 /// For the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For the header of a request, and for the time between two of them.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// From the header of a request to its answer. Whoever asks has given up before.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// API servers open another connection when one ends.
-const CONNECTION_LIFE: Duration = Duration::from_mins(10);
 
 /// What connections are served with.
 pub(crate) struct Webhook {
@@ -66,8 +54,6 @@ pub(crate) struct Webhook {
     bodies: Semaphore,
     reviews: Arc<Semaphore>,
 }
-
-type Answer = Response<Full<Bytes>>;
 
 impl Webhook {
     pub(crate) fn new(
@@ -92,54 +78,24 @@ impl Webhook {
 
 /// Serves until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, webhook: Arc<Webhook>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return; // nobody closes the semaphore
-        };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                tokio::spawn(connection(stream, peer, Arc::clone(&webhook), place));
-            }
-            Err(error) => {
-                warn!(%error, "Cannot accept a connection to the admission webhook; trying again");
-                sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+    let serve = |stream, peer| connection(stream, peer, Arc::clone(&webhook));
+    listener::accept(listener, NAME, serve).await;
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    webhook: Arc<Webhook>,
-    _place: OwnedSemaphorePermit,
-) {
+async fn connection(stream: TcpStream, peer: SocketAddr, webhook: Arc<Webhook>) {
     let stream = match timeout(HANDSHAKE_TIMEOUT, webhook.tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            debug!(%peer, %error, "A TLS handshake with the admission webhook failed");
+            debug!(%peer, %error, "A TLS handshake with the {NAME} failed");
             return;
         }
         Err(_elapsed) => {
-            debug!(%peer, "A TLS handshake with the admission webhook took too long");
+            debug!(%peer, "A TLS handshake with the {NAME} took too long");
             return;
         }
     };
-    let service = service_fn(|request| {
-        let webhook = Arc::clone(&webhook);
-        async move { Ok::<_, Infallible>(respond(request, &webhook).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    match timeout(CONNECTION_LIFE, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%peer, %error, "A connection to the admission webhook failed"),
-        Err(_elapsed) => debug!(%peer, "A connection to the admission webhook was too old"),
-    }
+    let answer = |request| respond(request, &webhook);
+    listener::connection(stream, peer, NAME, answer).await;
 }
 
 async fn respond(request: Request<Incoming>, webhook: &Webhook) -> Answer {

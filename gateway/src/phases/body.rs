@@ -11,6 +11,12 @@ use crate::error::Reason;
 use crate::phases::deadline;
 use crate::phases::original::Headers;
 
+/// A request body up to this size is read and thrown away after an answer that did not need it, so that the
+/// connection can be used on.
+pub(crate) const SMALL: u64 = 64 * 1024;
+/// How much of a request is kept to be sent again.
+pub(crate) const MOST_REPLAYED: usize = 64 * 1024;
+
 fn limit(context: &RequestContext) -> Option<u64> {
     context.route.as_ref()?.body_limit
 }

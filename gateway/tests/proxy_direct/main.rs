@@ -68,6 +68,9 @@ mod logging;
 #[path = "../proxy/mirror.rs"]
 mod mirror;
 #[cfg(test)]
+#[path = "../shared/nginx.rs"]
+mod nginx;
+#[cfg(test)]
 #[path = "../shared/nobody.rs"]
 mod nobody;
 #[cfg(test)]

@@ -145,7 +145,7 @@ fn by_number(lines: impl Iterator<Item = String>) -> BTreeMap<usize, String> {
 
 #[tokio::test]
 async fn a_format_gives_the_lines_that_it_gives_with_nginx() {
-    let Some(program) = program() else {
+    let Some(program) = program::nginx() else {
         eprintln!("skipped: there is no nginx here; `.ci/setup nginx` installs it");
         return;
     };

@@ -34,9 +34,6 @@ use crate::phases::upstream::Upstream;
 use crate::phases::{body, deadline, decide, headers, retry, upstream};
 use crate::settings::Limits;
 
-/// A request body up to this size is read and thrown away after an answer that did not need it, so that the
-/// connection can be used on.
-const SMALL_BODY: u64 = 64 * 1024;
 /// How long that may take.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -191,7 +188,7 @@ async fn answer_early(
 ) -> End {
     // A client that waits for permission has not sent the body and will not.
     let small = match waiting.body {
-        Body::Length(length) => length == 0 || length <= SMALL_BODY && !waiting.expects,
+        Body::Length(length) => length == 0 || length <= body::SMALL && !waiting.expects,
         Body::Chunked(_) | Body::UntilClose => false,
     };
     let mut end = End {

@@ -9,8 +9,6 @@ use super::Exchange;
 use crate::error::{Fault, Source};
 use crate::phases::body;
 
-/// How much of a request is kept to be sent again.
-const MOST_REPLAYED: usize = 64 * 1024;
 /// How much is read of requests that follow.
 const MOST_AHEAD: usize = 16 * 1024;
 
@@ -62,7 +60,7 @@ impl Exchange<'_> {
     /// Is there room for more of the body?
     fn wants_body(&self) -> bool {
         let out = &self.upload.out;
-        let room = out.is_empty() || out.len() < MOST_REPLAYED && self.upload.received == 0;
+        let room = out.is_empty() || out.len() < body::MOST_REPLAYED && self.upload.received == 0;
         room && !self.upload.refused && self.stream.is_some() && !self.upload.body.is_done()
     }
 
@@ -102,7 +100,7 @@ impl Exchange<'_> {
                 self.context.fail(reason);
                 return Err((Source::Client, Fault::Invalid));
             }
-            if upload.out.keep && upload.out.len() + step.content.len() > MOST_REPLAYED {
+            if upload.out.keep && upload.out.len() + step.content.len() > body::MOST_REPLAYED {
                 upload.out.keep = false;
             }
             if upload.chunked {

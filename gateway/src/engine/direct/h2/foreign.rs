@@ -26,9 +26,7 @@ use tokio::time::timeout;
 use super::super::{DirectEngine, date};
 use super::outlet::{Client, End, Gone};
 use crate::connection::{Connection, Deadline};
-
-/// How much of a request is kept to be sent again.
-const MOST_REPLAYED: usize = 64 * 1024;
+use crate::phases::body;
 
 /// Lets Pingora serve a request, from its first phase on.
 pub(super) async fn serve(
@@ -93,7 +91,7 @@ enum Replay {
 impl Replay {
     fn keep(&mut self, content: &Bytes) {
         if let Self::Whole(kept) = self {
-            if kept.len() + content.len() > MOST_REPLAYED {
+            if kept.len() + content.len() > body::MOST_REPLAYED {
                 *self = Self::Truncated;
             } else {
                 kept.extend_from_slice(content);

@@ -24,9 +24,6 @@ use crate::phases::original::Original;
 use crate::phases::upstream::Upstream;
 use crate::phases::{body, headers, retry};
 
-/// How much of a request is kept to be sent again.
-const MOST_REPLAYED: usize = 64 * 1024;
-
 /// What of a request has come over all tries.
 #[derive(Default)]
 pub(super) struct Replay {
@@ -46,7 +43,7 @@ impl Replay {
     }
 
     fn keep(&mut self, content: &[u8]) {
-        self.broken |= self.kept.len() + content.len() > MOST_REPLAYED;
+        self.broken |= self.kept.len() + content.len() > body::MOST_REPLAYED;
         if self.broken {
             self.kept = BytesMut::new();
         } else {

@@ -9,9 +9,6 @@ use super::super::stream::Halt;
 use super::Attempt;
 use crate::phases::body;
 
-/// How much of a request is kept to be sent again.
-const MOST_REPLAYED: usize = 64 * 1024;
-
 impl Attempt<'_, '_> {
     /// Moves the request on. Says whether anything moved.
     pub(super) fn upload(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
@@ -73,7 +70,7 @@ impl Attempt<'_, '_> {
     fn take(&mut self, cx: &mut Context<'_>, content: &Bytes) -> Result<(), Halt> {
         body::received(self.exchange.context, content.len())?;
         let upload = &mut *self.upload;
-        if upload.out.keep && upload.out.len() + content.len() > MOST_REPLAYED {
+        if upload.out.keep && upload.out.len() + content.len() > body::MOST_REPLAYED {
             upload.out.keep = false;
             upload.out.clear();
         }
