@@ -5,6 +5,7 @@
 //! runs them for longer, and lets libFuzzer look for bytes that reach new code.
 #![forbid(unsafe_code)]
 
+mod codec;
 mod front;
 mod mutate;
 mod parsers;
@@ -84,5 +85,10 @@ pub const TARGETS: &[Target] = &[
         name: "http2",
         run: front::http2,
         short: 1000,
+    },
+    Target {
+        name: "http2-codec",
+        run: codec::http2,
+        short: 20_000,
     },
 ];

@@ -127,6 +127,11 @@ fn http2() {
 }
 
 #[test]
+fn http2_codec() {
+    run("http2-codec");
+}
+
+#[test]
 fn every_target_is_run() {
     let text = include_str!("short.rs");
     for target in TARGETS {

@@ -40,8 +40,9 @@ pub fn cookie(fields: &[HeaderValue], name: &str) -> [Option<Vec<u8>>; 2] {
     }
     let value = |map: &HeaderMap| table::cookie(map, name).map(<[u8]>::to_vec);
     let before = value(&map);
-    headers::join_cookies(Version::HTTP_2, &mut map);
-    [before, value(&map)]
+    let mut joined = map.clone();
+    headers::join_cookies(Version::HTTP_2, (&map).into(), &mut joined);
+    [before, value(&joined)]
 }
 
 /// What Lockgate would have written for the session in the value of a cookie, if it is one.

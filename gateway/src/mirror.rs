@@ -168,7 +168,7 @@ fn fields(context: &RequestContext, request: Original<'_>, host: HeaderValue) ->
         fields.remove(name);
     }
     headers::drop_untrusted(&mut fields, context.client.trusted);
-    headers::join_cookies(request.version, &mut fields);
+    headers::join_cookies(request.version, request.headers, &mut fields);
     headers::identify(context, request, &mut fields);
     for filter in context.route.iter().flat_map(|route| &route.filters) {
         if let CompiledFilter::Access(access) = filter

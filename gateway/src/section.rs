@@ -26,6 +26,8 @@ pub(crate) struct Field {
     pub(crate) end_to_end: bool,
     /// Is its line written as Lockgate writes one?
     pub(crate) usual: bool,
+    /// Must it never be kept in a table of header compression (RFC 7541, 6.2.3)?
+    pub(crate) sensitive: bool,
 }
 
 impl Field {
@@ -40,6 +42,7 @@ impl Field {
             mark: mark(get(section, name)),
             end_to_end,
             usual,
+            sensitive: false,
         }
     }
 }
@@ -135,7 +138,9 @@ impl Section {
     /// The value of a field.
     pub(crate) fn value(&self, field: &Field) -> Option<HeaderValue> {
         let (start, end) = field.value;
-        HeaderValue::from_maybe_shared(self.bytes.slice(start..end)).ok()
+        let mut value = HeaderValue::from_maybe_shared(self.bytes.slice(start..end)).ok()?;
+        value.set_sensitive(field.sensitive);
+        Some(value)
     }
 
     /// How long all names and values are together.

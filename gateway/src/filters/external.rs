@@ -392,7 +392,7 @@ fn question_headers(
         fields.remove(name);
     }
     headers::drop_untrusted(&mut fields, context.client.trusted);
-    headers::join_cookies(request.version, &mut fields);
+    headers::join_cookies(request.version, request.headers, &mut fields);
     headers::identify(context, request, &mut fields);
     let path = request
         .uri

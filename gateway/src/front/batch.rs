@@ -19,8 +19,6 @@ pub(crate) enum Flush {
     /// When the connection's task has run once more and has written nothing. HTTP/2 flushes after every frame of every
     /// stream; like this, what all streams have ready leaves together. It adds no delay but that of the run queue.
     NextTurn,
-    /// When the connection's task says so, with [`Batch::poll_out`]: it knows when all its streams have had their turn.
-    WhenTold,
 }
 
 impl Flush {
@@ -30,7 +28,7 @@ impl Flush {
             // A header section and a small body. What a slow body leaves unflushed in here, the client sees late.
             Self::Now => 4 * 1024,
             // Two full TLS records.
-            Self::NextTurn | Self::WhenTold => 32 * 1024,
+            Self::NextTurn => 32 * 1024,
         }
     }
 }
@@ -50,8 +48,6 @@ pub(crate) struct Batch<S> {
     returning: bool,
     /// The inner writer has bytes that it was not told to flush yet.
     unflushed: bool,
-    /// How much the inner writer has taken so far.
-    passed: u64,
 }
 
 impl<S: AsyncWrite + Unpin> Batch<S> {
@@ -64,28 +60,7 @@ impl<S: AsyncWrite + Unpin> Batch<S> {
             written: false,
             returning: false,
             unflushed: false,
-            passed: 0,
         }
-    }
-
-    /// Lets everything leave that is held.
-    pub(crate) fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.held.is_empty() && !self.unflushed {
-            return Poll::Ready(Ok(()));
-        }
-        self.poll_drain_and_flush(cx)
-    }
-
-    /// How many bytes have left so far.
-    pub(crate) fn passed(&self) -> u64 {
-        self.passed
-    }
-
-    fn pass(&mut self, length: usize) {
-        self.unflushed = true;
-        self.passed = self
-            .passed
-            .wrapping_add(u64::try_from(length).unwrap_or(u64::MAX));
     }
 
     /// The writer, without what is held.
@@ -100,7 +75,7 @@ impl<S: AsyncWrite + Unpin> Batch<S> {
             if length == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.pass(length);
+            self.unflushed = true;
             self.held.advance(length);
         }
         // An idle connection keeps no buffer.
@@ -125,7 +100,7 @@ impl<S: AsyncWrite + Unpin> Batch<S> {
             if length == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.pass(length);
+            self.unflushed = true;
             if length > held {
                 self.held = BytesMut::new();
                 self.returning = false;
@@ -144,9 +119,6 @@ impl<S: AsyncWrite + Unpin> Batch<S> {
 
     /// Called at every read: has the time come for what is held?
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.flush == Flush::WhenTold {
-            return Poll::Ready(Ok(()));
-        }
         if self.held.is_empty() {
             // TLS may still have records for which the socket had no room.
             if self.unflushed {

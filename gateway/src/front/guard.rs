@@ -103,11 +103,6 @@ impl<S: Linger> Guarded<S> {
         &self.connection
     }
 
-    /// The stream, as long as it is there.
-    pub(crate) fn get_mut(&mut self) -> Option<&mut S> {
-        self.inner.as_mut()
-    }
-
     /// The stream, unguarded.
     pub(crate) fn into_inner(mut self) -> Option<S> {
         self.inner.take()

@@ -84,7 +84,7 @@ pub(crate) fn to_backend(
 ) {
     let client = context.client;
     drop_untrusted(fields, client.trusted);
-    join_cookies(original.version, fields);
+    join_cookies(original.version, original.headers, fields);
 
     // The text of the connection's own address is made once.
     let address = if client.address == context.connection.client.ip() {
@@ -308,19 +308,15 @@ fn is_spoofable(name: &[u8]) -> bool {
 }
 
 /// HTTP/2 lets a client split its cookies over several fields; HTTP/1.1 does not (RFC 9113, 8.2.3).
-pub(crate) fn join_cookies(version: Version, fields: &mut impl Fields) {
-    if version != Version::HTTP_2 || fields.map().get_all(COOKIE).iter().nth(1).is_none() {
+pub(crate) fn join_cookies(version: Version, original: Headers<'_>, fields: &mut impl Fields) {
+    if version != Version::HTTP_2 {
         return;
     }
-    let mut bytes = Vec::new();
-    for crumb in fields.map().get_all(COOKIE) {
-        if !bytes.is_empty() {
-            bytes.extend_from_slice(b"; ");
+    if let Some((_, true)) = original.first(&COOKIE) {
+        let joined = original.all(&COOKIE).join(&b"; "[..]);
+        if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+            fields.replace(&COOKIE, joined);
         }
-        bytes.extend_from_slice(crumb.as_bytes());
-    }
-    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes)) {
-        fields.replace(&COOKIE, joined);
     }
 }
 
@@ -420,10 +416,10 @@ mod tests {
         for crumb in ["a=1", "b=2", "c=3"] {
             map.append(COOKIE, HeaderValue::from_static(crumb));
         }
-        let mut same = map.clone();
-        join_cookies(Version::HTTP_11, &mut same);
-        assert_eq!(same.get_all(COOKIE).iter().count(), 3);
-        join_cookies(Version::HTTP_2, &mut map);
+        let original = map.clone();
+        join_cookies(Version::HTTP_11, (&original).into(), &mut map);
+        assert_eq!(map.get_all(COOKIE).iter().count(), 3);
+        join_cookies(Version::HTTP_2, (&original).into(), &mut map);
         let values: Vec<_> = map.get_all(COOKIE).iter().collect();
         assert_eq!(values, ["a=1; b=2; c=3"]);
     }

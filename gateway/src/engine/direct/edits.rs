@@ -87,12 +87,16 @@ impl<'a, F: Fn() -> HeaderMap> Edits<'a, F> {
             })
     }
 
+    /// The fields that come on top of the original ones.
+    pub(super) fn added(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
+        let changes = self.changes.iter();
+        changes.filter_map(|change| Some((change.name.as_str(), change.value.as_ref()?)))
+    }
+
     /// Appends the fields that come on top of the original ones.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        for change in &self.changes {
-            if let Some(value) = &change.value {
-                write_field(out, change.name.as_str().as_bytes(), value.as_bytes());
-            }
+        for (name, value) in self.added() {
+            write_field(out, name.as_bytes(), value.as_bytes());
         }
     }
 

@@ -2,22 +2,18 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
-use bytes::Bytes;
-use futures::FutureExt;
-use h2::client::{Builder, Connection, SendRequest};
-use h2::{Ping, PingPong, Reason};
+use http2::{Code, Connection, Ended, Settings, Stream, Writer};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::h2::Io;
 use crate::error::Fault;
-use crate::front::batch::{Batch, Flush};
 use crate::timer::Timer;
 
 /// How long an unused connection is kept.
@@ -34,40 +30,12 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 /// How large a header section of a response may be.
 const MOST_HEADER_BYTES: u32 = 256 * 1024;
-/// How much of a request is held of one stream, apart from what its window allows.
-const SEND_BUFFER: usize = 128 * 1024;
+/// How often a connection is read before it is the turn of others.
+const MOST_READS: u8 = 4;
 /// How long after something came on it a connection is trusted, although its endpoint fails elsewhere.
 const TRUSTED: Duration = Duration::from_secs(1);
 /// How often an endpoint is asked whether it is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
-/// How many kept connections may turn out to be closing, for one request.
-const MOST_CLOSING: usize = 8;
-
-/// What a failed stream says about the request on it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Ending {
-    /// The endpoint has not looked at it (RFC 9113, section 8.7).
-    Refused,
-    /// The stream or its connection has ended.
-    Closed,
-    /// What came is not valid.
-    Invalid,
-}
-
-impl Ending {
-    /// What an error says.
-    pub(super) fn of(error: &h2::Error) -> Self {
-        let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-        // Streams that the endpoint has looked at go on after a GOAWAY.
-        if error.is_remote() && (refused || error.is_go_away()) {
-            Self::Refused
-        } else if error.is_library() {
-            Self::Invalid
-        } else {
-            Self::Closed
-        }
-    }
-}
 
 /// The connections of one worker.
 #[derive(Debug)]
@@ -90,7 +58,7 @@ struct Group {
 /// One connection.
 #[derive(Debug)]
 struct Link {
-    sender: SendRequest<Bytes>,
+    http2: Connection,
     status: Arc<Status>,
 }
 
@@ -105,9 +73,12 @@ struct Status {
 
 impl Link {
     fn has_room(&self) -> bool {
-        let most = self.sender.current_max_send_streams();
-        self.status.open.load(Ordering::Relaxed)
-            && self.status.streams.load(Ordering::Relaxed) < most.min(MOST_STREAMS)
+        let most = self.http2.peer_streams().min(MOST_STREAMS);
+        self.is_open() && self.status.streams.load(Ordering::Relaxed) < most
+    }
+
+    fn is_open(&self) -> bool {
+        self.status.open.load(Ordering::Relaxed) && !self.http2.is_closing()
     }
 
     /// Was it made, or has the endpoint answered on it, just now?
@@ -119,6 +90,13 @@ impl Link {
         let used_at = *lock(&self.status.used_at);
         self.status.streams.load(Ordering::Relaxed) == 0
             && now.saturating_duration_since(used_at) >= IDLE
+    }
+}
+
+impl Drop for Link {
+    /// There are no requests on it, and nobody is left who could send one.
+    fn drop(&mut self) {
+        self.http2.end(Code::NO_ERROR);
     }
 }
 
@@ -136,6 +114,15 @@ impl Lease {
             link: Arc::clone(link),
             reused,
         }
+    }
+
+    /// Begins the request, which `fields` writes; `ends` if it has no content.
+    pub(super) fn open(
+        &self,
+        ends: bool,
+        fields: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<Stream, Ended> {
+        self.link.http2.open(ends, fields)
     }
 
     /// Was the connection there before?
@@ -166,36 +153,19 @@ impl Links {
         Arc::new(Self(Mutex::default()))
     }
 
-    /// A connection that takes one more request, made within `patience` if there is none. Says whether it was there
-    /// before. To a `suspect` endpoint only those are used on which it has just answered.
+    /// A connection that takes one more request, made within `patience` if there is none. To a `suspect` endpoint only those are used on which it has just answered.
     pub(super) async fn open(
         self: &Arc<Self>,
         address: SocketAddr,
         patience: Duration,
         suspect: bool,
-    ) -> Result<(Lease, SendRequest<Bytes>, bool), Fault> {
+    ) -> Result<Lease, Fault> {
+        // Nearly always, and without a timer.
         if let Some(lease) = self.take(address, suspect) {
-            // Nearly always, and without a timer.
-            let ready = lease.link.sender.clone().ready().now_or_never();
-            if let Some(Ok(sender)) = ready {
-                return Ok((lease, sender, true));
-            }
+            return Ok(lease);
         }
-        let opened = timeout(patience, async {
-            for _ in 0..MOST_CLOSING {
-                let (lease, reused) = match self.take(address, suspect) {
-                    Some(lease) => (lease, true),
-                    None => self.connect(address, suspect).await?,
-                };
-                let sender = lease.link.sender.clone();
-                match sender.ready().await {
-                    Ok(sender) => return Ok((lease, sender, reused)),
-                    Err(_) => lease.distrust(),
-                }
-            }
-            Err(Fault::Connect)
-        });
-        opened.await.unwrap_or(Err(Fault::ConnectTimeout))
+        let opened = timeout(patience, self.connect(address, suspect)).await;
+        opened.unwrap_or(Err(Fault::ConnectTimeout))
     }
 
     fn take(&self, address: SocketAddr, suspect: bool) -> Option<Lease> {
@@ -208,16 +178,11 @@ impl Links {
             return Some(Lease::on(link, true));
         }
         // Whoever is closing is looked at only once more.
-        let is_open = |link: &Arc<Link>| link.status.open.load(Ordering::Relaxed);
-        group.links.retain(is_open);
+        group.links.retain(|link| link.is_open());
         None
     }
 
-    async fn connect(
-        self: &Arc<Self>,
-        address: SocketAddr,
-        suspect: bool,
-    ) -> Result<(Lease, bool), Fault> {
+    async fn connect(self: &Arc<Self>, address: SocketAddr, suspect: bool) -> Result<Lease, Fault> {
         let gate = {
             let mut state = lock(&self.0);
             if !state.sweeping {
@@ -229,25 +194,23 @@ impl Links {
         let _turn = gate.lock().await;
         // Somebody may have made one meanwhile.
         if let Some(lease) = self.take(address, suspect) {
-            return Ok((lease, true));
+            return Ok(lease);
         }
         let stream = TcpStream::connect(address).await;
         let stream = stream.map_err(|_| Fault::Connect)?;
         stream.set_nodelay(true).map_err(|_| Fault::Connect)?;
-        let io = Batch::new(stream, Flush::NextTurn);
-        let handshake = builder().handshake::<_, Bytes>(io).await;
-        let (sender, connection) = handshake.map_err(|_| Fault::Connect)?;
+        let http2 = Connection::client(&SETTINGS);
         let status = Arc::new(Status {
             open: AtomicBool::new(true),
             streams: AtomicUsize::new(0),
             used_at: Mutex::new(Instant::now()),
         });
-        tokio::spawn(drive(connection, Arc::clone(&status)));
-        let link = Arc::new(Link { sender, status });
+        tokio::spawn(drive(stream, http2.clone(), Arc::clone(&status)));
+        let link = Arc::new(Link { http2, status });
         let lease = Lease::on(&link, false);
         let mut state = lock(&self.0);
         state.groups.entry(address).or_default().links.push(link);
-        Ok((lease, false))
+        Ok(lease)
     }
 
     /// Lets go of connections that nobody uses, until there are none.
@@ -259,7 +222,7 @@ impl Links {
             state.groups.retain(|_, group| {
                 group
                     .links
-                    .retain(|link| link.status.open.load(Ordering::Relaxed) && !link.is_idle(now));
+                    .retain(|link| link.is_open() && !link.is_idle(now));
                 // Whoever holds the gate is about to add one.
                 !group.links.is_empty() || Arc::strong_count(&group.gate) > 1
             });
@@ -271,49 +234,60 @@ impl Links {
     }
 }
 
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .enable_push(false)
-        .initial_max_send_streams(MOST_STREAMS)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MOST_HEADER_BYTES)
-        .max_send_buffer_size(SEND_BUFFER);
-    builder
-}
+const SETTINGS: Settings = Settings {
+    max_streams: STREAMS,
+    stream_window: STREAM_WINDOW,
+    connection_window: CONNECTION_WINDOW,
+    max_header_list: MOST_HEADER_BYTES,
+};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Moves the bytes of a connection until it ends. Without requests and without anybody who could send one, it ends by
-/// itself.
-async fn drive(mut connection: Connection<Batch<TcpStream>, Bytes>, status: Arc<Status>) {
-    let mut pulse = Pulse::new(connection.ping_pong());
+/// Moves the bytes of a connection until it ends.
+async fn drive(socket: TcpStream, http2: Connection, status: Arc<Status>) {
+    let mut io = Io::new(socket);
+    let mut pulse = Pulse::new();
     poll_fn(|cx| {
-        if Pin::new(&mut connection).poll(cx).is_ready() {
-            return Poll::Ready(());
+        for _ in 0..MOST_READS {
+            let came = io.poll_in(cx, &http2);
+            let left = io.poll_out(cx, &http2);
+            let over = http2.is_closing() && !http2.has_streams();
+            match (came, left) {
+                (Poll::Ready(Err(_) | Ok(false)), _) | (_, Poll::Ready(Err(_))) => {
+                    return Poll::Ready(());
+                }
+                _ if over => return Poll::Ready(()),
+                (Poll::Ready(Ok(true)), _) => {}
+                // Some of it may have had to leave before more is taken.
+                (Poll::Pending, Poll::Ready(Ok(()))) if !http2.wants_input() => {}
+                (Poll::Pending, _) => {
+                    http2.wake_for_output(cx);
+                    let busy = status.streams.load(Ordering::Relaxed) > 0;
+                    return pulse.poll_lost(cx, &http2, busy);
+                }
+            }
         }
-        let busy = status.streams.load(Ordering::Relaxed) > 0;
-        pulse.poll_lost(cx, busy)
+        // It is the turn of others.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     })
     .await;
     status.open.store(false, Ordering::Relaxed);
+    http2.lost();
 }
 
 /// Asks the endpoint, while requests wait for it, whether it is there: a node that is gone closes no connections.
 struct Pulse {
-    pings: Option<PingPong>,
     timer: Timer,
     next: Instant,
     asked: bool,
 }
 
 impl Pulse {
-    fn new(pings: Option<PingPong>) -> Self {
+    fn new() -> Self {
         Self {
-            pings,
             timer: Timer::default(),
             next: Instant::now() + PING,
             asked: false,
@@ -321,23 +295,16 @@ impl Pulse {
     }
 
     /// Ready when the endpoint has not answered.
-    fn poll_lost(&mut self, cx: &mut Context<'_>, busy: bool) -> Poll<()> {
-        let Some(pings) = &mut self.pings else {
-            return Poll::Pending;
-        };
-        while self.asked && pings.poll_pong(cx).is_ready() {
-            self.asked = false;
-        }
+    fn poll_lost(&mut self, cx: &mut Context<'_>, http2: &Connection, busy: bool) -> Poll<()> {
         while self.timer.poll(cx, self.next).is_ready() {
-            if self.asked {
+            if self.asked && !http2.is_answered() {
                 return Poll::Ready(());
             }
             self.next = Instant::now() + PING;
+            self.asked = busy;
             if busy {
-                self.asked = pings.send_ping(Ping::opaque()).is_ok();
-                // Its answer wakes this task, and the connection has it to send.
-                let _ = pings.poll_pong(cx);
-                cx.waker().wake_by_ref();
+                // Wakes this task, which has it to send.
+                http2.ping();
             }
         }
         Poll::Pending
@@ -371,24 +338,27 @@ mod tests {
     async fn to_a_suspect_endpoint_only_proven_connections_are_used() {
         let address = endpoint().await;
         let links = Links::new();
-        let (lease, _, reused) = links.open(address, PATIENCE, false).await.unwrap();
-        assert!(!reused);
+        let lease = links.open(address, PATIENCE, false).await.unwrap();
+        assert!(!lease.is_reused());
         let first = Arc::clone(&lease.link);
         let is_first = |lease: &Lease| Arc::ptr_eq(&lease.link, &first);
         let open = |suspect| links.open(address, PATIENCE, suspect);
-        assert!(is_first(&open(true).await.unwrap().0), "it is new");
+        assert!(is_first(&open(true).await.unwrap()), "it is new");
 
         let long_ago = Instant::now().checked_sub(2 * TRUSTED).unwrap();
         *lock(&first.status.used_at) = long_ago;
         assert!(
-            is_first(&open(false).await.unwrap().0),
+            is_first(&open(false).await.unwrap()),
             "the endpoint is well"
         );
-        let (second, _, reused) = open(true).await.unwrap();
-        assert!(!is_first(&second) && !reused, "it may lead nowhere");
-        assert!(!is_first(&open(true).await.unwrap().0));
+        let second = open(true).await.unwrap();
+        assert!(
+            !is_first(&second) && !second.is_reused(),
+            "it may lead nowhere"
+        );
+        assert!(!is_first(&open(true).await.unwrap()));
 
         lease.answered();
-        assert!(is_first(&open(true).await.unwrap().0), "it leads there");
+        assert!(is_first(&open(true).await.unwrap()), "it leads there");
     }
 }

@@ -257,9 +257,14 @@ pub(super) fn write_end(out: &mut Vec<u8>, close: bool) {
 }
 
 /// Appends a field with a number.
-pub(super) fn write_number_field(out: &mut Vec<u8>, name_and_colon: &[u8], mut number: u64) {
+pub(super) fn write_number_field(out: &mut Vec<u8>, name_and_colon: &[u8], number: u64) {
     out.extend_from_slice(name_and_colon);
-    let mut digits = [b'0'; 20];
+    out.extend_from_slice(decimal(number, &mut [0; 20]));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A number in decimal digits.
+pub(super) fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
     loop {
         at -= 1;
@@ -268,9 +273,7 @@ pub(super) fn write_number_field(out: &mut Vec<u8>, name_and_colon: &[u8], mut n
         }
         number /= 10;
         if number == 0 {
-            break;
+            return digits.get(at..).unwrap_or_default();
         }
     }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
-    out.extend_from_slice(b"\r\n");
 }

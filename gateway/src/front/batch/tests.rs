@@ -106,26 +106,6 @@ async fn a_large_body_takes_the_header_along() {
 }
 
 #[tokio::test]
-async fn the_task_says_when_everything_leaves() {
-    let (mut batch, mut client) = batch(Flush::WhenTold, 1 << 16);
-    for piece in [&b"one, "[..], b"two"] {
-        batch.write_all(piece).await.unwrap();
-        batch.flush().await.unwrap();
-        let read = batch.read_u8();
-        assert!(futures::poll!(std::pin::pin!(read)).is_pending());
-    }
-    assert!(batch.inner.writes.is_empty());
-    poll_fn(|cx| batch.poll_out(cx)).await.unwrap();
-    assert_eq!(
-        (batch.inner.writes.as_slice(), batch.passed()),
-        (&[8][..], 8)
-    );
-    let mut got = [0; 8];
-    client.read_exact(&mut got).await.unwrap();
-    assert_eq!(&got, b"one, two");
-}
-
-#[tokio::test]
 async fn what_nobody_flushes_leaves_when_the_task_waits() {
     for flush in [Flush::Now, Flush::NextTurn] {
         let (mut batch, mut client) = batch(flush, 1 << 16);

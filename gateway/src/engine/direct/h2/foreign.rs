@@ -9,10 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use h2::Reason as Code;
 use http::header::{self, DATE};
-use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use http2::Code;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::HttpTask;
@@ -24,7 +23,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::super::{DirectEngine, date};
+use super::fields;
 use super::outlet::{Client, End, Gone};
+use super::request::Request;
 use crate::connection::{Connection, Deadline};
 use crate::phases::body;
 
@@ -32,7 +33,7 @@ use crate::phases::body;
 pub(super) async fn serve(
     engine: &DirectEngine,
     connection: Arc<Connection>,
-    parts: Parts,
+    request: Request,
     client: Client,
     shutdown: &watch::Receiver<bool>,
 ) -> End {
@@ -41,7 +42,7 @@ pub(super) async fn serve(
     let session = Foreign {
         end: Arc::clone(&end),
         leash: Arc::clone(&leash),
-        request: RequestHeader::from(parts),
+        request: RequestHeader::from(request.into_parts()),
         client,
         response: None,
         replay: Replay::Unwanted,
@@ -153,22 +154,13 @@ impl Foreign {
 
     /// Sends a header section. What belongs to a connection of HTTP/1.1 has no place in it.
     fn begin(&mut self, mut response: Box<ResponseHeader>, end: bool) -> Result<()> {
-        for name in [
-            header::TRANSFER_ENCODING,
-            header::CONNECTION,
-            header::UPGRADE,
-            header::TRAILER,
-        ] {
-            response.remove_header(&name);
-        }
-        response.remove_header("keep-alive");
-        response.remove_header("proxy-connection");
-        let fields = response.headers.clone();
+        response.remove_header(&header::TRAILER);
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
         if response.status.is_informational() {
-            self.client.inform(response.status, fields);
+            self.client
+                .inform(response.status, |out| fields::write(out, &response.headers));
             return Ok(());
         }
         if self.response.is_some() {
@@ -177,9 +169,10 @@ impl Foreign {
         if !response.headers.contains_key(DATE) {
             response.insert_header(DATE, date::value(std::time::SystemTime::now()))?;
         }
-        let fields = response.headers.clone();
         self.client
-            .begin(response.status, fields, end)
+            .begin(response.status, end, |out| {
+                fields::write(out, &response.headers);
+            })
             .map_err(gone)?;
         self.response = Some(response);
         Ok(())
@@ -244,7 +237,7 @@ impl Session for Foreign {
         if self.client.is_done() {
             return Ok(());
         }
-        self.client.finish(Some(trailers));
+        self.client.finish(Some(fields::trailers(&trailers)));
         self.send().await
     }
 

@@ -1,128 +1,107 @@
-//! The bytes of an HTTP/2 connection.
+//! The socket of an HTTP/2 connection.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use http2::Connection;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::connection::Connection;
-use crate::front::batch::{Batch, Flush};
-use crate::front::conn::Transport;
-use crate::front::guard::Guarded;
+use super::super::client::Scratch;
 
-type Inner = Guarded<Batch<Transport>>;
-
-/// A connection that `h2` writes to as often as it likes. What it has written leaves when the connection's task has
-/// seen to all of its streams, which share one TLS record and one system call like this.
-///
-/// The lock is never waited for: all of it happens in one task.
-#[derive(Clone)]
-pub(super) struct Io(Arc<Mutex<State>>);
-
-struct State {
+/// Moves octets between a socket and the state of its connection. What has been written leaves when the connection's task
+/// has seen to all of its streams, which share one TLS record and one system call like this.
+pub(in super::super) struct Io<S> {
     /// Gone when the socket is closed.
-    inner: Option<Inner>,
-    /// Bytes have come since somebody last asked.
-    heard: bool,
+    socket: Option<S>,
+    /// What is on its way, and how much of it has gone.
+    sending: Vec<u8>,
+    sent: usize,
+    unflushed: bool,
+    /// How much has left so far.
+    passed: u64,
 }
 
-impl Io {
-    /// Reads fail when the deadline of the connection is over.
-    pub(super) fn new(transport: Transport, connection: Arc<Connection>) -> Self {
-        let batch = Batch::new(transport, Flush::WhenTold);
-        Self(Arc::new(Mutex::new(State {
-            inner: Some(Guarded::for_reader(batch, connection)),
-            heard: false,
-        })))
+impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
+    /// Nothing has been moved.
+    pub(in super::super) fn new(socket: S) -> Self {
+        Self {
+            socket: Some(socket),
+            sending: Vec::new(),
+            sent: 0,
+            unflushed: false,
+            passed: 0,
+        }
+    }
+
+    /// Takes what has come, unless the peer leaves too much lying. Says whether that was anything: nothing comes after the
+    /// end.
+    pub(in super::super) fn poll_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        http2: &Connection,
+    ) -> Poll<io::Result<bool>> {
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Ok(false));
+        };
+        if !http2.wants_input() {
+            // Its task comes back when something has left.
+            return Poll::Pending;
+        }
+        let mut scratch = Scratch::take();
+        let octets = ready!(scratch.poll_read(socket, cx))?;
+        http2.receive(octets);
+        Poll::Ready(Ok(!octets.is_empty()))
     }
 
     /// Lets everything leave that has been written.
-    pub(super) fn poll_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.lock().inner.as_mut().and_then(Guarded::get_mut) {
-            Some(batch) => batch.poll_out(cx),
-            None => Poll::Ready(Ok(())),
+    pub(in super::super) fn poll_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        http2: &Connection,
+    ) -> Poll<io::Result<()>> {
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            while let Some(rest) = self
+                .sending
+                .get(self.sent..)
+                .filter(|rest| !rest.is_empty())
+            {
+                let length = ready!(Pin::new(&mut *socket).poll_write(cx, rest))?;
+                if length == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.sent += length;
+                self.passed += u64::try_from(length).unwrap_or(u64::MAX);
+                self.unflushed = true;
+            }
+            self.sent = 0;
+            self.sending.clear();
+            if !http2.take_output(&mut self.sending) {
+                break;
+            }
         }
+        if self.unflushed {
+            ready!(Pin::new(socket).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
-    /// How many bytes have left so far.
-    pub(super) fn passed(&self) -> u64 {
-        let mut state = self.lock();
-        let batch = state.inner.as_mut().and_then(Guarded::get_mut);
-        batch.map_or(0, |batch| batch.passed())
-    }
-
-    /// Has anything come since this was last asked?
-    pub(super) fn has_heard(&self) -> bool {
-        std::mem::take(&mut self.lock().heard)
+    /// How much has left so far.
+    pub(in super::super) fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// Closes the socket.
-    pub(super) fn close(&self) {
-        let closed = self.lock().inner.take();
-        // Outside of the lock.
-        drop(closed);
+    pub(in super::super) fn close(&mut self) {
+        self.socket = None;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn with<T>(
-        &self,
-        call: impl FnOnce(Pin<&mut Inner>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        match self.lock().inner.as_mut() {
-            Some(inner) => call(Pin::new(inner)),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
-    }
-}
-
-impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut state = self.lock();
-        let Some(inner) = state.inner.as_mut() else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        let before = buf.filled().len();
-        let read = Pin::new(inner).poll_read(cx, buf);
-        state.heard |= buf.filled().len() > before;
-        read
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.with(|inner| inner.poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.with(|inner| inner.poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|inner| inner.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|inner| inner.poll_shutdown(cx))
+    /// Is it closed?
+    pub(in super::super) fn is_closed(&self) -> bool {
+        self.socket.is_none()
     }
 }

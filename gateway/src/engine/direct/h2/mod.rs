@@ -3,11 +3,11 @@
 //! A connection is one task, and so are all its streams: what endpoints have sent since the last turn leaves in one
 //! write. Each stream decides by itself where it is served: in here, or by Pingora ([`foreign`]).
 
-mod backlog;
 mod fields;
 mod foreign;
 mod io;
 mod outlet;
+mod request;
 mod stream;
 mod to_http1;
 mod to_http2;
@@ -18,30 +18,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use h2::Reason as Code;
-use h2::server::{Builder, Connection as H2};
+use http2::{Code, Connection as Http2, Settings};
 use tokio::sync::watch;
 
-use self::backlog::Backlog;
-use self::io::Io;
+pub(super) use self::io::Io;
 use self::outlet::{Client, End};
 use super::DirectEngine;
 use crate::connection::{Awaited, Connection, FAREWELL};
 use crate::front::conn::Transport;
 use crate::front::frames::Flood;
-use crate::front::guard::{SHUTDOWN_TIMEOUT, count_cut, count_end};
+use crate::front::guard::{Guarded, SHUTDOWN_TIMEOUT, count_cut, count_end};
 use crate::settings::Limits;
 use crate::timer::Timer;
 
 /// How many requests that cannot be understood one connection may send: they cost us more than the client.
 const MOST_MALFORMED: u32 = 32;
+/// How often a connection is read before it is the turn of others.
+const MOST_READS: u8 = 4;
 /// The time for which the limit on requests that are taken back is meant.
 const RESET_WINDOW: Duration = Duration::from_secs(10);
-/// How much of a response `h2` holds of one stream, apart from what its window allows.
-const SEND_BUFFER: usize = 64 * 1024;
 
 /// Timers that are used again: one that exists is cheaper to move than a new one is to make.
 #[derive(Debug, Default)]
@@ -72,80 +69,48 @@ pub(super) async fn serve(
     shutdown: &watch::Receiver<bool>,
 ) {
     let limits = Arc::clone(&connection.limits);
-    let limits = &*limits;
-    let io = Io::new(transport, Arc::clone(&connection));
-    let mut handshake = pin!(builder(limits).handshake::<_, Bytes>(io.clone()));
-    let mut closing = pin!(Arc::clone(&connection).unwanted());
-    let stands = poll_fn(|cx| {
-        let stands = handshake.as_mut().poll(cx);
-        match io.poll_out(cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(None),
-            Poll::Ready(Ok(())) | Poll::Pending if stands.is_ready() => stands.map(Result::ok),
-            // It never said anything that could be answered.
-            Poll::Ready(Ok(())) | Poll::Pending => closing.as_mut().poll(cx).map(|()| None),
-        }
-    });
-    let Some(h2) = stands.await else {
-        // Over TLS the client is told that this is the end, and not that somebody has cut the connection.
-        connection.linger_always();
-        return;
-    };
     let mut ending = pin!(told(shutdown));
     let mut unwanted = pin!(Arc::clone(&connection).unwanted());
     let mut streams = FuturesUnordered::new();
-    // The client does not see those of them that it has given up and that have not ended yet.
-    let most = usize::try_from(limits.h2_max_streams).map_or(usize::MAX, |most| 2 * most);
-    let mut driver = Driver::new(h2, io, limits, Arc::clone(&connection));
+    let mut driver = Driver::new(transport, &limits, Arc::clone(&connection));
     poll_fn(|cx| {
+        let mut reads = MOST_READS;
         loop {
             while let Poll::Ready(Some(end)) = streams.poll_next_unpin(cx) {
                 driver.ended(end);
+            }
+            if driver.io.is_closed() {
+                break;
             }
             if driver.asked.is_none()
                 && (ending.as_mut().poll(cx).is_ready() || unwanted.as_mut().poll(cx).is_ready())
             {
                 driver.ask_to_go();
             }
-            if connection.flood.get().is_some() && driver.farewell.is_none() {
-                driver.turn_out(Code::ENHANCE_YOUR_CALM);
-            }
-            let Some(h2) = &mut driver.h2 else {
-                break;
-            };
-            match h2.poll_accept(cx) {
-                Poll::Ready(Some(Ok((_, mut respond)))) if streams.len() >= most => {
-                    respond.send_reset(Code::REFUSED_STREAM);
-                    driver.ended(End::TakenBack);
+            let blocked = !driver.http2.wants_input();
+            let came = reads > 0 && driver.take_in(cx);
+            if came {
+                reads -= 1;
+                if reads == 0 {
+                    // It is the turn of others.
+                    cx.waker().wake_by_ref();
                 }
-                Poll::Ready(Some(Ok((request, respond)))) => {
+            }
+            while let Some((head, stream)) = driver.http2.accept() {
+                if stream.ended().is_some() {
+                    driver.ended(End::TakenBack);
+                } else {
                     driver.accepted();
+                    let client = Client::new(stream, Arc::clone(&connection.given));
                     let connection = Arc::clone(&connection);
-                    let (parts, body) = request.into_parts();
-                    let client = Client::new(body, respond, Arc::clone(&driver.backlog));
-                    let stream = stream::serve(engine, connection, parts, client, shutdown);
+                    let stream = stream::serve(engine, connection, head, client, shutdown);
                     // In a box, because its waker may outlive it by far, and what is behind that has to be small.
                     streams.push(Box::pin(stream));
                 }
-                Poll::Ready(end @ (Some(Err(_)) | None)) => {
-                    if let Some(Err(error)) = end
-                        && error.is_library()
-                        && error.reason() == Some(Code::ENHANCE_YOUR_CALM)
-                    {
-                        // What `h2` sees to by itself, such as header sections without end.
-                        count_end(&connection, "h2-calm");
-                    }
-                    // The farewell, as far as the socket takes it.
-                    if let Poll::Ready(Ok(())) = driver.io.poll_out(cx) {
-                        // Bytes that the client still sends would reset the connection, and the farewell with it.
-                        connection.linger_always();
-                    }
-                    driver.close();
-                }
-                Poll::Pending => {
-                    if !driver.is_late(cx, !streams.is_empty()) {
-                        return Poll::Pending;
-                    }
-                }
+            }
+            let goes_on = came || driver.is_late(cx, !streams.is_empty());
+            if !goes_on && (!blocked || !driver.http2.wants_input()) {
+                return Poll::Pending;
             }
         }
         // Streams learn from their handles that the connection is gone.
@@ -165,26 +130,25 @@ async fn told(what: &watch::Receiver<bool>) {
     let _ = what.wait_for(|true_now| *true_now).await;
 }
 
-fn builder(limits: &Limits) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(limits.h2_max_streams)
-        .initial_window_size(limits.h2_stream_window)
-        .initial_connection_window_size(limits.h2_connection_window)
-        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
-        .max_send_buffer_size(SEND_BUFFER);
-    builder
+/// What a client is told at the beginning.
+fn settings(limits: &Limits) -> Settings {
+    Settings {
+        max_streams: limits.h2_max_streams,
+        stream_window: limits.h2_stream_window,
+        connection_window: limits.h2_connection_window,
+        max_header_list: u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX),
+    }
 }
 
 /// What a connection's task knows about it apart from its streams.
 struct Driver<'a> {
-    /// Gone when the connection is.
-    h2: Option<H2<Io, Bytes>>,
-    io: Io,
+    http2: Http2,
+    io: Io<Guarded<Transport>>,
     connection: Arc<Connection>,
-    backlog: Arc<Backlog>,
     limits: &'a Limits,
     timer: Timer,
+    /// The client has sent something that could be answered.
+    introduced: bool,
     /// When the client was asked to go.
     asked: Option<Instant>,
     /// When it last sent anything after that.
@@ -196,22 +160,24 @@ struct Driver<'a> {
     resets_since: Instant,
     /// When there was last a stream.
     busy_at: Instant,
-    /// The client has been told that this is the end.
+    /// Until when the client may take the last that there is to say.
     farewell: Option<Instant>,
     /// When bytes last left, and how many there were, while some cannot.
     stalled: Option<(Instant, u64)>,
 }
 
 impl<'a> Driver<'a> {
-    fn new(h2: H2<Io, Bytes>, io: Io, limits: &'a Limits, connection: Arc<Connection>) -> Self {
+    fn new(transport: Transport, limits: &'a Limits, connection: Arc<Connection>) -> Self {
         let now = Instant::now();
+        // Reads fail when the deadline of the connection is over.
+        let socket = Guarded::for_reader(transport, Arc::clone(&connection));
         Self {
-            h2: Some(h2),
-            io,
-            backlog: Arc::new(Backlog::new(Arc::clone(&connection.given))),
+            http2: Http2::server(&settings(limits)),
+            io: Io::new(socket),
             connection,
             limits,
             timer: Timer::default(),
+            introduced: false,
             asked: None,
             heard_at: now,
             // It stands for as many connections as it may have streams.
@@ -225,6 +191,40 @@ impl<'a> Driver<'a> {
             farewell: None,
             stalled: None,
         }
+    }
+
+    /// Takes what the client has sent. Says whether anything came.
+    fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.io.poll_in(cx, &self.http2) {
+            Poll::Ready(Ok(true)) => {}
+            Poll::Ready(Ok(false) | Err(_)) => {
+                // The farewell, as far as the socket takes it.
+                if self.io.poll_out(cx, &self.http2).is_ready() {
+                    self.connection.linger_always();
+                }
+                self.close();
+                return true;
+            }
+            Poll::Pending => return false,
+        }
+        if self.asked.is_some() {
+            self.heard_at = Instant::now();
+        }
+        self.introduced |= self.http2.is_introduced();
+        if self.connection.flood.get().is_some() {
+            self.turn_out(Code::ENHANCE_YOUR_CALM);
+        } else if self.farewell.is_none() && self.http2.over() == Some(Code::ENHANCE_YOUR_CALM) {
+            // Header sections without end.
+            count_end(&self.connection, "h2-calm");
+        }
+        let (malformed, refused) = self.http2.take_counts();
+        for _ in 0..malformed {
+            self.ended(End::Malformed);
+        }
+        for _ in 0..refused {
+            self.ended(End::TakenBack);
+        }
+        true
     }
 
     /// A request has come.
@@ -268,33 +268,39 @@ impl<'a> Driver<'a> {
     /// Takes no new streams; those that have begun are finished.
     fn ask_to_go(&mut self) {
         self.asked = Some(Instant::now());
-        if let Some(h2) = &mut self.h2 {
-            h2.graceful_shutdown();
+        if self.introduced {
+            self.http2.say_farewell();
+        } else {
+            // It never said anything that could be answered. Over TLS it is told that this is the end, and not that
+            // somebody has cut the connection.
+            self.connection.linger_always();
+            self.close();
         }
     }
 
     /// Ends the connection as soon as the client has been told.
     fn turn_out(&mut self, code: Code) {
         self.asked.get_or_insert_with(Instant::now);
-        if let Some(h2) = self.h2.as_mut().filter(|_| self.farewell.is_none()) {
-            h2.abrupt_shutdown(code);
-            self.farewell = Instant::now().checked_add(SHUTDOWN_TIMEOUT);
-        }
+        self.http2.end(code);
     }
 
     fn close(&mut self) {
-        self.h2 = None;
         self.io.close();
+        self.http2.lost();
     }
 
     /// Lets bytes leave, at the end of a turn. Says whether it is time for the connection to do something.
     fn is_late(&mut self, cx: &mut Context<'_>, serving: bool) -> bool {
         let now = Instant::now();
-        match self.io.poll_out(cx) {
-            Poll::Ready(Ok(())) => {
-                self.stalled = None;
-                self.backlog.clear();
+        let over = self.http2.over().is_some();
+        match self.io.poll_out(cx, &self.http2) {
+            Poll::Ready(Ok(())) if over || self.http2.is_served() => {
+                // Bytes that the client still sends would reset the connection, and the farewell with it.
+                self.connection.linger_always();
+                self.close();
+                return true;
             }
+            Poll::Ready(Ok(())) => self.stalled = None,
             Poll::Ready(Err(_)) => {
                 self.close();
                 return true;
@@ -306,10 +312,10 @@ impl<'a> Driver<'a> {
                 }
             }
         }
-        if self.asked.is_some() && self.io.has_heard() {
-            self.heard_at = now;
+        if over && self.farewell.is_none() {
+            self.farewell = now.checked_add(SHUTDOWN_TIMEOUT);
         }
-        if serving || self.h2.as_ref().is_some_and(H2::has_streams) {
+        if serving || self.http2.has_streams() {
             self.busy_at = now;
         }
         let stall = self

@@ -3,26 +3,24 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use h2::server::SendResponse;
-use h2::{Reason as Code, RecvStream, SendStream};
-use http::{HeaderMap, Response, StatusCode};
+use bytes::{Buf, Bytes, BytesMut};
+use http::StatusCode;
+use http2::{Block, Code, Stream, Writer};
 use tokio::time::timeout;
 
-use super::backlog::Backlog;
+use crate::connection::give;
 use crate::error::Reason;
 
 /// The stream has ended in a way that was not ours to choose.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone;
 
-/// Sends content as far as the windows of the stream and its connection allow. It holds one piece at a time: whoever
-/// fills it reads no more before that has gone.
+/// What is to be sent on a stream. It holds one piece at a time: whoever fills it reads no more before that has gone.
 pub(super) struct Outlet {
-    stream: SendStream<Bytes>,
     pending: Bytes,
     then: Then,
 }
@@ -34,16 +32,15 @@ enum Then {
     /// Nothing.
     Last,
     /// Trailers.
-    Trailers(HeaderMap),
+    Trailers(Block),
     /// The end has been sent.
     Sent,
 }
 
 impl Outlet {
     /// Nothing is pending; `ended` if there will be nothing at all.
-    pub(super) fn new(stream: SendStream<Bytes>, ended: bool) -> Self {
+    pub(super) fn new(ended: bool) -> Self {
         Self {
-            stream,
             pending: Bytes::new(),
             then: if ended { Then::Sent } else { Then::Open },
         }
@@ -58,7 +55,7 @@ impl Outlet {
     }
 
     /// Ends the stream with trailers.
-    pub(super) fn finish(&mut self, trailers: Option<HeaderMap>) {
+    pub(super) fn finish(&mut self, trailers: Option<Block>) {
         self.then = trailers.map_or(Then::Last, Then::Trailers);
     }
 
@@ -72,52 +69,62 @@ impl Outlet {
         matches!(self.then, Then::Sent)
     }
 
-    /// Sends as much as there is room for. Ready when anything has moved, or nothing is left to be sent.
-    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        let mut moved = false;
-        while !self.pending.is_empty() {
-            let wanted = self.pending.len();
-            self.stream.reserve_capacity(wanted);
-            let mut room = self.stream.capacity();
-            if room == 0 {
-                room = match self.stream.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(room))) => room,
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Gone)),
-                    Poll::Pending if moved => return Poll::Ready(Ok(())),
-                    Poll::Pending => return Poll::Pending,
-                };
+    /// Sends as much as there is room for. Ready with how much that was when anything has moved, or nothing is left to be
+    /// sent.
+    pub(super) fn poll_send(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Gone>> {
+        let mut moved = 0;
+        while !self.pending.is_empty() || matches!(self.then, Then::Last) {
+            let last = matches!(self.then, Then::Last);
+            match stream.poll_send(cx, &self.pending, last) {
+                Poll::Ready(sent) => {
+                    let sent = sent.map_err(|_| Gone)?;
+                    moved += sent;
+                    self.pending.advance(sent);
+                }
+                Poll::Pending if moved > 0 => return Poll::Ready(Ok(moved)),
+                Poll::Pending => return Poll::Pending,
             }
-            let part = self.pending.split_to(room.min(wanted));
-            let last = self.pending.is_empty() && matches!(self.then, Then::Last);
-            self.stream.send_data(part, last).map_err(|_| Gone)?;
-            if last {
+            if last && self.pending.is_empty() {
                 self.then = Then::Sent;
             }
-            moved = true;
         }
-        match std::mem::replace(&mut self.then, Then::Sent) {
-            Then::Open => self.then = Then::Open,
-            Then::Last => {
-                self.stream
-                    .send_data(Bytes::new(), true)
-                    .map_err(|_| Gone)?;
-            }
-            Then::Trailers(trailers) => {
-                self.stream.send_trailers(trailers).map_err(|_| Gone)?;
-            }
-            Then::Sent => {}
+        if let Then::Trailers(trailers) = &self.then {
+            stream.send_trailers(trailers).map_err(|_| Gone)?;
+            self.then = Then::Sent;
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(moved))
     }
 
-    /// Ready when the other side has given the stream up.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_reset(cx).map(|_| ())
-    }
-
-    /// Gives the stream up.
-    pub(super) fn reset(&mut self, code: Code) {
-        self.stream.send_reset(code);
+    /// Sends a piece of content, when nothing is pending. What there is no room for is copied, and pending then. Says how
+    /// much has been sent.
+    fn write(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+        content: &[u8],
+        last: bool,
+    ) -> Result<usize, Gone> {
+        let mut sent = 0;
+        loop {
+            let rest = content.get(sent..).unwrap_or_default();
+            match stream.poll_send(cx, rest, last) {
+                Poll::Ready(more) => sent += more.map_err(|_| Gone)?,
+                Poll::Pending => {
+                    self.push(Bytes::copy_from_slice(rest), last);
+                    return Ok(sent);
+                }
+            }
+            if sent == content.len() {
+                if last {
+                    self.then = Then::Sent;
+                }
+                return Ok(sent);
+            }
+        }
     }
 }
 
@@ -134,13 +141,12 @@ pub(super) enum End {
 
 /// A client's stream.
 pub(super) struct Client {
-    /// The request's body.
-    body: RecvStream,
-    /// What has been taken out of it before anybody wanted it.
+    stream: Stream,
+    /// What has been taken out of the request's body before anybody wanted it.
     collected: BytesMut,
-    respond: SendResponse<Bytes>,
-    outlet: Option<Outlet>,
-    backlog: Arc<Backlog>,
+    outlet: Outlet,
+    /// Pieces of content that the client has been given.
+    given: Arc<AtomicU32>,
     /// The status that was sent.
     pub(super) status: Option<StatusCode>,
     /// Bytes of content that came.
@@ -153,17 +159,12 @@ pub(super) struct Client {
 
 impl Client {
     /// Nothing has been answered.
-    pub(super) fn new(
-        body: RecvStream,
-        respond: SendResponse<Bytes>,
-        backlog: Arc<Backlog>,
-    ) -> Self {
+    pub(super) fn new(stream: Stream, given: Arc<AtomicU32>) -> Self {
         Self {
-            body,
+            stream,
             collected: BytesMut::new(),
-            respond,
-            outlet: None,
-            backlog,
+            outlet: Outlet::new(false),
+            given,
             status: None,
             received: 0,
             sent: 0,
@@ -184,17 +185,14 @@ impl Client {
         Poll::Ready(next)
     }
 
-    /// Waits for what comes after the body.
-    pub(super) fn poll_trailers(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
-        self.body.poll_trailers(cx)
+    /// What came after the body.
+    pub(super) fn take_trailers(&mut self) -> Option<Block> {
+        self.stream.take_trailers()
     }
 
     /// Has all of the request's body been taken?
     pub(super) fn is_body_done(&self) -> bool {
-        self.collected.is_empty() && self.body.is_end_stream()
+        self.collected.is_empty() && self.stream.is_finished()
     }
 
     /// Waits until so much of the body is there, or all of it, and for each piece of it for so long.
@@ -204,25 +202,14 @@ impl Client {
             let Some(content) = next.map_err(|_| Reason::ClientTimeout)? else {
                 break;
             };
-            // Copied: a piece, however small, keeps all that was read together with it.
             self.collected.extend_from_slice(&content?);
         }
         Ok(())
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Gone>>> {
-        match ready!(self.body.poll_data(cx)) {
-            Some(Ok(content)) => {
-                // It is read only when there is room for it, so that the window is the client's again.
-                let _ = self.body.flow_control().release_capacity(content.len());
-                Poll::Ready(Some(Ok(content)))
-            }
-            Some(Err(_)) => {
-                self.gone = true;
-                Poll::Ready(Some(Err(Gone)))
-            }
-            None => Poll::Ready(None),
-        }
+        let content = ready!(self.stream.poll_content(cx));
+        Poll::Ready(content.map(|content| content.map_err(|_| self.is_gone())))
     }
 
     /// How it has ended, as far as the client is concerned.
@@ -235,20 +222,20 @@ impl Client {
     }
 
     /// Sends an informational response. One that cannot be sent is not missed.
-    pub(super) fn inform(&mut self, status: StatusCode, headers: HeaderMap) {
-        let _ = self.respond.send_informational(response(status, headers));
+    pub(super) fn inform(&mut self, status: StatusCode, fields: impl FnOnce(&mut Writer<'_>)) {
+        let _ = self.stream.respond(status.as_u16(), false, fields);
     }
 
     /// Sends a header section.
     pub(super) fn begin(
         &mut self,
         status: StatusCode,
-        headers: HeaderMap,
         end: bool,
+        fields: impl FnOnce(&mut Writer<'_>),
     ) -> Result<(), Gone> {
-        let sent = self.respond.send_response(response(status, headers), end);
-        let stream = sent.map_err(|_| self.is_gone())?;
-        self.outlet = Some(Outlet::new(stream, end));
+        let sent = self.stream.respond(status.as_u16(), end, fields);
+        sent.map_err(|_| self.is_gone())?;
+        self.outlet = Outlet::new(end);
         self.status = Some(status);
         Ok(())
     }
@@ -256,51 +243,63 @@ impl Client {
     /// Takes a piece of content.
     pub(super) fn push(&mut self, content: Bytes, last: bool) {
         self.sent += content.len();
-        if let Some(outlet) = &mut self.outlet {
-            outlet.push(content, last);
-        }
+        self.outlet.push(content, last);
+    }
+
+    /// Sends a piece of content at once, as far as there is room for it; the rest is taken.
+    pub(super) fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        content: &[u8],
+        last: bool,
+    ) -> Result<(), Gone> {
+        self.sent += content.len();
+        let sent = self.outlet.write(&mut self.stream, cx, content, last);
+        let sent = sent.map_err(|_| self.is_gone())?;
+        self.gave(sent);
+        Ok(())
     }
 
     /// Ends the response with trailers.
-    pub(super) fn finish(&mut self, trailers: Option<HeaderMap>) {
-        if let Some(outlet) = &mut self.outlet {
-            outlet.finish(trailers);
-        }
+    pub(super) fn finish(&mut self, trailers: Option<Block>) {
+        self.outlet.finish(trailers);
     }
 
     /// Is there something that has not been handed over?
     pub(super) fn is_sending(&self) -> bool {
-        self.outlet.as_ref().is_some_and(Outlet::is_sending)
+        self.outlet.is_sending()
     }
 
     /// Has the response been handed over as a whole?
     pub(super) fn is_done(&self) -> bool {
-        self.outlet.as_ref().is_some_and(Outlet::is_done)
+        self.outlet.is_done()
     }
 
     /// Ready when there may be more content: as long as too much has not left, there is no point in having it.
-    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.backlog.poll_room(cx)
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_room(cx)
     }
 
     /// Sends as much as there is room for.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        let Some(outlet) = &mut self.outlet else {
-            return Poll::Ready(Ok(()));
-        };
-        let before = outlet.pending.len();
-        let sent = ready!(outlet.poll_send(cx));
-        self.backlog.add(before - outlet.pending.len());
-        Poll::Ready(sent.map_err(|_| self.is_gone()))
+        let sent = ready!(self.outlet.poll_send(&mut self.stream, cx));
+        let sent = sent.map_err(|_| self.is_gone())?;
+        self.gave(sent);
+        Poll::Ready(Ok(()))
+    }
+
+    fn gave(&self, sent: usize) {
+        if sent > 0 {
+            give(&self.given, sent);
+        }
     }
 
     /// Ready when the client has given the stream up, or is not there any more.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(match &mut self.outlet {
-            Some(outlet) if outlet.is_done() => Poll::Pending,
-            Some(outlet) => outlet.poll_gone(cx),
-            None => self.respond.poll_reset(cx).map(|_| ()),
-        });
+        if self.outlet.is_done() {
+            return Poll::Pending;
+        }
+        ready!(self.stream.poll_ended(cx));
         self.gone = true;
         Poll::Ready(())
     }
@@ -317,10 +316,8 @@ impl Client {
 
     /// Gives the stream up: a response that ends like this is known not to be whole.
     pub(super) fn reset(&mut self, code: Code) {
-        match &mut self.outlet {
-            Some(outlet) if outlet.is_done() => {}
-            Some(outlet) => outlet.reset(code),
-            None => self.respond.send_reset(code),
+        if !self.outlet.is_done() {
+            self.stream.reset(code);
         }
     }
 
@@ -328,13 +325,6 @@ impl Client {
         self.gone = true;
         Gone
     }
-}
-
-fn response(status: StatusCode, headers: HeaderMap) -> Response<()> {
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
 }
 
 impl From<Gone> for Reason {

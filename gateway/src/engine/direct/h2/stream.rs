@@ -5,25 +5,24 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use h2::Reason as Code;
 use http::header::{CONTENT_LENGTH, DATE};
-use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
+use http2::{Code, Writer};
 use model::BackendProtocol;
 use table::{CompiledAction, CompiledFilter, CompiledOptions};
 use tokio::sync::watch;
 
+use super::super::DirectEngine;
 use super::super::patience::Clock;
-use super::super::{DirectEngine, date};
 use super::outlet::{Client, End};
-use super::{foreign, to_http1, to_http2};
+use super::request::Request;
+use super::{fields, foreign, to_http1, to_http2};
 use crate::connection::Connection;
 use crate::context::RequestContext;
 use crate::engine::Worker;
 use crate::error::{Reason, Source};
 use crate::phases::answer::Answer;
 use crate::phases::log::{self, Outcome};
-use crate::phases::original::{Headers, Original};
 use crate::phases::route::{self, Verdict};
 use crate::phases::upstream::Upstream;
 use crate::phases::{body, deadline, decide, headers, retry, upstream};
@@ -33,7 +32,7 @@ use crate::timer::Timer;
 pub(super) struct Exchange<'a> {
     pub(super) engine: &'a DirectEngine,
     pub(super) context: &'a mut RequestContext,
-    pub(super) parts: &'a Parts,
+    pub(super) request: &'a Request,
     pub(super) client: &'a mut Client,
     pub(super) timer: &'a mut Timer,
     /// Bytes of content from the endpoint.
@@ -69,32 +68,39 @@ impl From<super::outlet::Gone> for Halt {
 pub(super) async fn serve(
     engine: &DirectEngine,
     connection: Arc<Connection>,
-    parts: Parts,
+    head: http2::Head,
     mut client: Client,
     shutdown: &watch::Receiver<bool>,
 ) -> End {
-    if !is_well_formed(&parts) {
+    let Some(request) = Request::of(head) else {
         client.reset(Code::PROTOCOL_ERROR);
         return End::Malformed;
-    }
+    };
     let worker = &engine.worker;
     let table = worker.shared.tables.pin();
     let mut context = RequestContext::new(table, Arc::clone(&connection));
-    let head = route::Head {
-        request: Original::of(&parts),
-        target: target(&parts),
+    let verdict = if request.too_large {
+        Verdict::Answer(Answer::page(Reason::HeaderTooLarge))
+    } else {
+        let head = route::Head {
+            request: request.original(),
+            target: request.target(),
+        };
+        decide::find(&mut context, head)
     };
-    let verdict = decide::find(&mut context, head);
     if !qualifies(&context) {
         drop(context);
-        return Box::pin(foreign::serve(engine, connection, parts, client, shutdown)).await;
+        return Box::pin(foreign::serve(
+            engine, connection, request, client, shutdown,
+        ))
+        .await;
     }
     connection.request_started();
     let mut timer = engine.timers.take();
     let mut exchange = Exchange {
         engine,
         context: &mut context,
-        parts: &parts,
+        request: &request,
         client: &mut client,
         timer: &mut timer,
         upstream_received: 0,
@@ -106,8 +112,8 @@ pub(super) async fn serve(
     let upstream_received = exchange.upstream_received;
     engine.timers.put(timer);
     let outcome = Outcome {
-        request: Original::of(&parts),
-        target: target(&parts),
+        request: request.original(),
+        target: request.target(),
         status: client.status,
         received: client.received,
         sent: client.sent,
@@ -116,26 +122,6 @@ pub(super) async fn serve(
     let now = log::finish(&mut context, worker, &outcome);
     connection.request_finished(now);
     client.end()
-}
-
-/// The request target as it stands in a log; a `CONNECT` has none.
-fn target(parts: &Parts) -> &[u8] {
-    parts
-        .uri
-        .path_and_query()
-        .map_or(b"", |target| target.as_str().as_bytes())
-}
-
-/// What would be two requests, or another one, to a backend that speaks HTTP/1.1 (RFC 9113, 8.2.1 and 8.1.1).
-fn is_well_formed(parts: &Parts) -> bool {
-    let visible = |byte: &u8| *byte > b' ' && *byte != 0x7f;
-    let number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    // That it is the right number is seen to by `h2`.
-    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    target(parts).iter().all(visible)
-        && length.is_none_or(|length| number(length.as_bytes()))
-        && lengths.next().is_none()
 }
 
 /// Everything is served here but what goes to a backend with TLS, and routes with error pages. A part of a route that is
@@ -204,7 +190,7 @@ impl Exchange<'_> {
 
     async fn admit_and_forward(&mut self) {
         // Another server may be asked for a long time, and a client that has gone does not wait for it.
-        let admit = decide::admit(self.context, &self.engine.worker, Original::of(self.parts));
+        let admit = decide::admit(self.context, &self.engine.worker, self.request.original());
         match self.client.or_gone(admit).await {
             Ok(Ok(())) => {}
             Ok(Err(answer)) => return self.answer(answer).await,
@@ -213,7 +199,7 @@ impl Exchange<'_> {
         if let Err(reason) = self.collect().await {
             return self.fail(reason).await;
         }
-        let choose = decide::choose(self.context, &self.engine.worker, Original::of(self.parts));
+        let choose = decide::choose(self.context, &self.engine.worker, self.request.original());
         match self.client.or_gone(choose).await {
             Ok(Ok(())) => {
                 if let Err(reason) = self.forward().await {
@@ -227,7 +213,7 @@ impl Exchange<'_> {
 
     /// Waits for the whole body where the route asks for that.
     async fn collect(&mut self) -> Result<(), Reason> {
-        let coming = || body::coming(Headers::Map(&self.parts.headers));
+        let coming = || body::coming(self.request.headers());
         let Some(length) = body::to_collect(self.context, coming) else {
             return Ok(());
         };
@@ -287,7 +273,7 @@ impl Exchange<'_> {
     async fn again(&mut self, halt: Halt, whole: bool) -> Result<Upstream, Reason> {
         let engine = self.engine;
         let worker = &engine.worker;
-        let method = &self.parts.method;
+        let method = &self.request.method;
         let whole = whole && self.client.status.is_none();
         let (again, reason) = match halt {
             Halt::NotConnected(reason) => {
@@ -315,21 +301,7 @@ impl Exchange<'_> {
     pub(super) fn unwanted(&mut self, whole: bool, status: StatusCode) -> bool {
         retry::answered(self.context, status, Instant::now());
         let engine = self.engine;
-        whole && retry::unwanted(self.context, &engine.worker, &self.parts.method, status)
-    }
-
-    /// Sends the header section of an endpoint's response.
-    pub(super) fn begin(
-        &mut self,
-        status: StatusCode,
-        mut fields: HeaderMap,
-        end: bool,
-    ) -> Result<(), Halt> {
-        headers::to_client(self.context, &mut fields);
-        if !fields.contains_key(DATE) {
-            fields.insert(DATE, date::value(self.context.started_at));
-        }
-        Ok(self.client.begin(status, fields, end)?)
+        whole && retry::unwanted(self.context, &engine.worker, &self.request.method, status)
     }
 
     /// Tells the client of a failure, unless a response has begun or nobody is there to hear of it.
@@ -348,7 +320,7 @@ impl Exchange<'_> {
 
     /// Sends an answer of Lockgate's own.
     async fn answer(&mut self, answer: Answer) {
-        let (fields, body) = answer.render(Headers::Map(&self.parts.headers));
+        let (fields, body) = answer.render(self.request.headers());
         self.context.own_status = Some(answer.status);
         self.context.fail(answer.reason);
         let mut map = HeaderMap::with_capacity(fields.len() + 4);
@@ -356,8 +328,16 @@ impl Exchange<'_> {
         if answer.status != StatusCode::NO_CONTENT {
             map.insert(CONTENT_LENGTH, body.len().into());
         }
-        let empty = body.is_empty() || self.parts.method == Method::HEAD;
-        if self.begin(answer.status, map, empty).is_err() || empty {
+        headers::to_client(self.context, &mut map);
+        let empty = body.is_empty() || self.request.method == Method::HEAD;
+        let (client, context) = (&mut *self.client, &*self.context);
+        let begun = client.begin(answer.status, empty, |out: &mut Writer<'_>| {
+            fields::write(out, &map);
+            if !map.contains_key(DATE) {
+                fields::write_date(out, context);
+            }
+        });
+        if begun.is_err() || empty {
             return;
         }
         self.client.push(body, true);
@@ -379,32 +359,6 @@ impl Exchange<'_> {
         });
         if !sent.await {
             self.client.reset(Code::CANCEL);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_one_length_that_is_a_number_is_a_length() {
-        for (lengths, want, why) in [
-            (&[][..], true, "none"),
-            (&["0"][..], true, "a number"),
-            (&["4", "4"][..], false, "two, even if they agree"),
-            (&["4, 4"][..], false, "a list"),
-            (&[""][..], false, "nothing in it"),
-            (&["+4"][..], false, "a sign"),
-            (&["0x4"][..], false, "not decimal"),
-        ] {
-            let mut request = http::Request::new(());
-            for length in lengths {
-                let value = http::HeaderValue::from_static(length);
-                request.headers_mut().append(CONTENT_LENGTH, value);
-            }
-            let (parts, ()) = request.into_parts();
-            assert_eq!(is_well_formed(&parts), want, "{why}");
         }
     }
 }

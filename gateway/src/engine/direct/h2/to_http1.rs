@@ -9,7 +9,6 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use http::header::CONTENT_LENGTH;
 use tokio::net::TcpStream;
 
 use super::super::body::Body;
@@ -37,8 +36,8 @@ impl Upload {
     /// A request of which nothing has been sent.
     pub(super) fn new(exchange: &Exchange<'_>) -> Self {
         let ended = exchange.client.is_body_done();
-        let chunked = !ended && !exchange.parts.headers.contains_key(CONTENT_LENGTH);
-        let section = fields::section(exchange.context, exchange.parts, ended, chunked);
+        let chunked = !ended && !exchange.request.gives_length();
+        let section = fields::section(exchange.context, exchange.request, ended, chunked);
         let mut out = Outgoing::from(section);
         out.keep = true;
         let options = exchange.context.route.as_ref();
@@ -115,7 +114,7 @@ pub(super) async fn exchange(
     retry::connected(exchange.context, reused);
     upload.out.rewind();
     // Only a connection that may have been closed long ago, or a rule, leads to a second time.
-    upload.out.keep &= upload.has_rules || reused && exchange.parts.method.is_idempotent();
+    upload.out.keep &= upload.has_rules || reused && exchange.request.method.is_idempotent();
     let patience = Patience::new(to, &exchange.context.connection.limits);
     let until = deadline::of(exchange.context);
     let mut attempt = Attempt {

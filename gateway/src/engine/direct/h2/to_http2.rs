@@ -2,25 +2,27 @@
 //! came, without a copy, and so do trailers in both directions.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use h2::client::ResponseFuture;
-use h2::{Reason as Code, RecvStream};
-use http::header::{self, CONTENT_LENGTH, HOST};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::header::DATE;
+use http::{Method, StatusCode};
+use http2::{Block, Code, Ended, Head, Stream, Writer};
 
-use super::super::links::{Ending, Lease};
+use super::super::edits::Edits;
+use super::super::links::Lease;
 use super::super::patience::{Awaited, Clock, Failure, Patience, earlier};
 use super::super::response::MOST_INTERIM;
+use super::super::section::{self, Section};
+use super::fields;
 use super::outlet::Outlet;
+use super::request::{Request, parts};
 use super::stream::{Exchange, Halt};
+use crate::context::RequestContext;
 use crate::error::{self, Fault, Reason, Source};
 use crate::phases::deadline::{self, Until};
-use crate::phases::original::Original;
+use crate::phases::original::Headers;
 use crate::phases::upstream::Upstream;
 use crate::phases::{body, headers, retry};
 
@@ -33,7 +35,7 @@ pub(super) struct Replay {
     broken: bool,
     /// The end has come.
     ended: bool,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Block>,
 }
 
 impl Replay {
@@ -53,19 +55,24 @@ impl Replay {
 }
 
 /// One try.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "both directions of a stream go on by themselves"
+)]
 struct Attempt<'e, 'a> {
     exchange: &'e mut Exchange<'a>,
     replay: &'e mut Replay,
     /// How many bytes of the request have been taken from what was kept.
     replayed: usize,
     lease: Lease,
+    stream: Stream,
     out: Outlet,
     /// The end of the request has been handed to `out`.
     complete: bool,
     /// The endpoint takes no more. It may still answer.
     refused: bool,
-    response: Option<ResponseFuture>,
-    body: Option<RecvStream>,
+    /// The final header section has come.
+    answered: bool,
     interim: u8,
     /// The client leaves too much of what it has asked for lying.
     held_up: bool,
@@ -87,14 +94,16 @@ pub(super) async fn exchange(
     let links = &exchange.engine.links;
     let opened = links.open(to.address, to.connect, to.suspect);
     let opened = exchange.client.or_gone(opened).await?;
-    let (lease, mut sender, reused) =
+    let lease =
         opened.map_err(|fault| Halt::NotConnected(error::reason(Source::Upstream, fault)))?;
-    retry::connected(exchange.context, reused);
-    let request = request(exchange)?;
+    retry::connected(exchange.context, lease.is_reused());
     let over = replay.ended || exchange.client.is_body_done();
     let ended = over && replay.kept.is_empty() && replay.trailers.is_none();
-    let sent = sender.send_request(request, ended);
-    let (response, stream) = sent.map_err(|error| halt(Ending::of(&error), replay, false))?;
+    let stream = lease.open(ended, |out| write(out, exchange.context, exchange.request));
+    let stream = stream.map_err(|why| halt(why, replay, false))?;
+    if exchange.request.method == Method::HEAD {
+        stream.expect_no_content();
+    }
     let now = Instant::now();
     let patience = Patience::new(to, &exchange.context.connection.limits);
     let until = deadline::of(exchange.context);
@@ -103,11 +112,11 @@ pub(super) async fn exchange(
         replay,
         replayed: 0,
         lease,
-        out: Outlet::new(stream, ended),
+        stream,
+        out: Outlet::new(ended),
         complete: ended,
         refused: false,
-        response: Some(response),
-        body: None,
+        answered: false,
         interim: 0,
         held_up: false,
         paused: None,
@@ -119,44 +128,41 @@ pub(super) async fn exchange(
     poll_fn(|cx| attempt.poll(cx)).await
 }
 
-/// The header section for an endpoint.
-fn request(exchange: &Exchange<'_>) -> Result<Request<()>, Reason> {
-    let parts = exchange.parts;
-    let mut fields = parts.headers.clone();
-    for name in [
-        header::TRAILER,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-    ] {
-        fields.remove(name);
+/// Writes the header section for an endpoint.
+fn write(out: &mut Writer<'_>, context: &RequestContext, request: &Request) {
+    let mut edits = Edits::of(request.headers());
+    headers::to_backend(context, request.original(), &mut edits);
+    let changed = headers::target(context, &request.uri);
+    let host = edits
+        .added()
+        .find(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let host = host.map_or_else(|| request.host(), |(_, host)| host.as_bytes());
+    out.add(b":method", request.method.as_str().as_bytes(), false);
+    out.add(b":scheme", b"http", false);
+    out.add(b":authority", host, false);
+    let target = changed.as_ref().unwrap_or(&request.uri);
+    out.add(b":path", fields::path(target), false);
+    let bytes = request.section.bytes();
+    for field in request.section.fields() {
+        let name = section::get(bytes, field.name);
+        let passes = field.end_to_end || matches!(name, b"te" | b"content-length");
+        if passes && !edits.leaves_out_marked(field.mark, name) {
+            out.add(name, section::get(bytes, field.value), field.sensitive);
+        }
     }
-    fields.remove("http2-settings");
-    headers::to_backend(exchange.context, Original::of(parts), &mut fields);
-    let host = fields.remove(HOST);
-    let authority = match &host {
-        Some(host) => Authority::from_maybe_shared(Bytes::copy_from_slice(host.as_bytes())).ok(),
-        None => parts.uri.authority().cloned(),
-    };
-    let changed = headers::target(exchange.context, &parts.uri);
-    let target = changed.as_ref().unwrap_or(&parts.uri).path_and_query();
-    let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
-    uri.authority = authority;
-    uri.path_and_query = Some(target.cloned().unwrap_or(PathAndQuery::from_static("/")));
-    let mut request = Request::new(());
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Reason::Internal)?;
-    *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = fields;
-    Ok(request)
+    for (name, value) in edits.added() {
+        if !name.eq_ignore_ascii_case("host") && !fields::is_of_http1(name) {
+            out.add(name.as_bytes(), value.as_bytes(), value.is_sensitive());
+        }
+    }
 }
 
-/// What a failure of the endpoint's stream means. One that was refused has had no effect.
-fn halt(ending: Ending, replay: &Replay, repeatable: bool) -> Halt {
-    let (fault, unseen) = match ending {
-        Ending::Refused => (Fault::Closed, true),
-        Ending::Closed => (Fault::Closed, false),
-        Ending::Invalid => (Fault::Invalid, false),
+/// What a failure of the endpoint's stream means. One that was refused has had no effect (RFC 9113, 8.7).
+fn halt(why: Ended, replay: &Replay, repeatable: bool) -> Halt {
+    let (fault, unseen) = match why {
+        Ended::NotSeen | Ended::Reset(Code::REFUSED_STREAM) => (Fault::Closed, true),
+        Ended::Reset(_) | Ended::Closed => (Fault::Closed, false),
+        Ended::Invalid => (Fault::Invalid, false),
     };
     let reason = error::reason(Source::Upstream, fault);
     if replay.is_whole() && (unseen || repeatable && fault == Fault::Closed) {
@@ -209,7 +215,7 @@ impl Attempt<'_, '_> {
         }
         let client = &self.exchange.client;
         let sending = !self.refused && self.out.is_sending();
-        let has_length = self.exchange.parts.headers.contains_key(CONTENT_LENGTH);
+        let has_length = self.exchange.request.gives_length();
         let awaited = Awaited {
             sending,
             // Once there is a response, either side may be silent as long as the other one is not.
@@ -232,8 +238,8 @@ impl Attempt<'_, '_> {
         let mut moved = false;
         while !self.refused {
             if self.out.is_sending() {
-                match self.out.poll_send(cx) {
-                    Poll::Ready(Ok(())) => self.clock.sent_at = self.now,
+                match self.out.poll_send(&mut self.stream, cx) {
+                    Poll::Ready(Ok(_)) => self.clock.sent_at = self.now,
                     // Its answer, or the reason, is on its way.
                     Poll::Ready(Err(_)) => self.refused = true,
                     Poll::Pending => return Ok(moved),
@@ -289,19 +295,13 @@ impl Attempt<'_, '_> {
                 }
                 self.out.push(content, last);
             }
-            Poll::Ready(None) => match client.poll_trailers(cx) {
-                Poll::Ready(Ok(trailers)) => {
-                    self.replay.ended = true;
-                    self.replay.trailers.clone_from(&trailers);
-                    self.out.finish(trailers);
-                    self.complete = true;
-                }
-                Poll::Ready(Err(_)) => {
-                    client.gone = true;
-                    return Err(Reason::ClientClosed.into());
-                }
-                Poll::Pending => return Ok(false),
-            },
+            Poll::Ready(None) => {
+                let trailers = client.take_trailers();
+                self.replay.ended = true;
+                self.replay.trailers.clone_from(&trailers);
+                self.out.finish(trailers);
+                self.complete = true;
+            }
             Poll::Pending => return Ok(false),
         }
         Ok(true)
@@ -322,7 +322,7 @@ impl Attempt<'_, '_> {
                 self.clock.given(self.now);
             } else if self.exchange.client.is_done() || self.paused.is_some() {
                 return Ok(moved);
-            } else if self.response.is_some() {
+            } else if !self.answered {
                 if !self.section(cx)? {
                     return Ok(moved);
                 }
@@ -348,83 +348,71 @@ impl Attempt<'_, '_> {
 
     /// Takes the next header section of the response.
     fn section(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
-        let Some(response) = &mut self.response else {
-            return Ok(false);
-        };
-        // First, because the final one goes past those before it.
-        match response.poll_informational(cx) {
-            Poll::Ready(Some(Ok(interim))) => {
-                self.informed(interim)?;
-                return Ok(true);
-            }
-            Poll::Ready(Some(Err(error))) => return Err(self.failed(&error)),
+        let head = match self.stream.poll_head(cx) {
+            Poll::Ready(Ok(head)) => head,
+            Poll::Ready(Err(why)) => return Err(self.failed(why)),
             Poll::Pending => return Ok(false),
-            Poll::Ready(None) => {}
+        };
+        let status = StatusCode::from_u16(head.status());
+        let status = status.map_err(|_| self.failed(Ended::Invalid))?;
+        if status.is_informational() {
+            self.informed(status, head)?;
+        } else {
+            self.answered(status, head)?;
         }
-        match Pin::new(response).poll(cx) {
-            Poll::Ready(Ok(response)) => {
-                self.answered(response)?;
-                Ok(true)
-            }
-            Poll::Ready(Err(error)) => Err(self.failed(&error)),
-            Poll::Pending => Ok(false),
-        }
+        Ok(true)
     }
 
     /// An informational response has come.
-    fn informed(&mut self, interim: Response<()>) -> Result<(), Halt> {
-        let (parts, ()) = interim.into_parts();
+    fn informed(&mut self, status: StatusCode, head: Head) -> Result<(), Halt> {
         self.interim += 1;
-        // HTTP/2 has no other protocols (RFC 9113, 8.6).
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MOST_INTERIM {
-            return Err(Halt::Failed(error::reason(
-                Source::Upstream,
-                Fault::Invalid,
-            )));
+        if self.interim > MOST_INTERIM {
+            return Err(self.failed(Ended::Invalid));
         }
-        retry::answered(self.exchange.context, parts.status, self.now);
-        let mut fields = parts.headers;
-        headers::to_client(self.exchange.context, &mut fields);
-        self.exchange.client.inform(parts.status, fields);
+        retry::answered(self.exchange.context, status, self.now);
+        let section = response(head, status);
+        let mut edits = Edits::of(Headers::Section(&section));
+        headers::to_client(self.exchange.context, &mut edits);
+        self.exchange.client.inform(status, |out| {
+            fields::copy(out, section.bytes(), section.fields(), &edits);
+        });
         Ok(())
     }
 
     /// The header section has come.
-    fn answered(&mut self, response: Response<RecvStream>) -> Result<(), Halt> {
-        self.response = None;
+    fn answered(&mut self, status: StatusCode, head: Head) -> Result<(), Halt> {
+        self.answered = true;
         self.lease.answered();
-        let (parts, body) = response.into_parts();
-        if self.exchange.unwanted(self.replay.is_whole(), parts.status) {
+        if self.exchange.unwanted(self.replay.is_whole(), status) {
             return Err(Halt::Unwanted);
         }
-        let mut fields = parts.headers;
-        fields.remove(header::TRAILER);
-        if parts.status == StatusCode::NO_CONTENT {
-            fields.remove(CONTENT_LENGTH);
-        }
         // What follows nevertheless would be no content of this response (RFC 9110, 6.4.1).
-        let bodyless = self.exchange.parts.method == Method::HEAD
-            || matches!(
-                parts.status,
-                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-            );
-        let ended = bodyless || body.is_end_stream();
-        self.body = Some(body);
+        let bodyless = self.exchange.request.method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let ended = bodyless || self.stream.is_finished();
         self.clock.given_at = self.now;
-        self.exchange.begin(parts.status, fields, ended)
+        let section = response(head, status);
+        let mut edits = Edits::of(Headers::Section(&section));
+        let exchange = &mut *self.exchange;
+        headers::to_client(exchange.context, &mut edits);
+        let has_date = Headers::Section(&section).has(&DATE);
+        let (client, context) = (&mut *exchange.client, &*exchange.context);
+        client.begin(status, ended, |out| {
+            fields::copy(out, section.bytes(), section.fields(), &edits);
+            if !has_date {
+                fields::write_date(out, context);
+            }
+        })?;
+        Ok(())
     }
 
     /// Takes the next part of the response.
     fn content(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
-        let Some(body) = &mut self.body else {
-            return Ok(false);
-        };
         let client = &mut *self.exchange.client;
-        match body.poll_data(cx) {
+        match self.stream.poll_content(cx) {
             Poll::Ready(Some(Ok(content))) => {
                 let length = content.len();
-                let _ = body.flow_control().release_capacity(length);
-                let last = body.is_end_stream();
+                let last = self.stream.is_finished();
                 client.push(content, last);
                 self.exchange.upstream_received += length;
                 let pace = self.exchange.context.pace.as_mut();
@@ -434,38 +422,33 @@ impl Attempt<'_, '_> {
                     .and_then(|delay| self.now.checked_add(delay));
                 Ok(true)
             }
-            Poll::Ready(None) => match body.poll_trailers(cx) {
-                Poll::Ready(Ok(trailers)) => {
-                    client.finish(trailers);
-                    Ok(true)
-                }
-                Poll::Ready(Err(error)) => Err(self.failed(&error)),
-                Poll::Pending => Ok(false),
-            },
-            Poll::Ready(Some(Err(error))) => Err(self.failed(&error)),
+            Poll::Ready(None) => {
+                client.finish(self.stream.take_trailers());
+                Ok(true)
+            }
+            Poll::Ready(Some(Err(why))) => Err(self.failed(why)),
             Poll::Pending => Ok(false),
         }
     }
 
     /// The endpoint's stream has ended where it must not.
-    fn failed(&mut self, error: &h2::Error) -> Halt {
-        let ending = Ending::of(error);
+    fn failed(&mut self, why: Ended) -> Halt {
         let begun = self.exchange.client.status.is_some();
-        let idempotent = self.exchange.parts.method.is_idempotent();
+        let idempotent = self.exchange.request.method.is_idempotent();
         // A reset is the endpoint's word about this request; the end of a kept connection is none.
-        let repeatable = !begun && idempotent && !error.is_reset() && self.lease.is_reused();
+        let reset = matches!(why, Ended::Reset(_));
+        let repeatable = !begun && idempotent && !reset && self.lease.is_reused();
         if begun {
             return Halt::Failed(error::reason(Source::Upstream, Fault::Closed));
         }
-        halt(ending, self.replay, repeatable)
+        halt(why, self.replay, repeatable)
     }
 }
 
-impl Drop for Attempt<'_, '_> {
-    /// A request that nobody waits for any more is not to go on at the endpoint.
-    fn drop(&mut self) {
-        if !self.complete || self.out.is_sending() {
-            self.out.reset(Code::CANCEL);
-        }
-    }
+/// The fields of a response. Some are only for this connection.
+fn response(head: Head, status: StatusCode) -> Section {
+    let (text, fields) = parts(head.into_fields(), |name| {
+        name == b"trailer" || status == StatusCode::NO_CONTENT && name == b"content-length"
+    });
+    Section::new(text, fields)
 }

@@ -4,11 +4,12 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::CONTENT_LENGTH;
+use http2::Writer;
 
 use super::super::super::body::{Body, Invalid};
 use super::super::super::client::Scratch;
-use super::super::super::response::{self, Found, MOST_INTERIM, Outline};
+use super::super::super::edits::Edits;
+use super::super::super::response::{self, Found, MOST_INTERIM, Outline, decimal};
 use super::super::super::section::{self, Field};
 use super::super::fields;
 use super::super::stream::Halt;
@@ -51,7 +52,7 @@ impl Attempt<'_, '_> {
                 Poll::Ready(Ok(bytes)) => {
                     self.download.begun = true;
                     self.clock.heard_at = self.now;
-                    self.received(bytes)?;
+                    self.received(cx, bytes)?;
                 }
                 Poll::Ready(Err(_)) => return Err(self.closed()),
                 Poll::Pending => return Ok(moved),
@@ -89,7 +90,7 @@ impl Attempt<'_, '_> {
         let stale = self.reused
             && !self.download.begun
             && self.upload.out.keep
-            && self.exchange.parts.method.is_idempotent();
+            && self.exchange.request.method.is_idempotent();
         if stale {
             Halt::Stale(reason)
         } else {
@@ -98,15 +99,15 @@ impl Attempt<'_, '_> {
     }
 
     /// Takes what the endpoint has sent.
-    fn received(&mut self, bytes: &[u8]) -> Result<(), Halt> {
+    fn received(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Halt> {
         if self.download.body.is_some() {
-            return self.content(bytes);
+            return self.content(cx, bytes);
         }
         if self.download.held.is_empty() {
             let taken = self.sections(bytes)?;
             let rest = bytes.get(taken..).unwrap_or_default();
             if self.download.body.is_some() {
-                return self.content(rest);
+                return self.content(cx, rest);
             }
             self.download.held.extend_from_slice(rest);
             return Ok(());
@@ -115,7 +116,7 @@ impl Attempt<'_, '_> {
         held.extend_from_slice(bytes);
         let taken = self.sections(&held)?;
         if self.download.body.is_some() {
-            return self.content(held.get(taken..).unwrap_or_default());
+            return self.content(cx, held.get(taken..).unwrap_or_default());
         }
         held.drain(..taken);
         self.download.held = held;
@@ -135,7 +136,7 @@ impl Attempt<'_, '_> {
             if rest.is_empty() {
                 return Ok(taken);
             }
-            let method = &self.exchange.parts.method;
+            let method = &self.exchange.request.method;
             match response::read(rest, method, found) {
                 Found::Partial => return Ok(taken),
                 Found::Invalid => return Err(invalid()),
@@ -151,9 +152,12 @@ impl Attempt<'_, '_> {
                         return Err(invalid());
                     }
                     retry::answered(self.exchange.context, outline.status, self.now);
-                    let mut fields = fields::map(rest, &outline, found);
-                    headers::to_client(self.exchange.context, &mut fields);
-                    self.exchange.client.inform(outline.status, fields);
+                    let mut edits = Edits::lazy(|| response::map(rest, found));
+                    headers::to_client(self.exchange.context, &mut edits);
+                    let client = &mut *self.exchange.client;
+                    client.inform(outline.status, |out: &mut Writer<'_>| {
+                        fields::copy(out, rest, found, &edits);
+                    });
                 }
             }
         }
@@ -167,18 +171,32 @@ impl Attempt<'_, '_> {
         if self.exchange.unwanted(self.upload.out.keep, outline.status) {
             return Err(Halt::Unwanted);
         }
-        let mut fields = fields::map(bytes, outline, found);
-        if let Some(length) = outline.given_length
-            && outline.status != StatusCode::NO_CONTENT
-        {
-            fields.insert(CONTENT_LENGTH, length.into());
-        }
-        self.exchange
-            .begin(outline.status, fields, outline.body.is_done())
+        let exchange = &mut *self.exchange;
+        let mut edits = Edits::lazy(|| response::map(bytes, found));
+        headers::to_client(exchange.context, &mut edits);
+        let length = outline
+            .given_length
+            .filter(|_| outline.status != StatusCode::NO_CONTENT);
+        let (client, context) = (&mut *exchange.client, &*exchange.context);
+        client.begin(
+            outline.status,
+            outline.body.is_done(),
+            |out: &mut Writer<'_>| {
+                fields::copy(out, bytes, found, &edits);
+                if let Some(length) = length {
+                    let mut digits = [0; 20];
+                    out.add(b"content-length", decimal(length, &mut digits), false);
+                }
+                if !outline.has_date {
+                    fields::write_date(out, context);
+                }
+            },
+        )?;
+        Ok(())
     }
 
     /// Passes content on, and the connection to the pool after the last of it.
-    fn content(&mut self, bytes: &[u8]) -> Result<(), Halt> {
+    fn content(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Halt> {
         let download = &mut self.download;
         let Some(body) = &mut download.body else {
             return Ok(());
@@ -188,28 +206,27 @@ impl Attempt<'_, '_> {
             return Ok(());
         }
         let mut rest = bytes;
-        let mut content = Bytes::new();
-        let mut more = BytesMut::new();
+        // Where there is only one piece, nothing is put together.
+        let (mut only, mut more) = (&[][..], BytesMut::new());
         while !rest.is_empty() && !body.is_done() {
             let step = body
                 .step(rest)
                 .map_err(|Invalid| Halt::Failed(error::reason(Source::Upstream, Fault::Invalid)))?;
-            let whole = step.taken == rest.len() && more.is_empty();
             rest = rest.get(step.taken..).unwrap_or_default();
-            if whole {
-                content = Bytes::copy_from_slice(step.content);
+            if only.is_empty() && more.is_empty() {
+                only = step.content;
             } else {
+                more.extend_from_slice(std::mem::take(&mut only));
                 more.extend_from_slice(step.content);
             }
         }
-        if !more.is_empty() {
-            content = more.freeze();
-        }
+        let content = if more.is_empty() { only } else { &more };
         let done = body.is_done();
         let length = content.len();
         self.exchange.upstream_received += length;
         if length > 0 || done {
-            self.exchange.client.push(content, done);
+            self.exchange.client.write(cx, content, done)?;
+            self.clock.given(self.now);
             let pace = self.exchange.context.pace.as_mut();
             let delay = pace.and_then(|pace| pace.delay(length, self.now));
             self.download.paused = delay
