@@ -13,6 +13,7 @@ use model::{BackendId, CertificateId, EndpointSet};
 use table::{ActionDescription, Description, Table};
 use tokio::sync::watch;
 
+use crate::expiry::escaped;
 use crate::reconcile::Progress;
 use crate::telemetry;
 
@@ -352,11 +353,7 @@ fn series(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
     let _ = write!(text, "{PREFIX}{name}{{");
     for (number, (label, value)) in labels.iter().enumerate() {
         let comma = if number == 0 { "" } else { "," };
-        let value = value
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('\n', "\\n");
-        let _ = write!(text, "{comma}{label}=\"{value}\"");
+        let _ = write!(text, "{comma}{label}=\"{}\"", escaped(value));
     }
     let _ = writeln!(text, "}} {value}");
 }
