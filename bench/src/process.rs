@@ -118,11 +118,16 @@ impl Lockgate {
             .with_context(|| format!("no answer to {path}"))?
     }
 
+    /// What the admin listener has there.
+    async fn page(&self, path: &str) -> Result<String> {
+        let (status, body) = self.ask(path).await?;
+        ensure!(status == 200, "{path} answers {status}");
+        Ok(String::from_utf8(body)?)
+    }
+
     /// The number of the table that is being served.
     pub async fn generation(&self) -> Result<u64> {
-        let (status, body) = self.ask("/debug/routes").await?;
-        ensure!(status == 200, "/debug/routes answers {status}");
-        let routes: serde_json::Value = serde_json::from_slice(&body)?;
+        let routes: serde_json::Value = serde_json::from_str(&self.page("/debug/routes").await?)?;
         routes
             .get("generation")
             .and_then(serde_json::Value::as_u64)
@@ -131,19 +136,15 @@ impl Lockgate {
 
     /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> Result<f64> {
-        let (status, body) = self.ask("/metrics").await?;
-        ensure!(status == 200, "/metrics answers {status}");
-        String::from_utf8_lossy(&body)
-            .lines()
+        let text = self.page("/metrics").await?;
+        text.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
             .with_context(|| format!("there is no metric {name}"))
     }
 
     /// The sum of all series of a metric; 0 where there are none.
     pub async fn sum_of(&self, name: &str) -> Result<f64> {
-        let (status, body) = self.ask("/metrics").await?;
-        ensure!(status == 200, "/metrics answers {status}");
-        let text = String::from_utf8_lossy(&body);
+        let text = self.page("/metrics").await?;
         let values = text.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
             let metric = series.split('{').next()?;

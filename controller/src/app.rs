@@ -11,11 +11,11 @@ mod live;
 mod ports;
 mod settings;
 mod signals;
+mod sockets;
 mod succession;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,13 +24,11 @@ use std::time::Duration;
 use anyhow::Context;
 use gateway::{Gateway, Running};
 use model::RoutingModel;
-use table::TableReader;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
-use translate::{NamespacedName, Translator};
+use translate::Translator;
 
 use crate::admin::{self, Admin};
 use crate::certificate::default_certificate;
@@ -45,6 +43,7 @@ use crate::watch as source;
 use crate::watch::directory::{self, Directory, Folder};
 use gateway_settings::{gateway_labels, gateway_settings, nginx_labels};
 use signals::Signals;
+use sockets::Sockets;
 use succession::{Heritage, Succession};
 
 pub use crate::memory::MemoryMark;
@@ -402,73 +401,6 @@ impl Opened {
             }
             Source::Cluster(settings) => Self::Cluster(settings),
         })
-    }
-}
-
-/// All sockets of the process.
-struct Sockets {
-    gateway: Gateway,
-    listener: TcpListener,
-    reviews: Option<admission::Parts>,
-    /// Where they are; port 0 has become a real one.
-    bound: Listen,
-}
-
-impl Sockets {
-    async fn bind(
-        listen: Listen,
-        settings: impl FnOnce(Vec<SocketAddr>, Vec<SocketAddr>) -> gateway::Settings,
-        tables: TableReader,
-        certificate: Option<&NamespacedName>,
-        heritage: Heritage,
-    ) -> anyhow::Result<Self> {
-        let Listen {
-            http,
-            https,
-            admin,
-            admission,
-        } = listen;
-        let Heritage {
-            gateway: handed,
-            admin: inherited,
-        } = heritage;
-        let gateway = Gateway::succeed(settings(http, https), tables, handed)?;
-        let listener = match inherited {
-            Some((address, listener)) if address == admin => TcpListener::from_std(listener),
-            Some(_) | None => TcpListener::bind(admin).await,
-        }
-        .with_context(|| format!("cannot listen on {admin} (--admin-listen)"))?;
-        let reviews = match admission {
-            Some(listen) => Some(admission::bind(listen, certificate).await?),
-            None => None,
-        };
-        let bound = Listen {
-            http: gateway.http_addresses().to_vec(),
-            https: gateway.https_addresses().to_vec(),
-            admin: listener.local_addr()?,
-            admission: reviews.as_ref().map(|reviews| reviews.address),
-        };
-        info!(
-            http = ?bound.http,
-            https = ?bound.https,
-            admin = %bound.admin,
-            version = telemetry::VERSION,
-            "Lockgate has its sockets; waiting for the first full sync"
-        );
-        Ok(Self {
-            gateway,
-            listener,
-            reviews,
-            bound,
-        })
-    }
-
-    /// Another handle of the socket for operators.
-    fn admin_copy(&self) -> anyhow::Result<(SocketAddr, OwnedFd)> {
-        Ok((
-            self.bound.admin,
-            self.listener.as_fd().try_clone_to_owned()?,
-        ))
     }
 }
 

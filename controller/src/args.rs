@@ -1,8 +1,9 @@
 //! The command line.
 
 mod limits;
+mod settings;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use translate::NamespacedName;
 
-use crate::app::{self, Engine, MemoryMark, MetricsNames};
+use crate::app::{Engine, MemoryMark, MetricsNames};
 use crate::telemetry::LogFormat;
 
 pub use limits::LimitArgs;
@@ -441,136 +442,6 @@ pub enum MigrateFormat {
     Json,
 }
 
-impl RunArgs {
-    /// How log lines are to be written.
-    pub fn log_format(&self) -> LogFormat {
-        self.observe
-            .log_format
-            .unwrap_or(match self.source.manifests {
-                Some(_) => LogFormat::Text,
-                None => LogFormat::Json,
-            })
-    }
-
-    /// The settings of the process.
-    pub fn settings(self) -> app::Settings {
-        let log_format = self.log_format();
-        let Self {
-            source,
-            scope,
-            listen,
-            limits,
-            status,
-            admission,
-            shutdown,
-            observe,
-        } = self;
-        let local = source.manifests.is_some();
-        let everywhere = if local {
-            Ipv4Addr::LOCALHOST
-        } else {
-            Ipv4Addr::UNSPECIFIED
-        };
-        let admin = listen
-            .admin_listen
-            .unwrap_or_else(|| SocketAddr::new(IpAddr::V4(everywhere), ADMIN_PORT));
-        let own = listen.http_listen.iter().chain(&listen.https_listen);
-        let own = own.chain(&admission.admission_listen);
-        let own_ports = own.chain([&admin]).map(SocketAddr::port);
-        app::Settings {
-            translation: translate::Settings {
-                adopt_default_class: local,
-                allow_loopback_endpoints: local,
-                header_configmaps: if local {
-                    None
-                } else {
-                    Some(scope.header_configmaps.iter().cloned().collect())
-                },
-                admission_secret: admission.admission_secret,
-                own_ports: own_ports.filter(|port| *port > 0).collect(),
-                ..scope.translation()
-            },
-            source: match source.manifests {
-                Some(folder) => app::Source::Manifests(folder),
-                None => app::Source::Cluster(app::ClusterSettings {
-                    kubeconfig: source.kubeconfig,
-                    publish_service: status.publish_service,
-                    publish_status_address: status.publish_status_address,
-                    election_id: status.election_id,
-                }),
-            },
-            listen: app::Listen {
-                http: listen.http_listen,
-                https: listen.https_listen,
-                admin,
-                admission: admission.admission_listen,
-            },
-            serve: app::Serve {
-                workers: listen.workers,
-                max_connections: listen.max_connections,
-                memory: listen.max_memory,
-                limits: limits.limits(),
-                engine: listen.engine,
-                max_series: observe.max_metric_series,
-                access_log: (observe.access_log == Switch::On).then_some(
-                    match observe.access_log_format {
-                        None => log_format,
-                        Some(AccessLogFormat::Json) => LogFormat::Json,
-                        Some(AccessLogFormat::Nginx) => LogFormat::Text,
-                    },
-                ),
-                metrics_names: observe.metrics_names,
-            },
-            takeover: listen.takeover_socket,
-            shutdown_delay: shutdown.shutdown_delay.unwrap_or(if local {
-                Duration::ZERO
-            } else {
-                Duration::from_secs(10)
-            }),
-            drain_timeout: shutdown.drain_timeout,
-        }
-    }
-}
-
-impl ScopeArgs {
-    /// The settings of translation for objects from an API server.
-    pub fn translation(self) -> translate::Settings {
-        translate::Settings {
-            controller_name: self.controller_name,
-            ingress_class: self.ingress_class,
-            watch_without_class: self.watch_ingress_without_class,
-            annotation_prefixes: self
-                .annotations_prefix
-                .iter()
-                .map(|prefix| prefix.trim_end_matches('/').to_owned())
-                .collect(),
-            watch_namespaces: self.watch_namespace.into_iter().collect(),
-            configmap: self.configmap,
-            header_configmaps: Some(self.header_configmaps.into_iter().collect()),
-            ssl_passthrough: self.enable_ssl_passthrough,
-            tcp_services: self.tcp_services_configmap,
-            udp_services: self.udp_services_configmap,
-            default_certificate_secret: self.default_ssl_certificate,
-            default_backend_service: self.default_backend_service,
-            locality: translate::Locality {
-                node: said(self.node_name),
-                zone: said(self.zone),
-            },
-            compat: self.compat.map(|compat| match compat {
-                Compat::Nginx => translate::Compat::Nginx,
-                Compat::Strict => translate::Compat::Strict,
-            }),
-            ..translate::Settings::default()
-        }
-    }
-}
-
-/// A variable that is there and empty says nothing, as where a pod has no such label.
-fn said(text: Option<String>) -> Option<Box<str>> {
-    let text = text.filter(|text| !text.trim().is_empty())?;
-    Some(text.trim().into())
-}
-
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "an IP address and a port are needed, for example 0.0.0.0:8080 or [::]:8080".to_owned()
@@ -585,133 +456,4 @@ fn count(text: &str) -> Result<usize, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    fn run(arguments: &[&str]) -> Result<app::Settings, clap::Error> {
-        let all = ["lockgate", "run"].iter().chain(arguments);
-        let Command::Run(run) = Cli::try_parse_from(all)?.command else {
-            panic!("another command");
-        };
-        Ok(run.settings())
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_flag_of_run_has_its_variable() {
-        let cli = Cli::command();
-        let run = cli.find_subcommand("run").unwrap();
-        for flag in run.get_arguments() {
-            let Some(long) = flag.get_long() else {
-                panic!("{flag} has no name");
-            };
-            if long == "help" || long == "version" {
-                continue;
-            }
-            let want = format!("LOCKGATE_{}", long.to_uppercase().replace('-', "_"));
-            assert_eq!(
-                flag.get_env().and_then(|name| name.to_str()),
-                Some(want.as_str())
-            );
-            assert!(
-                flag.get_help_heading().is_some(),
-                "--{long} stands under a heading"
-            );
-        }
-    }
-
-    #[test]
-    fn the_defaults_depend_on_the_source() {
-        let cluster = run(&[]).unwrap();
-        assert_eq!(cluster.listen.admin.to_string(), "0.0.0.0:10254");
-        assert_eq!(cluster.shutdown_delay, Duration::from_secs(10));
-        assert_eq!(cluster.serve.access_log, Some(LogFormat::Json));
-        assert!(!cluster.translation.allow_loopback_endpoints);
-        let folder = run(&["--manifests", "x"]).unwrap();
-        assert_eq!(folder.listen.admin.to_string(), "127.0.0.1:10254");
-        assert_eq!(folder.shutdown_delay, Duration::ZERO);
-        assert_eq!(folder.serve.access_log, Some(LogFormat::Text));
-        assert!(folder.translation.allow_loopback_endpoints);
-    }
-
-    #[test]
-    fn the_access_log_has_a_format_of_its_own_where_that_is_asked_for() {
-        for (arguments, want) in [
-            (&["--log-format", "text"][..], LogFormat::Text),
-            (&["--access-log-format", "nginx"], LogFormat::Text),
-            (
-                &["--log-format", "text", "--access-log-format", "json"],
-                LogFormat::Json,
-            ),
-        ] {
-            assert_eq!(run(arguments).unwrap().serve.access_log, Some(want));
-        }
-    }
-
-    #[test]
-    fn an_empty_zone_is_none() {
-        let here = run(&["--node-name", "n1", "--zone="]).unwrap().translation;
-        assert_eq!(here.locality.node.as_deref(), Some("n1"));
-        assert_eq!(
-            here.locality.zone, None,
-            "as from a label that is not there"
-        );
-    }
-
-    #[test]
-    fn lists_may_be_repeated_or_separated_by_commas() {
-        let flags = [
-            "--http-listen",
-            "127.0.0.1:1,[::1]:2",
-            "--http-listen",
-            "127.0.0.1:3",
-        ];
-        let ports = run(&flags)
-            .unwrap()
-            .listen
-            .http
-            .iter()
-            .map(SocketAddr::port)
-            .collect::<Vec<_>>();
-        assert_eq!(ports, [1, 2, 3]);
-    }
-
-    #[test]
-    fn mistakes_are_explained() {
-        for (arguments, want) in [
-            (
-                &["--http-listen", "localhost"][..],
-                "an IP address and a port are needed",
-            ),
-            (&["--workers", "0"], "a whole number above 0 is needed"),
-            (
-                &["--configmap", "name"],
-                "is not of the form namespace/name",
-            ),
-            (
-                &["--manifests", "a", "--kubeconfig", "b"],
-                "cannot be used with",
-            ),
-            (
-                &["--publish-service", "a/b", "--publish-status-address", "c"],
-                "cannot be used with",
-            ),
-            (
-                &["--admission-listen", "127.0.0.1:9443"],
-                "--admission-secret <NS/NAME>",
-            ),
-            (&["--admission-secret", "a/b"], "--admission-listen <ADDR>"),
-            (&["--drain-timeout", "soon"], "expected number"),
-            (&["--log-format", "xml"], "possible values: json, text"),
-        ] {
-            let error = run(arguments).unwrap_err().to_string();
-            assert!(error.contains(want), "{arguments:?}: {error}");
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! `docs/security/known-classes.md`, `docs/reliability.md` and `SECURITY.md` name tests; they have to exist.
+//! `docs/security/known-classes.md`, `docs/limits.md`, `docs/reliability.md` and `SECURITY.md` name tests; they have to exist.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail")]
 
@@ -31,6 +31,7 @@ fn the_tests_that_are_named_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for (page, least) in [
         ("docs/security/known-classes.md", 40),
+        ("docs/limits.md", 20),
         ("SECURITY.md", 20),
         ("docs/reliability.md", 10),
     ] {
@@ -59,6 +60,7 @@ fn every_row_names_a_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for (page, head) in [
         ("docs/security/known-classes.md", "| class "),
+        ("docs/limits.md", "| limit "),
         ("SECURITY.md", "| tries to "),
     ] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();

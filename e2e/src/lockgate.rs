@@ -31,20 +31,18 @@ pub struct Installation {
 impl Installation {
     /// Installs what the repository ships, as a user does.
     pub async fn apply(access: &Access) -> Result<Self> {
-        let config = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("config");
-        let folder = config.join("default").display().to_string();
-        access
-            .kubectl
-            .run(&["apply", "--kustomize", &folder])
-            .await?;
-        Self::read(access).await
+        Self::apply_folder(access, "default").await
     }
 
     /// Installs an overlay of what the repository ships, in the place of what was there. [`Installation::apply`] brings that
     /// back, and leaves what the overlay has beyond it.
     pub async fn apply_overlay(access: &Access, name: &str) -> Result<Self> {
+        Self::apply_folder(access, &format!("overlays/{name}")).await
+    }
+
+    async fn apply_folder(access: &Access, name: &str) -> Result<Self> {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("config");
-        let folder = config.join("overlays").join(name).display().to_string();
+        let folder = config.join(name).display().to_string();
         access
             .kubectl
             .run(&["apply", "--kustomize", &folder])
@@ -79,6 +77,22 @@ impl Installation {
         })
     }
 
+    /// `kubectl` in its namespace.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let namespace = ["--namespace", self.namespace.as_str()];
+        let kubectl = &self.access.kubectl;
+        kubectl.run(&[&namespace, arguments].concat()).await
+    }
+
+    /// Merges this JSON into the data of one of its ConfigMaps; `null` takes all of them away.
+    pub async fn configure(&self, configmap: &str, data: &str) -> Result<()> {
+        let data = format!(r#"{{"data":{data}}}"#);
+        let patch = ["patch", "configmap", configmap, "--type=merge", "--patch"];
+        self.kubectl(&[&patch[..], &[&data]].concat())
+            .await
+            .map(drop)
+    }
+
     /// The user as which the pods ask the API server.
     pub fn user(&self) -> String {
         format!(
@@ -90,15 +104,7 @@ impl Installation {
     /// A kubeconfig with a fresh token of the `ServiceAccount`.
     pub async fn kubeconfig(&self, name: &str) -> Result<String> {
         let token = self
-            .access
-            .kubectl
-            .run(&[
-                "create",
-                "token",
-                &self.service_account,
-                "--namespace",
-                &self.namespace,
-            ])
+            .kubectl(&["create", "token", &self.service_account])
             .await?;
         let user = format!("{{token: {}}}", token.trim());
         Ok(self

@@ -51,25 +51,18 @@ impl Process {
     /// reaches it, so that Kubernetes takes it for ready.
     pub async fn be_deaf_to(self, addresses: &[&str]) -> Result<()> {
         let all = addresses.join(", ");
-        let rules = format!(
-            "table {TABLE} {{\n\
-             chain in {{ type filter hook input priority 0; ip saddr {{ {all} }} meta l4proto tcp drop; }}\n\
-             }}\n"
-        );
-        self.nft(&rules).await
+        let rule = format!("ip saddr {{ {all} }} meta l4proto tcp drop");
+        drop_in(&self.network(), &[("input", rule)]).await
     }
 
     /// Undoes [`Process::be_deaf_to`].
     pub async fn hear(self) -> Result<()> {
-        self.nft(&format!("table {TABLE} {{}}\ndelete table {TABLE}\n"))
-            .await
+        drop_nothing_in(&self.network()).await
     }
 
-    async fn nft(self, rules: &str) -> Result<()> {
-        let namespace = self.file("ns/net").display().to_string();
-        in_namespace(&namespace, "nft", &["-f", "-"], rules)
-            .await
-            .map(drop)
+    /// Its network namespace.
+    fn network(self) -> String {
+        self.file("ns/net").display().to_string()
     }
 
     /// Lets its container run out of memory: its cgroup gets a limit, something in it takes more, and the kernel ends
@@ -190,24 +183,39 @@ impl Router {
     /// Drops every packet between these addresses and the API server, until [`Router::let_through`].
     pub async fn cut_from_api_server(self, addresses: &[&str]) -> Result<()> {
         let all = addresses.join(", ");
-        let rules = format!(
-            "table {TABLE} {{\n\
-             chain in {{ type filter hook input priority 0; ip saddr {{ {all} }} tcp dport 6443 drop; }}\n\
-             chain out {{ type filter hook output priority 0; ip daddr {{ {all} }} tcp sport 6443 drop; }}\n\
-             }}\n"
-        );
-        in_namespace(ROUTER, "nft", &["-f", "-"], &rules)
-            .await
-            .map(drop)
+        let to = format!("ip saddr {{ {all} }} tcp dport 6443 drop");
+        let from = format!("ip daddr {{ {all} }} tcp sport 6443 drop");
+        drop_in(ROUTER, &[("input", to), ("output", from)]).await
     }
 
     /// Undoes [`Router::cut_from_api_server`].
     pub async fn let_through(self) -> Result<()> {
-        let rules = format!("table {TABLE} {{}}\ndelete table {TABLE}\n");
-        in_namespace(ROUTER, "nft", &["-f", "-"], &rules)
-            .await
-            .map(drop)
+        drop_nothing_in(ROUTER).await
     }
+}
+
+/// Adds one rule at each of these hooks of a network namespace.
+async fn drop_in(namespace: &str, rules: &[(&str, String)]) -> Result<()> {
+    let chains = rules.iter().map(|(hook, rule)| {
+        format!("chain {hook} {{ type filter hook {hook} priority 0; {rule}; }}\n")
+    });
+    let table = format!("table {TABLE} {{\n{}}}\n", chains.collect::<String>());
+    nft(namespace, &table).await
+}
+
+/// Undoes [`drop_in`].
+async fn drop_nothing_in(namespace: &str) -> Result<()> {
+    nft(
+        namespace,
+        &format!("table {TABLE} {{}}\ndelete table {TABLE}\n"),
+    )
+    .await
+}
+
+async fn nft(namespace: &str, commands: &str) -> Result<()> {
+    in_namespace(namespace, "nft", &["-f", "-"], commands)
+        .await
+        .map(drop)
 }
 
 /// Runs a program in a network namespace and returns what it printed.

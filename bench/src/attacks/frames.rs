@@ -1,7 +1,7 @@
 //! Frames of HTTP/2 (RFC 9113) that no client library would send.
 
 /// What a client begins with.
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;

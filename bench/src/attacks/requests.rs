@@ -31,7 +31,6 @@ const POLITE: Shape = Shape {
 
 /// Asks for what costs much, each time as soon as there is an answer.
 const GREEDY: Shape = Shape {
-    connections: 4,
     renew_after: None,
     rate: None,
     timeout: Duration::from_secs(30),

@@ -92,7 +92,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         bench::say(&report)?;
     }
     let mut complaints = report.complaints();
-    if report.answers() < requests || report.swaps < swaps || report.rolls < rolls {
+    if report.planned < requests || report.swaps < swaps || report.rolls < rolls {
         complaints.push("it has ended early".to_owned());
     }
     for complaint in &complaints {

@@ -138,6 +138,11 @@ impl Collector {
         }
     }
 
+    /// Answers so far.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
     /// Failures so far.
     pub fn failures(&self) -> u64 {
         self.lock().counts.values().sum()

@@ -43,11 +43,18 @@ impl Doors {
     }
 
     /// The door for the next connection: each in turn.
-    pub(super) fn choose(&self) -> Option<Door> {
+    fn choose(&self) -> Option<Door> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let index = usize::try_from(number).unwrap_or_default() % open.len().max(1);
         open.get(index).copied()
+    }
+
+    /// Where the next connection goes; nobody listens there while no door is open.
+    pub(super) fn address(&self, tls: bool) -> SocketAddr {
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+        self.choose()
+            .map_or(nobody, |door| if tls { door.https } else { door.http })
     }
 
     pub(super) fn set(&self, doors: Vec<Door>) {
@@ -202,6 +209,7 @@ mod tests {
         };
         let doors = Doors::default();
         assert_eq!(doors.choose(), None);
+        assert_eq!(doors.address(true).port(), 0, "nobody");
         doors.set(vec![door(10), door(20)]);
         let first: Vec<_> = (0..4).filter_map(|_| doors.choose()).collect();
         assert_eq!(first.len(), 4);
@@ -209,6 +217,7 @@ mod tests {
         assert_eq!(first[..2], first[2..]);
         doors.set(vec![door(30)]);
         assert_eq!(doors.choose(), Some(door(30)));
+        assert_eq!([false, true].map(|tls| doors.address(tls).port()), [30, 31]);
     }
 
     #[test]

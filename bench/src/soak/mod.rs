@@ -161,6 +161,7 @@ async fn soak(
     let drained = drain(world, doors, gateways, &load.roots).await?;
     let milliseconds = |per_mille| changer.visible().quantile(per_mille).as_secs_f64() * 1000.0;
     Ok(Report {
+        planned: load.planned(),
         drained,
         excepted: load.excepted.load(Ordering::Relaxed),
         swaps: watched.generation - first,
@@ -188,6 +189,8 @@ struct Load {
     /// What is not sent to the hosts that change, or not over TLS, does not count as a part of the plan.
     beside: Arc<Budget>,
     collectors: Vec<(&'static str, Arc<Collector>)>,
+    /// Those of the clients that count as a part of the plan.
+    planned: Vec<Arc<Collector>>,
     excepted: Arc<AtomicU64>,
     moods: Arc<AtomicU64>,
     running: JoinSet<()>,
@@ -203,6 +206,7 @@ impl Load {
             budget: Arc::new(Budget::new(None, None)),
             beside: Arc::new(Budget::new(None, None)),
             collectors: Vec::new(),
+            planned: Vec::new(),
             excepted: Arc::default(),
             moods: Arc::default(),
             running: JoinSet::new(),
@@ -218,12 +222,15 @@ impl Load {
         ];
         for ((shape, site), name) in parts.into_iter().zip(NAMES) {
             let resumption = matches!(site, Site::Secure { resumed: true });
-            let budget = match site {
-                Site::Secure { .. } => &load.budget,
-                Site::Plain => &load.beside,
-            };
             let collector = Arc::<Collector>::default();
             load.collectors.push((name, Arc::clone(&collector)));
+            let budget = match site {
+                Site::Secure { .. } => {
+                    load.planned.push(Arc::clone(&collector));
+                    &load.budget
+                }
+                Site::Plain => &load.beside,
+            };
             load.running.spawn(load::run(
                 Arc::new(SoakTraffic::new(Arc::clone(world), Arc::clone(doors), site)),
                 Connector::new(&load.roots, resumption)?,
@@ -252,6 +259,11 @@ impl Load {
             }
         });
         Ok(load)
+    }
+
+    /// Answers to the clients that count as a part of the plan.
+    fn planned(&self) -> u64 {
+        self.planned.iter().map(|of| of.answers()).sum()
     }
 
     fn failures(&self) -> u64 {
@@ -289,7 +301,7 @@ async fn watch(
         let generation = gateways.stays.generation().await?;
         let sent = load.budget.sent();
         resident.push((sent, gateways.stays.resident()?));
-        let reached = sent >= plan.requests
+        let reached = load.planned() >= plan.requests
             && generation - first >= plan.swaps
             && gateways.rolled() >= plan.rolls;
         if reached || load.failures() > TOO_MANY {

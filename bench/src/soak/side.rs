@@ -135,13 +135,8 @@ impl Traffic for SideTraffic {
 
     fn target(&self, _: u64) -> Target {
         let host = self.kind.host();
-        let door = self.doors.choose();
-        let unspecified = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         Target {
-            address: door.map_or(
-                unspecified,
-                |door| if self.tls { door.https } else { door.http },
-            ),
+            address: self.doors.address(self.tls),
             server_name: self.tls.then(|| certs::server_name(host).ok()).flatten(),
             authority: host.into(),
         }

@@ -1,6 +1,5 @@
 //! The requests of the soak, and which answers are right.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -115,13 +114,8 @@ impl Traffic for SoakTraffic {
 
     fn target(&self, connection: u64) -> Target {
         let host = self.world.host(connection);
-        let unspecified = SocketAddr::from(([127, 0, 0, 1], 0));
-        let door = self.doors.choose();
-        let (address, secure) = match self.site {
-            Site::Plain => (door.map(|door| door.http), false),
-            Site::Secure { .. } => (door.map(|door| door.https), true),
-        };
-        let address = address.unwrap_or(unspecified);
+        let secure = matches!(self.site, Site::Secure { .. });
+        let address = self.doors.address(secure);
         Target {
             address,
             server_name: secure

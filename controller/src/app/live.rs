@@ -1,6 +1,6 @@
 //! What other parts of the process ask a gateway, or tell it, without keeping it alive.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -12,16 +12,22 @@ use crate::admin;
 use crate::memory::Pressure;
 use crate::overview::Endpoint;
 
+/// Asks the gateway, if it is there.
+pub(super) fn ask<T>(
+    running: &Weak<OnceLock<Running>>,
+    question: impl FnOnce(&Running) -> T,
+) -> Option<T> {
+    running.upgrade()?.get().map(question)
+}
+
 /// Reads the live state of endpoints, without keeping the gateway alive.
 pub(super) fn endpoints(
     running: &Arc<OnceLock<Running>>,
 ) -> Box<dyn Fn() -> Vec<Endpoint> + Send + Sync> {
     let running = Arc::downgrade(running);
     Box::new(move || {
-        let running = running.upgrade();
-        let states = running.as_ref().and_then(|running| running.get());
-        let states = states.map(Running::endpoint_state).unwrap_or_default();
-        states
+        ask(&running, Running::endpoint_state)
+            .unwrap_or_default()
             .into_iter()
             .map(|state| Endpoint {
                 backend: state.backend,
@@ -39,9 +45,7 @@ pub(super) fn endpoints(
 pub(super) fn backend_metrics(running: &Arc<OnceLock<Running>>, most: usize) -> admin::MoreMetrics {
     let running = Arc::downgrade(running);
     Box::new(move |text| {
-        let running = running.upgrade();
-        let states = running.as_ref().and_then(|running| running.get());
-        let states = states.map(Running::backend_state).unwrap_or_default();
+        let states = ask(&running, Running::backend_state).unwrap_or_default();
         backend_metrics::render(&states, most, text);
     })
 }
@@ -50,14 +54,12 @@ pub(super) fn backend_metrics(running: &Arc<OnceLock<Running>>, most: usize) -> 
 pub(super) fn press(running: &Arc<OnceLock<Running>>) -> impl Fn(Pressure) + use<> {
     let running = Arc::downgrade(running);
     move |pressure| {
-        let running = running.upgrade();
-        if let Some(running) = running.as_ref().and_then(|running| running.get()) {
-            running.press(match pressure {
-                Pressure::None => gateway::Pressure::None,
-                Pressure::Shed => gateway::Pressure::Shed,
-                Pressure::Hold => gateway::Pressure::Hold,
-            });
-        }
+        let pressure = match pressure {
+            Pressure::None => gateway::Pressure::None,
+            Pressure::Shed => gateway::Pressure::Shed,
+            Pressure::Hold => gateway::Pressure::Hold,
+        };
+        ask(&running, |running| running.press(pressure));
     }
 }
 

@@ -9,6 +9,7 @@ use gateway::{HandedSocket, Running};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
+use super::live;
 use crate::lifecycle::Phase;
 use crate::takeover::{self, Handed, Offer, Predecessor, Purpose};
 
@@ -101,11 +102,9 @@ impl Succession {
                 address: *address,
                 socket: socket.try_clone()?,
             }];
-            let running = running.upgrade();
-            let Some(running) = running.as_ref().and_then(|running| running.get()) else {
-                return Err(std::io::Error::other("nothing is served"));
-            };
-            all.extend(running.sockets()?.into_iter().map(|socket| Handed {
+            let sockets = live::ask(&running, Running::sockets)
+                .unwrap_or_else(|| Err(std::io::Error::other("nothing is served")))?;
+            all.extend(sockets.into_iter().map(|socket| Handed {
                 purpose: if socket.datagrams {
                     Purpose::Udp
                 } else {

@@ -8,6 +8,7 @@ mod fix;
 mod flags;
 mod markdown;
 mod report;
+mod steps;
 mod text;
 
 use std::collections::BTreeSet;

@@ -443,15 +443,8 @@ fn uid_of(object: &ObjectRef, pass: &Pass<'_>) -> Option<String> {
     let snapshot = pass.snapshot;
     let metadata = match &*object.kind {
         "IngressClass" => &snapshot.classes().get(&object.name)?.metadata,
-        "Service" => return snapshot.services().get(&name)?.unpack()?.metadata.uid,
-        "EndpointSlice" => {
-            return snapshot
-                .endpoint_slices()
-                .get(&name)?
-                .unpack()?
-                .metadata
-                .uid;
-        }
+        "Service" => return snapshot.services().get(&name)?.metadata()?.uid,
+        "EndpointSlice" => return snapshot.endpoint_slices().get(&name)?.metadata()?.uid,
         "ConfigMap" => {
             let with_ports = snapshot.port_configmap(&name);
             &with_ports.or_else(|| snapshot.configmap())?.metadata

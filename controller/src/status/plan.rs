@@ -254,20 +254,30 @@ pub(crate) fn notes(
     all.into_iter().collect()
 }
 
-/// From when to when a certificate is valid, in seconds since 1970.
+/// From when to when a certificate or a revocation list is valid, in seconds since 1970.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Validity {
     pub(crate) not_before: i64,
     pub(crate) not_after: i64,
 }
 
-/// A warning starts this long before a certificate's end, in seconds.
+/// A warning starts this long before the end, in seconds.
 const SOON: i64 = 14 * 24 * 60 * 60;
 
-/// The note about a certificate that has expired, is not valid yet, or expires soon.
+/// What has to be said about a validity, with the time that it is about.
+enum Term {
+    /// It has ended.
+    Over(String),
+    /// It has not begun.
+    Ahead(String),
+    /// It ends soon.
+    Ending(String),
+}
+
+/// Whether something has to be said at this time.
 ///
-/// Soon is 14 days, or a sixth of its whole life if that is less: certificates that live for days are renewed late.
-pub(crate) fn expiry(secret: &NamespacedName, validity: Validity, now: Timestamp) -> Option<Note> {
+/// Soon is 14 days, or a sixth of the whole life if that is less: certificates that live for days are renewed late.
+fn term(validity: Validity, now: Timestamp) -> Option<Term> {
     let Validity {
         not_before,
         not_after,
@@ -278,60 +288,64 @@ pub(crate) fn expiry(secret: &NamespacedName, validity: Validity, now: Timestamp
     };
     let soon = SOON.min(not_after.saturating_sub(not_before) / 6);
     if seconds >= not_after {
-        let end = at(not_after);
-        let text = format!(
-            "spec.tls: the certificate in Secret {secret} expired at {end}; it is still served and clients refuse it"
-        );
-        Some(Note::new("CertificateExpired", &text))
+        Some(Term::Over(at(not_after)))
     } else if seconds < not_before {
-        let start = at(not_before);
-        let text = format!(
-            "spec.tls: the certificate in Secret {secret} is not valid before {start}; clients refuse it until then"
-        );
-        Some(Note::new("CertificateNotYetValid", &text))
+        Some(Term::Ahead(at(not_before)))
     } else if not_after.saturating_sub(seconds) <= soon {
-        let end = at(not_after);
-        let text = format!(
-            "spec.tls: the certificate in Secret {secret} expires at {end}; renew it before then"
-        );
-        Some(Note::new("CertificateExpiring", &text))
+        Some(Term::Ending(at(not_after)))
     } else {
         None
     }
 }
 
+/// The note about a certificate that has expired, is not valid yet, or expires soon.
+pub(crate) fn expiry(secret: &NamespacedName, validity: Validity, now: Timestamp) -> Option<Note> {
+    let (reason, text) = match term(validity, now)? {
+        Term::Over(end) => (
+            "CertificateExpired",
+            format!("expired at {end}; it is still served and clients refuse it"),
+        ),
+        Term::Ahead(start) => (
+            "CertificateNotYetValid",
+            format!("is not valid before {start}; clients refuse it until then"),
+        ),
+        Term::Ending(end) => (
+            "CertificateExpiring",
+            format!("expires at {end}; renew it before then"),
+        ),
+    };
+    let text = format!("spec.tls: the certificate in Secret {secret} {text}");
+    Some(Note::new(reason, &text))
+}
+
 /// The note about revocation lists of which one has expired, is not valid yet, or expires soon.
-pub(crate) fn revocation(term: &RevocationTerm, now: Timestamp) -> Option<Note> {
-    let RevocationTerm {
-        secret,
+pub(crate) fn revocation(lists: &RevocationTerm, now: Timestamp) -> Option<Note> {
+    let &RevocationTerm {
+        ref secret,
         not_before,
         not_after,
-    } = term;
-    let seconds = now.as_second();
-    let at = |second: i64| {
-        Timestamp::from_second(second).map_or_else(|_| second.to_string(), |at| at.to_string())
+    } = lists;
+    let validity = Validity {
+        not_before,
+        not_after,
     };
-    let soon = SOON.min(not_after.saturating_sub(*not_before) / 6);
-    let (reason, text) = if seconds >= *not_after {
-        let text = format!(
-            "expired at {}; every client with a certificate gets 400 until there is a new one",
-            at(*not_after)
-        );
-        ("RevocationListExpired", text)
-    } else if seconds < *not_before {
-        let text = format!(
-            "is not valid before {}; every client with a certificate gets 400 until then",
-            at(*not_before)
-        );
-        ("RevocationListNotYetValid", text)
-    } else if not_after.saturating_sub(seconds) <= soon {
-        let text = format!(
-            "expires at {}; every client with a certificate gets 400 from then on",
-            at(*not_after)
-        );
-        ("RevocationListExpiring", text)
-    } else {
-        return None;
+    let (reason, text) = match term(validity, now)? {
+        Term::Over(end) => (
+            "RevocationListExpired",
+            format!(
+                "expired at {end}; every client with a certificate gets 400 until there is a new one"
+            ),
+        ),
+        Term::Ahead(start) => (
+            "RevocationListNotYetValid",
+            format!(
+                "is not valid before {start}; every client with a certificate gets 400 until then"
+            ),
+        ),
+        Term::Ending(end) => (
+            "RevocationListExpiring",
+            format!("expires at {end}; every client with a certificate gets 400 from then on"),
+        ),
     };
     let text = format!(
         "metadata.annotations: `auth-tls-secret`: a revocation list (`ca.crl`) in Secret {secret} {text}"

@@ -3,36 +3,29 @@
 //! Whatever the API server does, a watch goes on trying and the last state stays: nothing in here ends the process.
 //! What vanished while a watch was down is found by comparing the new list with what was reported before.
 
+mod follow;
+
 use std::collections::BTreeSet;
-use std::future::pending;
-use std::pin::pin;
 use std::time::Duration;
 
 use crds::{GatewayPolicy, ReferenceGrant, RoutePolicy};
-use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
-use model::ObjectRef;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
-use translate::{Change, NamespacedName};
+use tokio::time::timeout;
+use translate::NamespacedName;
 
-use super::failure::{Cause, Failure, Journal, describe_watch};
+use self::follow::{Reporter, SecretSink, Watch};
+use super::failure::Journal;
 use super::kinds::{Kind, WATCHED_SECRETS};
-use super::line::{self, Line, Pace};
-use super::secrets::{self, Batch};
-use super::{Closed, EventSender, SourceEvent, Wanted};
-use crate::backoff::Backoff;
-use crate::telemetry;
-
-/// Objects that are reported together at most.
-const BATCH: usize = 512;
+use super::line::{self, Pace};
+use super::secrets;
+use super::{EventSender, SourceEvent, Wanted};
 
 /// How long the wanted Secrets are waited for before Secrets are listed all the same.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -261,262 +254,6 @@ impl Source {
         ));
         watches
     }
-}
-
-/// Where the events of a watch go.
-trait Sink<K>: Send {
-    /// Takes the events that are there, in their order.
-    fn take(&mut self, events: Vec<Event<K>>) -> impl Future<Output = Result<(), Closed>> + Send;
-
-    /// The kind is forbidden and that is tolerated: it counts as listed.
-    fn forbidden(&mut self);
-}
-
-struct Watch<K> {
-    api: Api<K>,
-    config: watcher::Config,
-    line: Line,
-    journal: Journal,
-    pace: Pace,
-    /// Can we do without this kind?
-    optional: bool,
-}
-
-/// Why a watcher is left.
-enum Left {
-    /// To begin anew with a list.
-    Anew,
-    Closed,
-}
-
-impl<K: Kind> Watch<K> {
-    async fn run(mut self, mut sink: impl Sink<K>) {
-        while let Left::Anew = self.follow(&mut sink).await {}
-    }
-
-    /// Follows one watcher until it has to be replaced.
-    async fn follow(&mut self, sink: &mut impl Sink<K>) -> Left {
-        let mut stream = pin!(watcher(self.api.clone(), self.config.clone()));
-        let mut listing = true;
-        let mut backoff = self.pace.backoff.clone();
-        loop {
-            let limit = async {
-                if listing {
-                    sleep(self.pace.list).await;
-                } else {
-                    // A quiet watch is not a broken one; the watcher itself notices a dead connection.
-                    pending::<()>().await;
-                }
-            };
-            let mut next = tokio::select! {
-                next = stream.next() => next,
-                () = limit => {
-                    let failure = Failure::timeout("a list did not go on");
-                    self.pause(&failure, &mut backoff).await;
-                    return Left::Anew;
-                }
-            };
-            let mut batch = Vec::new();
-            let error = loop {
-                match next {
-                    Some(Ok(event)) => {
-                        listing = matches!(event, Event::Init | Event::InitApply(_));
-                        batch.push(event.modify(Kind::strip));
-                    }
-                    Some(Err(error)) => break Some(error),
-                    None => return Left::Anew,
-                }
-                if batch.len() >= BATCH {
-                    break None;
-                }
-                let Some(ready) = stream.next().now_or_never() else {
-                    break None;
-                };
-                next = ready;
-            };
-            // `Init` comes before the request for the list and says nothing about the server.
-            let news = batch.iter().any(|event| !matches!(event, Event::Init));
-            if !batch.is_empty() && sink.take(batch).await.is_err() {
-                return Left::Closed;
-            }
-            if news {
-                self.journal.recovered();
-                backoff.reset();
-            }
-            if let Some(error) = error {
-                listing = lists_next(&error);
-                if self.failed(&error, sink, &mut backoff).await {
-                    return Left::Anew;
-                }
-            }
-        }
-    }
-
-    /// Deals with an error of the watcher; true if the watcher has to be replaced.
-    async fn failed(
-        &mut self,
-        error: &watcher::Error,
-        sink: &mut impl Sink<K>,
-        backoff: &mut Backoff,
-    ) -> bool {
-        let failure = describe_watch(error);
-        self.line.failed();
-        if self.optional && failure.cause == Cause::Forbidden {
-            if self.journal.tolerated(Instant::now()) {
-                warn!(
-                    kind = K::NAME,
-                    "Not allowed to watch this kind. {}",
-                    K::WITHOUT
-                );
-            }
-            sink.forbidden();
-            sleep(self.pace.forbidden).await;
-            return false;
-        }
-        if K::OPTIONAL && is_unknown(error) {
-            if self.journal.tolerated(Instant::now()) {
-                info!(
-                    kind = K::NAME,
-                    "The API server does not know this kind; it is done without until it does"
-                );
-            }
-            // What was known of it stays: its objects are deleted one by one before the kind goes.
-            sink.forbidden();
-            sleep(self.pace.forbidden).await;
-            return false;
-        }
-        if failure.cause == Cause::Gone {
-            // The server answers, and a list will do: no reason to wait as long as for one that was away.
-            backoff.reset();
-        }
-        self.pause(&failure, backoff).await;
-        // The watcher itself starts again from a list if a running watch says so, but not if its start is refused.
-        failure.cause == Cause::Gone && matches!(error, watcher::Error::WatchStartFailed(_))
-    }
-
-    async fn pause(&mut self, failure: &Failure, backoff: &mut Backoff) {
-        let reason = failure.cause.label();
-        metrics::counter!(telemetry::WATCH_RESTARTS, "kind" => K::NAME, "reason" => reason)
-            .increment(1);
-        self.journal.failed(failure, Instant::now());
-        sleep(backoff.delay()).await;
-    }
-}
-
-/// Is the kind one that the server has never heard of?
-fn is_unknown(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::NoResourceVersion
-        | watcher::Error::WatchError(_)
-        | watcher::Error::WatchFailed(_) => false,
-    }
-}
-
-/// Does the watcher go on with a list after this error? Otherwise it starts the watch again, and then it may be quiet.
-fn lists_next(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => true,
-        watcher::Error::WatchError(status) => status.code == 410,
-        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_) => false,
-    }
-}
-
-/// Reports every object of a watch.
-struct Reporter {
-    /// What was reported and not deleted since.
-    known: BTreeSet<(Box<str>, Box<str>)>,
-    /// While a list runs: what it holds so far.
-    relisted: Option<BTreeSet<(Box<str>, Box<str>)>>,
-    events: EventSender,
-    /// Told once, after the first list has been reported.
-    listed: Option<mpsc::UnboundedSender<()>>,
-}
-
-impl Reporter {
-    fn first_list_done(&mut self) {
-        if let Some(listed) = self.listed.take() {
-            // Nobody hears it if the source has been dropped; then nobody needs to.
-            let _ = listed.send(());
-        }
-    }
-}
-
-impl<K: Kind> Sink<K> for Reporter {
-    async fn take(&mut self, events: Vec<Event<K>>) -> Result<(), Closed> {
-        let mut changes = Vec::with_capacity(events.len());
-        let mut done = false;
-        for event in events {
-            match event {
-                Event::Init => self.relisted = Some(BTreeSet::new()),
-                Event::InitApply(object) => {
-                    let name = name_of(&object);
-                    if let Some(relisted) = &mut self.relisted {
-                        relisted.insert(name.clone());
-                    }
-                    self.known.insert(name);
-                    changes.push(Change::Apply(object.object()));
-                }
-                Event::InitDone => {
-                    let listed = self.relisted.take().unwrap_or_default();
-                    let gone = self.known.difference(&listed);
-                    changes.extend(gone.map(|(namespace, name)| {
-                        Change::Delete(ObjectRef::new(K::NAME, namespace, name))
-                    }));
-                    self.known = listed;
-                    done = true;
-                }
-                Event::Apply(object) => {
-                    self.known.insert(name_of(&object));
-                    changes.push(Change::Apply(object.object()));
-                }
-                Event::Delete(object) => {
-                    let (namespace, name) = name_of(&object);
-                    let reference = ObjectRef::new(K::NAME, &namespace, &name);
-                    self.known.remove(&(namespace, name));
-                    changes.push(Change::Delete(reference));
-                }
-            }
-        }
-        if !changes.is_empty() {
-            self.events.send(SourceEvent::Changes(changes)).await?;
-        }
-        if done {
-            self.first_list_done();
-        }
-        Ok(())
-    }
-
-    fn forbidden(&mut self) {
-        self.first_list_done();
-    }
-}
-
-fn name_of<K: Kind>(object: &K) -> (Box<str>, Box<str>) {
-    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
-    let name = object.meta().name.as_deref().unwrap_or_default();
-    (namespace.into(), name.into())
-}
-
-/// Hands the events of a watch of Secrets to whoever chooses among them.
-struct SecretSink {
-    watch: usize,
-    batches: mpsc::Sender<Batch>,
-}
-
-impl Sink<Secret> for SecretSink {
-    async fn take(&mut self, events: Vec<Event<Secret>>) -> Result<(), Closed> {
-        let batch = Batch {
-            watch: self.watch,
-            events,
-        };
-        self.batches.send(batch).await.map_err(|_| Closed)
-    }
-
-    fn forbidden(&mut self) {}
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 use controller::app::MetricsNames;
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::{self, PATIENCE};
 use crate::manifest::{Authority, ingress, ingress_tls, secret, service};
-use crate::origin::Origin;
+use crate::origin::{Origin, nobody};
 use crate::world::World;
 
 #[tokio::test]
@@ -305,10 +305,7 @@ async fn metrics_have_names_of_ingress_nginx_where_that_is_asked_for() {
 #[tokio::test]
 async fn endpoints_that_fail_their_checks_are_seen() {
     let origin = Origin::start("web").await;
-    // Nobody listens there, and nobody else can.
-    let taken = TcpSocket::new_v4().unwrap();
-    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let port = taken.local_addr().unwrap().port();
+    let (port, _taken) = nobody();
     let checked = ingress("shop", "shop.test", &[("/", "web")]).replace(
         "namespace: test}",
         "namespace: test, annotations: {lockgate.dev/health-check: tcp;interval=1s;unhealthy=1}}",

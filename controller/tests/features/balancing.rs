@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::manifest::{Authority, ingress};
-use crate::origin::Origin;
+use crate::origin::{Origin, nobody};
 use crate::world::{World, put};
 
 /// A Service with pods on this machine: their ports, and what their slices say about them.
@@ -92,11 +92,9 @@ async fn pods_for_our_zone_come_first() {
             .await;
         assert_eq!(answers(&world).await, set(want), "{why}");
     }
-    // Meant for us, and gone without a word: the far one answers the same request. The port stays taken, so that nobody gets it.
-    let gone = tokio::net::TcpSocket::new_v4().unwrap();
-    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let gone = (gone.local_addr().unwrap().port(), gone);
-    let ours_is_gone = service(&[(here.port, others), (gone.0, ours)]);
+    // Meant for us, and gone without a word: the far one answers the same request.
+    let (gone, _taken) = nobody();
+    let ours_is_gone = service(&[(here.port, others), (gone, ours)]);
     world.write("web.yaml", &ours_is_gone).await;
     assert_eq!(answers(&world).await, set(&["here"]));
 }

@@ -19,7 +19,7 @@ use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
     WantsVerifier,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -91,6 +91,15 @@ pub(crate) async fn send_tls(
     timeout(PATIENCE, exchange)
         .await
         .context("no answer in time")?
+}
+
+/// Reads a header section; nothing at the end of the connection.
+pub(crate) async fn head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8_lossy(&head).into_owned())
 }
 
 fn asking(host: &str, path: &str) -> anyhow::Result<Request<Full<Bytes>>> {

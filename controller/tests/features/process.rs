@@ -18,9 +18,36 @@ use crate::world::put;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_lockgate");
 
+/// A child that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // An error means that it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn signal(&self, name: &str) {
+        let id = self.0.id();
+        let status = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {id}")])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    async fn ended(mut self) -> ExitStatus {
+        let ended = spawn_blocking(move || self.0.wait());
+        timeout(PATIENCE, ended).await.unwrap().unwrap().unwrap()
+    }
+}
+
 /// `lockgate run` on free ports of this machine. It is killed when this is dropped.
 pub(crate) struct Process {
-    child: Option<Child>,
+    child: Option<Running>,
     /// Lines of its log.
     log: mpsc::UnboundedReceiver<String>,
     /// What it writes to standard output, once it has ended.
@@ -28,16 +55,6 @@ pub(crate) struct Process {
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
     pub(crate) admin: SocketAddr,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // An error means that it has ended.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 impl Process {
@@ -92,7 +109,7 @@ impl Process {
         });
         let none: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let mut process = Self {
-            child: Some(child),
+            child: Some(Running(child)),
             log,
             output,
             http: none,
@@ -117,16 +134,11 @@ impl Process {
 
     /// Its number, while it runs.
     pub(crate) fn id(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
+        self.child.as_ref().unwrap().0.id()
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.id();
-        let status = Command::new("sh")
-            .args(["-c", &format!("kill -{name} {id}")])
-            .status()
-            .unwrap();
-        assert!(status.success());
+        self.child.as_ref().unwrap().signal(name);
     }
 
     /// Waits for a line of the log.
@@ -144,11 +156,7 @@ impl Process {
     pub(crate) async fn ended(&mut self) -> (ExitStatus, String) {
         let text = timeout(PATIENCE, &mut self.output).await.unwrap().unwrap();
         // Standard output is closed by the end of the process.
-        let mut child = self.child.take().unwrap();
-        (
-            spawn_blocking(move || child.wait()).await.unwrap().unwrap(),
-            text,
-        )
+        (self.child.take().unwrap().ended().await, text)
     }
 }
 
@@ -298,17 +306,6 @@ async fn the_access_log_can_be_switched_off() {
     assert_eq!((status.code(), log.as_str()), (Some(0), ""));
 }
 
-/// A process that does not outlive its test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // An error means that it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A disk that is full fails every write to the files behind standard output and standard error.
 #[tokio::test]
 async fn a_full_disk_costs_the_logs_and_no_request() {
@@ -330,7 +327,7 @@ async fn a_full_disk_costs_the_logs_and_no_request() {
         .stderr(full().unwrap())
         .spawn()
         .unwrap();
-    let mut child = Killed(child);
+    let mut child = Running(child);
     let served = async {
         // It says nothing that could be waited for.
         loop {
@@ -356,14 +353,8 @@ async fn a_full_disk_costs_the_logs_and_no_request() {
         }
     };
     timeout(PATIENCE, served).await.unwrap();
-    let id = child.0.id();
-    let told = Command::new("sh")
-        .args(["-c", &format!("kill -TERM {id}")])
-        .status();
-    assert!(told.unwrap().success());
-    let ended = spawn_blocking(move || child.0.wait());
-    let status = timeout(PATIENCE, ended).await.unwrap().unwrap().unwrap();
-    assert_eq!(status.code(), Some(0), "it ends in good order");
+    child.signal("TERM");
+    assert_eq!(child.ended().await.code(), Some(0), "it ends in good order");
 }
 
 #[tokio::test]

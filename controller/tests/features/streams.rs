@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::{interval, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use crate::client::PATIENCE;
+use crate::client::{self, PATIENCE};
 use crate::manifest::{Authority, Pair, ingress, ingress_tls, secret, service};
 use crate::origin::Origin;
 use crate::world::{World, put};
@@ -271,12 +271,8 @@ async fn secure(name: &'static str, pair: &Pair) -> u16 {
                 let Ok(mut stream) = acceptor.accept(stream).await else {
                     return;
                 };
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let Ok(byte) = stream.read_u8().await else {
-                        return;
-                    };
-                    head.push(byte);
+                if client::head(&mut stream).await.is_none() {
+                    return;
                 }
                 let answer = format!(
                     "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{name}",

@@ -108,7 +108,7 @@ impl<K: Ord, V> From<BTreeMap<K, V>> for Fixed<K, V> {
 }
 
 /// Makes a tree anew, whose nodes are full then. One that has grown in the order of its keys is little more than half full.
-pub(crate) fn dense<K: Ord, V>(tree: &mut BTreeMap<K, V>) {
+pub(crate) fn dense<T: Default + IntoIterator + FromIterator<T::Item>>(tree: &mut T) {
     *tree = std::mem::take(tree).into_iter().collect();
 }
 

@@ -8,8 +8,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::Serialize;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::Object;
 use crate::object::kinds;
@@ -38,6 +39,17 @@ impl<T: Serialize + DeserializeOwned> Packed<T> {
         let object = serde_json::from_slice(&self.text);
         debug_assert!(object.is_ok(), "what was written can be read");
         object.ok()
+    }
+
+    /// The metadata alone. Never `None` where [`Self::unpack`] is not.
+    pub fn metadata(&self) -> Option<ObjectMeta> {
+        #[derive(Deserialize)]
+        struct Head {
+            metadata: ObjectMeta,
+        }
+        let head = serde_json::from_slice::<Head>(&self.text);
+        debug_assert!(head.is_ok(), "every object has metadata");
+        head.ok().map(|head| head.metadata)
     }
 }
 
@@ -153,6 +165,7 @@ mod tests {
             let packed = PackedObject::new(&object);
             assert_eq!(packed, PackedObject::new(&object.clone()), "{object:?}");
             assert_eq!(packed.unpack().as_ref(), Some(&object));
+            assert_eq!(packed.text.metadata().as_ref(), Some(object.metadata()));
         }
     }
 

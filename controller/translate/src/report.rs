@@ -7,6 +7,7 @@ use model::ObjectRef;
 use serde::{Serialize, Serializer};
 
 use crate::NamespacedName;
+use crate::few::dense;
 
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -337,7 +338,7 @@ impl Report {
 
     /// Makes the large tree anew.
     pub(crate) fn make_dense(&mut self) {
-        self.claimed = std::mem::take(&mut self.claimed).into_iter().collect();
+        dense(&mut self.claimed);
     }
 
     /// Replaces the problems of an object. True if they differ from those before.

@@ -9,18 +9,21 @@ use crds::{GatewayPolicy, ReferenceGrant, RoutePolicy};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{Authorities, Certificate, Users};
 
 use crate::NamespacedName;
 use crate::few::{Few, dense};
 use crate::object::{kinds, name_of};
 use crate::packed::Packed;
+use crate::policy;
 use crate::secret::{self, ClientLists, SecretFault, UserSources, UsersFault, UsersForm};
 
 /// Every object that a translation may see, in the order of their names.
 ///
-/// A value: cloning it shares the objects. What there are thousands of is [`Packed`]. Of a Secret only the parsed certificate is kept, and the last one that was
-/// good: a Secret that breaks or goes away keeps on serving what it served, until nobody names it any more.
+/// A value: cloning it shares the objects. What there are thousands of is [`Packed`]. Of a Secret only what was parsed
+/// is kept, and the last certificate that was good: a Secret that breaks or goes away keeps on serving what it served,
+/// until nobody names it any more.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     ingresses: BTreeMap<NamespacedName, Packed<Ingress>>,
@@ -28,7 +31,7 @@ pub struct Snapshot {
     services: BTreeMap<NamespacedName, Packed<Service>>,
     slices: BTreeMap<NamespacedName, Packed<EndpointSlice>>,
     slices_of: BTreeMap<NamespacedName, Few<NamespacedName>>,
-    secrets: BTreeMap<NamespacedName, Box<SecretState>>,
+    secrets: BTreeMap<NamespacedName, Arc<SecretState>>,
     configmap: Option<Arc<ConfigMap>>,
     /// Those that may hold headers.
     header_configmaps: BTreeMap<NamespacedName, Arc<ConfigMap>>,
@@ -177,10 +180,8 @@ impl Snapshot {
         &self,
         ingress: &NamespacedName,
     ) -> impl Iterator<Item = (&NamespacedName, &Arc<RoutePolicy>)> {
-        of_namespace(&self.policies, &ingress.namespace).filter(|(_, policy)| {
-            let mut targets = policy.spec.target_refs.iter();
-            targets.any(|target| target.kind == "Ingress" && *target.name == *ingress.name)
-        })
+        of_namespace(&self.policies, &ingress.namespace)
+            .filter(|(_, object)| policy::targets(&object.spec).any(|name| *name == *ingress.name))
     }
 
     /// May Ingresses of this namespace name this object of the core group, which may be in another one?
@@ -273,7 +274,7 @@ impl Snapshot {
     pub(crate) fn put_slice(&mut self, slice: &EndpointSlice) -> Vec<NamespacedName> {
         let name = name_of(&slice.metadata);
         let mut concerned = self.remove_slice(&name);
-        if let Some(service) = service_of(slice) {
+        if let Some(service) = service_of(&slice.metadata) {
             self.slices_of
                 .entry(service.clone())
                 .or_default()
@@ -286,7 +287,7 @@ impl Snapshot {
 
     /// Returns the Service that is concerned.
     pub(crate) fn remove_slice(&mut self, name: &NamespacedName) -> Vec<NamespacedName> {
-        let before = self.slices.remove(name).and_then(|slice| slice.unpack());
+        let before = self.slices.remove(name).and_then(|slice| slice.metadata());
         let Some(service) = before.as_ref().and_then(service_of) else {
             return Vec::new();
         };
@@ -322,12 +323,13 @@ impl Snapshot {
             has_certificate: secret::has_certificate(object),
             users: UserSources::read(object),
         };
-        self.secrets.insert(name.clone(), Box::new(state));
+        self.secrets.insert(name.clone(), Arc::new(state));
     }
 
     pub(crate) fn remove_secret(&mut self, name: &NamespacedName) {
         match self.secrets.get_mut(name) {
             Some(state) if state.serving.is_some() => {
+                let state = Arc::make_mut(state);
                 state.fault = Some(SecretFault::Missing);
                 state.digest = None;
                 state.authorities = Err(SecretFault::Missing);
@@ -380,14 +382,11 @@ fn of_namespace<'a, V>(
         .take_while(move |(name, _)| *name.namespace == *namespace)
 }
 
-fn service_of(slice: &EndpointSlice) -> Option<NamespacedName> {
-    let service = slice
-        .metadata
-        .labels
-        .as_ref()?
-        .get(crds::SERVICE_NAME_LABEL)?;
+/// The Service of an `EndpointSlice`.
+fn service_of(slice: &ObjectMeta) -> Option<NamespacedName> {
+    let service = slice.labels.as_ref()?.get(crds::SERVICE_NAME_LABEL)?;
     Some(NamespacedName::new(
-        slice.metadata.namespace.as_deref().unwrap_or_default(),
+        slice.namespace.as_deref().unwrap_or_default(),
         service,
     ))
 }

@@ -52,11 +52,8 @@ async fn a_configmap_with_headers_is_followed_by_its_name() -> Result<()> {
     scene.apply(&role).await?;
     scene.apply(SHOP).await?;
     let allow = async |names: &str| {
-        let namespace = ["--namespace", &installation.namespace];
-        let data = format!(r#"{{"data":{{"global-allowed-response-headers":{names}}}}}"#);
-        let patch = ["patch", "configmap", "lockgate", "--type=merge", "--patch"];
-        let arguments = [&namespace[..], &patch, &[&data]].concat();
-        scene.access.kubectl.run(&arguments).await
+        let data = format!(r#"{{"global-allowed-response-headers":{names}}}"#);
+        installation.configure("lockgate", &data).await
     };
     allow(r#""X-Frame-Options""#).await?;
     let flags = [("--header-configmaps", "headers/frames")];

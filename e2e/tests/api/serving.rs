@@ -167,7 +167,6 @@ async fn the_shipped_sample_is_served_as_it_says() -> Result<()> {
         gateway.address
     );
     // The cloud gives the shipped Service its address.
-    let namespace = scene.installation.namespace.as_str();
     let write = [
         "patch",
         "service",
@@ -175,12 +174,9 @@ async fn the_shipped_sample_is_served_as_it_says() -> Result<()> {
         "--subresource=status",
         "--type=merge",
         "--patch",
+        &status,
     ];
-    scene
-        .access
-        .kubectl
-        .run(&[&["--namespace", namespace][..], &write, &[&status]].concat())
-        .await?;
+    scene.installation.kubectl(&write).await?;
 
     let address = eventually("the sample has an address", SOON, async || {
         let output = "-o=jsonpath={.status.loadBalancer.ingress[0].ip}";

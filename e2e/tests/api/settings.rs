@@ -18,23 +18,7 @@ async fn the_configmap_takes_effect_at_run_time() -> Result<()> {
         .await?;
     let gateway = scene.lockgate("settings-0", &[]).await?;
     let client = scene.client(&gateway)?;
-    let configure = async |data: &str| {
-        let patch = format!(r#"{{"data":{data}}}"#);
-        let namespace = ["--namespace", &scene.installation.namespace];
-        let patch = [
-            "patch",
-            "configmap",
-            "lockgate",
-            "--type=merge",
-            "--patch",
-            &patch,
-        ];
-        scene
-            .access
-            .kubectl
-            .run(&[&namespace[..], &patch].concat())
-            .await
-    };
+    let configure = async |data: &str| scene.installation.configure("lockgate", data).await;
     let answers = async |status: u16| {
         eventually(&format!("http:// answers {status}"), SOON, async || {
             let reply = client.get("http://settings.example.com/").await?;

@@ -29,7 +29,6 @@ async fn ports_and_names_are_passed_on_as_the_overlay_says() -> Result<()> {
     let scene = Scene::new("streams").await?;
     let outcome = streams(&scene).await;
     // As it was, for the tests that follow.
-    let installed = ["--namespace", &scene.installation.namespace];
     let added = [
         "delete",
         "configmap/lockgate-tcp",
@@ -37,21 +36,13 @@ async fn ports_and_names_are_passed_on_as_the_overlay_says() -> Result<()> {
         "role/lockgate-streams",
         "rolebinding/lockgate-streams",
     ];
-    let kubectl = &scene.access.kubectl;
-    kubectl.run(&[&installed[..], &added].concat()).await?;
+    scene.installation.kubectl(&added).await?;
     Installation::apply(&scene.access).await?;
     scene.finish([outcome?]).await
 }
 
-async fn ports(scene: &Scene, configmap: &str, data: &str) -> Result<()> {
-    let installed = ["--namespace", &scene.installation.namespace];
-    let data = format!(r#"{{"data":{data}}}"#);
-    let patch = ["patch", "configmap", configmap, "--type=merge", "--patch"];
-    let arguments = [&installed[..], &patch, &[&data]].concat();
-    scene.access.kubectl.run(&arguments).await.map(drop)
-}
-
 async fn streams(scene: &Scene) -> Result<Lockgate> {
+    let installation = &scene.installation;
     let origin = Origin::start("web").await?;
     scene.service("web", &[&origin]).await?;
     let secure = scene.authority.site(&["pod.example.com"])?;
@@ -67,21 +58,27 @@ async fn streams(scene: &Scene) -> Result<Lockgate> {
     // A port comes with its entry and goes with it.
     let url = "http://anything.invalid:9000/";
     ensure!(client.get(url).await.is_err(), "nobody listens yet");
-    ports(scene, "lockgate-tcp", r#"{"9000":"streams/web:http"}"#).await?;
+    installation
+        .configure("lockgate-tcp", r#"{"9000":"streams/web:http"}"#)
+        .await?;
     eventually("TCP is passed on", SOON, async || {
         let reply = client.get(url).await?;
         ensure!(reply.origin() == "web /", "{}", reply.origin());
         Ok(())
     })
     .await?;
-    ports(scene, "lockgate-tcp", r#"{"9000":null}"#).await?;
+    installation
+        .configure("lockgate-tcp", r#"{"9000":null}"#)
+        .await?;
     eventually("the port is closed", SOON, async || {
         ensure!(client.get(url).await.is_err(), "it answers");
         Ok(())
     })
     .await?;
 
-    ports(scene, "lockgate-udp", r#"{"9053":"streams/names:53"}"#).await?;
+    installation
+        .configure("lockgate-udp", r#"{"9053":"streams/names:53"}"#)
+        .await?;
     let to = SocketAddr::new(gateway.address, 9053);
     eventually("UDP is passed on", SOON, async || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
@@ -108,8 +105,10 @@ async fn streams(scene: &Scene) -> Result<Lockgate> {
     .await?;
 
     // A mistake is told where it was made.
-    ports(scene, "lockgate-tcp", r#"{"9001":"nowhere"}"#).await?;
-    let namespace = &scene.installation.namespace;
+    installation
+        .configure("lockgate-tcp", r#"{"9001":"nowhere"}"#)
+        .await?;
+    let namespace = &installation.namespace;
     eventually("the ConfigMap has an Event", SOON, async || {
         let kubectl = &scene.access.kubectl;
         let events = e2e::observe::events(kubectl, namespace, "ConfigMap", "lockgate-tcp").await?;

@@ -1,7 +1,9 @@
+use kube::runtime::watcher::Event;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use translate::Object;
+use tokio::time::{Instant, sleep};
+use translate::{Change, Object};
 
 use super::*;
 use crate::fake_api::{Log, Reply, Store, status};

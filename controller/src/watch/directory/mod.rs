@@ -6,6 +6,7 @@
 
 mod pending;
 mod tree;
+mod walk;
 
 use std::io;
 use std::path::{Path, PathBuf};

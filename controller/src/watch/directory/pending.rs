@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
 use notify::{Event, EventKind};
 
-use super::tree::is_manifest;
+use super::walk::is_manifest;
 
 /// Several events of one save are taken together.
 const SETTLE: Duration = Duration::from_millis(2);

@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::client::head;
+
 /// All of them. They end when this is dropped.
 pub(super) struct Backends {
     /// Names and ports.
@@ -70,15 +72,6 @@ where
         }
     });
     port
-}
-
-/// Reads the header section; nothing at the end of the connection.
-async fn head(stream: &mut TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    Some(String::from_utf8_lossy(&head).into_owned())
 }
 
 /// Answers one request after the other with what it was, and with the fields that the query asks for.

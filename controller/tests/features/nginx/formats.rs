@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::backends::Backends;
 use super::{Nginx, program};
-use crate::client::PATIENCE;
+use crate::client::{PATIENCE, head};
 use crate::manifest::{ingress, service};
 use crate::process::Process;
 use crate::world::put;
@@ -88,13 +88,13 @@ fn configuration(address: SocketAddr, home: &Path, web: u16) -> String {
 }
 
 /// Sends all requests, the first three on one connection.
-async fn ask(address: SocketAddr, round: &str) {
+async fn ask(address: SocketAddr) {
     let mut kept = TcpStream::connect(address).await.unwrap();
     for (number, request) in REQUESTS.iter().enumerate() {
         let (head, body) = request.split_once("\r\n\r\n").unwrap();
         let keep = number < 3;
         let close = if keep { "" } else { "Connection: close\r\n" };
-        let text = format!("{head}\r\n{close}X-Request-ID: {round}-{number}\r\n\r\n{body}");
+        let text = format!("{head}\r\n{close}X-Request-ID: {number}\r\n\r\n{body}");
         let exchange = async {
             if keep {
                 kept.write_all(text.as_bytes()).await.unwrap();
@@ -114,11 +114,7 @@ async fn ask(address: SocketAddr, round: &str) {
 
 /// Reads one response, by its length.
 async fn answer(stream: &mut TcpStream) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let head = head(stream).await.unwrap().to_ascii_lowercase();
     let length = head
         .lines()
         .find_map(|line| line.strip_prefix("content-length:"));
@@ -130,7 +126,7 @@ async fn answer(stream: &mut TcpStream) {
 /// Lines by the number of their request, without the time, which is looked at for itself.
 fn by_number(lines: impl Iterator<Item = String>) -> BTreeMap<usize, String> {
     let numbered = lines.filter_map(|line| {
-        let rest = line.strip_prefix(r#"{"id": "round-"#)?;
+        let rest = line.strip_prefix(r#"{"id": ""#)?;
         let (number, rest) = rest.split_once('"')?;
         let (before, rest) = rest.split_once(r#""time": ""#)?;
         let (time, after) = rest.split_once('"')?;
@@ -156,7 +152,7 @@ async fn a_format_gives_the_lines_that_it_gives_with_nginx() {
         .find(|(name, _)| *name == "web")
         .unwrap();
     let nginx = Nginx::with(&program, |address, home| configuration(address, home, *web)).await;
-    ask(nginx.address, "round").await;
+    ask(nginx.address).await;
     for (name, _, key) in ESCAPES {
         let theirs = nginx
             .logged_in(&format!("{name}.log"), REQUESTS.len())
@@ -181,7 +177,7 @@ async fn a_format_gives_the_lines_that_it_gives_with_nginx() {
         put(folder.path(), "web.yaml", &service("web", &[*web]));
         let flags = ["--compat=nginx", "--configmap=test/settings"];
         let mut lockgate = Process::start(folder.path(), &flags).await;
-        ask(lockgate.http, "round").await;
+        ask(lockgate.http).await;
         lockgate.signal("TERM");
         let (_, text) = lockgate.ended().await;
         let ours = by_number(text.lines().map(str::to_owned));

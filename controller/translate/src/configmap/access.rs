@@ -210,7 +210,7 @@ pub(super) fn set(access: &mut GlobalAccess, key: &str, text: &str) -> Result<()
         "no-auth-locations" => {
             // Closed first: with what cannot be read, no path is open.
             access.open.clear();
-            access.open = super::locations(text)?;
+            access.open = super::keys::locations(text)?;
         }
         "limit-req-status-code" => access.rate_status = status(text)?,
         "limit-conn-status-code" => access.concurrent_status = status(text)?,

@@ -2,6 +2,7 @@
 
 use model::{BackendTlsLimits, TlsVersion};
 
+use super::auth::close;
 use super::reference;
 use crate::annotation::{Annotations, BackendTlsValues};
 use crate::object::kinds;
@@ -56,12 +57,7 @@ pub(crate) fn read(
             });
         }
     };
-    annotations.closed.get_or_insert("invalid-annotation");
-    problems.push(Problem::error(
-        reason,
-        "metadata.annotations",
-        &format!("{closed}; the routes of this Ingress answer 503 rather than without it"),
-    ));
+    close(annotations, reason, &closed, problems);
     None
 }
 

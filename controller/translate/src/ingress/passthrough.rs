@@ -4,6 +4,8 @@
 //! Whoever asks for the annotation wants nobody to read on the way: where the wish cannot be granted, the routes are
 //! closed instead of being served with TLS that ends here.
 
+use std::sync::Arc;
+
 use model::{BackendId, HostPattern, ListenerName, ListenerSelector, PathMatch, Route};
 
 use super::{Entry, HostPart, PathPart, Target};
@@ -108,9 +110,9 @@ pub(crate) fn is_passed_on(owner: Option<&Entry>, host: &HostPattern) -> bool {
 }
 
 /// The field that names the backend.
-pub(crate) fn field<'a>(owner: &'a Entry, host: &HostPattern) -> &'a str {
-    let part = owner.hosts.get(host);
-    part.and_then(root).map_or("", |path| &path.field)
+pub(crate) fn field(owner: &Entry, host: &HostPattern) -> Arc<str> {
+    let part = owner.hosts.get(host).and_then(root);
+    part.map_or_else(Arc::default, |path| Arc::clone(&path.field))
 }
 
 fn root(part: &HostPart) -> Option<&PathPart> {
@@ -221,7 +223,7 @@ pub(crate) fn tell(entry: &Entry, owner: Option<&Entry>, host: &HostPattern, los
         for path in parts
             .unwrap_or_default()
             .iter()
-            .filter(|path| &*path.field != chosen)
+            .filter(|path| path.field != chosen)
         {
             let text = format!(
                 "the TLS connections for host `{host}` all go to the backend of path `/`; this path is reached by plain HTTP only"

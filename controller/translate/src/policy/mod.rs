@@ -15,6 +15,7 @@ use self::reader::Reader;
 pub(crate) use self::reader::header_name;
 pub(crate) use self::snippet::{Snippet, question, translate as snippet};
 use crate::annotation::Annotations;
+use crate::object::kinds;
 use crate::report::Reason;
 use crate::{NamespacedName, Problem, Snapshot};
 
@@ -45,6 +46,13 @@ impl PolicyPart {
         let request = self.request.iter().cloned().map(Filter::RequestHeaders);
         request.chain(self.response.iter().cloned().map(Filter::ResponseHeaders))
     }
+}
+
+/// The Ingresses that a policy names, all in its own namespace.
+pub(crate) fn targets(spec: &RoutePolicySpec) -> impl Iterator<Item = &str> {
+    let targets = spec.target_refs.iter();
+    let targets = targets.filter(|target| target.kind == kinds::INGRESS);
+    targets.map(|target| target.name.as_str())
 }
 
 /// A field of a policy that cannot be used.

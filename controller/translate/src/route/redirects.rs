@@ -8,7 +8,6 @@ use model::{
 use super::open_without_tls;
 use crate::configmap::Globals;
 use crate::ingress::{Entry, PathPart};
-use crate::object::kinds;
 
 /// The route that sends `/` elsewhere.
 pub(crate) fn app_root(
@@ -83,9 +82,6 @@ fn redirecting(path: PathMatch, redirect: Redirect, owner: &Entry, globals: &Glo
         timeouts: Timeouts::default(),
         body_limit: None,
         options: RareOptions::default(),
-        origin: Origin::new(
-            owner.rank.name.reference(kinds::INGRESS),
-            "metadata.annotations",
-        ),
+        origin: Origin::shared(&owner.object, &"metadata.annotations".into()),
     }
 }

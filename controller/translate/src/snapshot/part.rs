@@ -53,7 +53,7 @@ impl Snapshot {
     /// Takes what is known of a Secret from another snapshot.
     pub(crate) fn take_secret(&mut self, from: &Self, name: &NamespacedName) {
         if let Some(state) = from.secrets.get(name) {
-            self.secrets.insert(name.clone(), state.clone());
+            self.secrets.insert(name.clone(), Arc::clone(state));
         }
     }
 

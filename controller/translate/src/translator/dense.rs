@@ -29,10 +29,8 @@ impl Translator {
         dense(&mut model.certificates);
         dense(&mut self.entries);
         dense(&mut self.classes);
-        for names in self.of_class.values_mut() {
-            *names = std::mem::take(names).into_iter().collect();
-        }
-        self.wanted = std::mem::take(&mut self.wanted).into_iter().collect();
+        self.of_class.values_mut().for_each(dense);
+        dense(&mut self.wanted);
         self.index.make_dense();
         self.snapshot.make_dense();
         self.report.make_dense();

@@ -1,13 +1,15 @@
 //! Whom a policy concerns.
 
-use crds::RoutePolicy;
+use std::collections::BTreeSet;
+
+use crds::{RoutePolicy, RoutePolicySpec};
 
 use super::{Translator, Work};
 use crate::permit::Permits;
-use crate::{NamespacedName, kinds};
+use crate::{NamespacedName, policy};
 
 impl Translator {
-    /// Takes in a policy. It concerns the Ingresses that name it, those that it names, and those that it has named.
+    /// Takes in a policy. It concerns the Ingresses that it has named, too.
     pub(super) fn put_policy(
         &mut self,
         name: NamespacedName,
@@ -19,22 +21,30 @@ impl Translator {
         let after = policy.as_ref().map(|policy| &policy.spec);
         // Most changes are to its status.
         if before != after {
-            let specs = before.into_iter().chain(after);
-            let targets = specs
-                .flat_map(|spec| &spec.target_refs)
-                .filter(|target| target.kind == kinds::INGRESS)
-                .map(|target| NamespacedName::new(&name.namespace, &target.name));
-            let ingresses = self.snapshot.ingresses();
-            work.ingresses
-                .extend(targets.filter(|target| ingresses.contains_key(target)));
-            work.ingresses
-                .extend(self.index.users_of_policy(&name).cloned());
+            let concerned = self.concerned(&name, before.into_iter().chain(after));
+            work.ingresses.extend(concerned);
             work.policies.insert(name.clone());
         }
         match policy {
             Some(policy) => self.snapshot.put_policy(name, policy),
             None => self.snapshot.remove_policy(&name),
         }
+    }
+
+    /// The Ingresses that a policy with these contents concerns: those that it names, and those that name it.
+    pub(super) fn concerned<'a>(
+        &self,
+        name: &NamespacedName,
+        specs: impl IntoIterator<Item = &'a RoutePolicySpec>,
+    ) -> BTreeSet<NamespacedName> {
+        let ingresses = self.snapshot.ingresses();
+        specs
+            .into_iter()
+            .flat_map(policy::targets)
+            .map(|target| NamespacedName::new(&name.namespace, target))
+            .filter(|target| ingresses.contains_key(target))
+            .chain(self.index.users_of_policy(name).cloned())
+            .collect()
     }
 
     /// Reads the policies of kind `GatewayPolicy`. They concern the namespaces for which they now say something else.

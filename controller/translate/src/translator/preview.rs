@@ -101,13 +101,7 @@ impl Translator {
             .snapshot
             .take_policies(&self.snapshot, &name.namespace);
         preview.snapshot.put_policy(name.clone(), policy.clone());
-        let targets = policy.spec.target_refs.iter();
-        let targets = targets.filter(|target| target.kind == kinds::INGRESS);
-        let mut concerned: BTreeSet<NamespacedName> = targets
-            .map(|target| NamespacedName::new(&name.namespace, &target.name))
-            .collect();
-        concerned.extend(self.index.users_of_policy(&name).cloned());
-        for ingress in &concerned {
+        for ingress in &self.concerned(&name, [&policy.spec]) {
             let object = self.snapshot.ingress(ingress);
             let Some(object) = object.filter(|_| self.entries.contains_key(ingress)) else {
                 continue;
@@ -119,7 +113,7 @@ impl Translator {
         preview
     }
 
-    /// Whom it concerns is not known before it is translated.
+    /// Whom it concerns is not known before it is translated. The copy shares the objects.
     fn preview_gateway_policy(&self, object: ObjectRef, policy: &GatewayPolicy) -> Preview {
         let mut snapshot = self.snapshot.clone();
         snapshot.put_gateway_policy(object.name.clone(), policy.clone());

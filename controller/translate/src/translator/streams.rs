@@ -183,14 +183,13 @@ impl Translator {
     /// Passes the connections for a host on, or does not any more.
     pub(super) fn pass_on(&mut self, pattern: &HostPattern, work: &mut Work) {
         let route = self.tls_owner(pattern).and_then(|owner| {
-            let object = owner.rank.name.reference(kinds::INGRESS);
             Some(StreamRoute {
                 backend: passthrough::backend(owner, pattern)?.clone(),
                 balance: self.globals.balance,
                 proxy_in: false,
                 proxy_out: false,
                 rules: self.globals.streams,
-                origin: Origin::new(object, passthrough::field(owner, pattern)),
+                origin: Origin::shared(&owner.object, &passthrough::field(owner, pattern)),
             })
         });
         let hosts = &mut self.model.streams.hosts;

@@ -7,7 +7,6 @@ use model::{ClientAuth, HostPattern, Origin, TlsHost};
 use super::{Translator, Work, note_losers, replace};
 use crate::conflict::Losers;
 use crate::ingress::Entry;
-use crate::object::kinds;
 use crate::{clients, conflict};
 
 impl Translator {
@@ -71,13 +70,12 @@ impl Translator {
         if auth == stands_for_it {
             return None;
         }
-        let object = owner.rank.name.reference(kinds::INGRESS);
         let mut policy = self.globals.tls.clone();
         policy.client_auth = auth;
         Some(TlsHost {
             certificates: cover.map(|cover| cover.certificates).unwrap_or_default(),
             policy,
-            origin: Origin::new(object, "metadata.annotations"),
+            origin: Origin::shared(&owner.object, &"metadata.annotations".into()),
         })
     }
 
