@@ -2,6 +2,7 @@
 
 mod receive;
 pub(crate) mod send;
+mod spare;
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
@@ -288,17 +289,22 @@ impl State {
 
     /// Exchanges `into` for all output that there is. Says whether there was any.
     pub(crate) fn take_output(&mut self, into: &mut Vec<u8>) -> bool {
-        if self.out.is_empty() {
-            if !self.has_streams() {
-                // A connection that waits holds no memory for output.
-                (self.out, *into) = (Vec::new(), Vec::new());
-            }
+        // A connection that waits holds no memory for output.
+        spare::put(std::mem::replace(into, std::mem::take(&mut self.out)));
+        if into.is_empty() {
             return false;
         }
-        std::mem::swap(into, &mut self.out);
         self.replies = 0;
         self.feed();
         true
+    }
+
+    /// Where to write what is likely to be more than a frame of a few octets.
+    fn output(&mut self) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = spare::take();
+        }
+        &mut self.out
     }
 
     /// How many streams somebody holds, or will.

@@ -79,8 +79,8 @@ impl State {
         status: Option<u16>,
         fields: impl FnOnce(&mut Writer<'_>),
     ) {
+        self.output().reserve(USUAL_SECTION);
         let out = &mut self.out;
-        out.reserve(USUAL_SECTION);
         let start = out.len();
         let end_stream = if ends { END_STREAM } else { 0 };
         write_head(out, 0, HEADERS, END_HEADERS | end_stream, number);
@@ -141,7 +141,7 @@ impl State {
             } else {
                 0
             };
-            self.out.reserve(HEAD + part.len());
+            self.output().reserve(HEAD + part.len());
             write_head(&mut self.out, part.len(), DATA, flags, number);
             self.out.extend_from_slice(part);
             if more.is_empty() {
