@@ -146,6 +146,12 @@ impl Try {
 }
 
 impl RequestContext {
+    /// Does the route ask for no line in the access log?
+    pub(crate) fn is_unlogged(&self) -> bool {
+        let options = self.route.as_ref().and_then(|route| route.options.as_ref());
+        options.is_some_and(|options| options.unlogged)
+    }
+
     /// A request on this connection, seen with this table.
     pub(crate) fn new(table: Arc<Table>, connection: Arc<Connection>) -> Self {
         let client = Client {

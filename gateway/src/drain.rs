@@ -1,13 +1,14 @@
 //! The end of a gateway, and the count of connections that it waits for.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use table::Reject;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -126,9 +127,18 @@ impl Tracker {
         relief::report("memory", before, pressure);
     }
 
+    /// Accepts a connection, later while memory is short.
+    pub(crate) async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(TcpStream, SocketAddr)> {
+        self.breathe().await;
+        listener.accept().await
+    }
+
     /// Waits before a connection is accepted, as long as memory is short. It is never waited for long: a process whose
     /// tables alone are that large serves nevertheless.
-    pub(crate) async fn breathe(&self) {
+    async fn breathe(&self) {
         if *self.pressure.borrow() < Pressure::Hold {
             return;
         }

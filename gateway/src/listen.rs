@@ -29,7 +29,7 @@ use crate::upstream::Checks;
 const BACKLOG: i32 = 16_384;
 
 /// As many as can be queued when a drain begins.
-const QUEUED: usize = BACKLOG.unsigned_abs() as usize;
+pub(crate) const QUEUED: usize = BACKLOG.unsigned_abs() as usize;
 
 /// How long an accept loop rests when the process or the machine is out of something.
 pub(crate) const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -329,7 +329,7 @@ impl Listen {
 }
 
 /// Connections that wait, at most so many: clients that go on connecting must not keep a worker from what it serves.
-fn queued(
+pub(crate) fn queued(
     listener: &std::net::TcpListener,
     most: usize,
 ) -> impl Iterator<Item = (std::net::TcpStream, SocketAddr)> {

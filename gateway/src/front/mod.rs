@@ -152,8 +152,7 @@ impl Front {
         &self,
         listener: &TcpListener,
     ) -> io::Result<(TcpStream, SocketAddr)> {
-        self.tracker.breathe().await;
-        listener.accept().await
+        self.tracker.accept(listener).await
     }
 
     /// Does another process accept from the same sockets?

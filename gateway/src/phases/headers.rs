@@ -200,7 +200,8 @@ pub(crate) fn identify(context: &RequestContext, original: Original<'_>, fields:
 /// shows of them is kept.
 pub(crate) fn to_client(context: &mut RequestContext, fields: &mut impl Fields) {
     let format = context.table.log_format();
-    let Some(format) = format.filter(|format| format.reads_responses()).cloned() else {
+    let format = format.filter(|format| format.reads_responses() && !context.is_unlogged());
+    let Some(format) = format.cloned() else {
         change_for_client(context, fields);
         return;
     };

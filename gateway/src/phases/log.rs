@@ -52,16 +52,11 @@ pub(crate) fn finish(
     if let Some(meter) = &worker.nginx_meter {
         meter.count(context, outcome, status, elapsed, &worker.shared.series);
     }
-    let unlogged = context
-        .route
-        .as_ref()
-        .and_then(|route| route.options.as_ref())
-        .is_some_and(|options| options.unlogged);
     if worker.log.is_some() {
         context.connection.logged.count_request();
     }
     if let Some(writer) = &worker.log
-        && !unlogged
+        && !context.is_unlogged()
     {
         if writer.names_every_request(context) {
             let id = || headers::request_id(outcome.request.headers, || worker.random.wide());

@@ -164,7 +164,7 @@ impl Accept {
                 biased;
                 _ = closed.wait_for(|closed| *closed) => return,
                 _ = stage.wait_for(|stage| *stage >= Stage::Draining) => break,
-                accepted = accept(&self.worker, &listener) => accepted,
+                accepted = self.worker.tracker.accept(&listener) => accepted,
             };
             match accepted {
                 Ok((socket, peer)) => {
@@ -194,7 +194,7 @@ impl Accept {
         let Ok(listener) = listener.into_std() else {
             return;
         };
-        while let Ok((socket, peer)) = listener.accept() {
+        for (socket, peer) in listen::queued(&listener, listen::QUEUED) {
             let socket = socket
                 .set_nonblocking(true)
                 .and_then(|()| TcpStream::from_std(socket));
@@ -227,15 +227,6 @@ impl Accept {
             open.decrement(1);
         });
     }
-}
-
-/// Accepts a connection, later while memory is short.
-async fn accept(
-    worker: &StreamWorker,
-    listener: &TcpListener,
-) -> io::Result<(TcpStream, SocketAddr)> {
-    worker.tracker.breathe().await;
-    listener.accept().await
 }
 
 /// A connection from its first byte to its last.

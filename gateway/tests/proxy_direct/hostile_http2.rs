@@ -266,6 +266,32 @@ async fn work_that_was_given_up_is_not_piled_up() {
 }
 
 #[tokio::test]
+async fn whoever_asks_for_more_at_once_than_there_may_be_is_turned_out() {
+    let mute = raw_backend(|stream| async move {
+        let _stream = stream;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let site = Site::with(to(mute), |settings| {
+        settings.limits.h2_max_streams = 4;
+        settings.limits.h2_max_resets = 10;
+    });
+    let mut stream = TcpStream::connect(site.http).await.unwrap();
+    begin(&mut stream, &[]).await;
+    for number in 0..=14 {
+        let request = frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, GET);
+        stream.write_all(&request).await.unwrap();
+        if number >= 4 {
+            // REFUSED_STREAM
+            assert_eq!(end_of(&mut stream, 2 * number + 1).await, Some(7));
+        }
+    }
+    // ENHANCE_YOUR_CALM
+    assert_eq!(end_of(&mut stream, 0).await, Some(11));
+    eventually("it is closed", || site.running.connections() == 0).await;
+}
+
+#[tokio::test]
 async fn a_header_section_has_a_size() {
     let site = Site::start(to(echo("web").await));
     let mut client = connect(site.http).await;

@@ -2,12 +2,15 @@
 
 mod receive;
 pub(crate) mod send;
+mod slot;
 mod spare;
+mod windows;
 
 use std::collections::VecDeque;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
-use crate::block::{Block, Head};
+use self::slot::Slot;
+use crate::block::Head;
 use crate::code::{Code, Ended};
 use crate::connection::Settings;
 use crate::frame::{
@@ -113,51 +116,6 @@ struct Partial {
     ends: bool,
     depends: Option<u32>,
     block: Vec<u8>,
-}
-
-/// A stream that somebody holds.
-#[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "both directions of a stream go on by themselves"
-)]
-pub(crate) struct Slot {
-    pub(crate) number: u32,
-    /// May the peer send more? May we?
-    pub(crate) receiving: bool,
-    pub(crate) sending: bool,
-    pub(crate) ended: Option<Ended>,
-    /// Header sections of a response, up to the final one.
-    pub(crate) heads: VecDeque<Head>,
-    /// The final header section has come.
-    has_head: bool,
-    /// It answers a request that has answers without content.
-    pub(crate) bodyless: bool,
-    pub(crate) content: Vec<u8>,
-    pub(crate) trailers: Option<Block>,
-    /// Octets of content that are still to come, as far as somebody said how many.
-    left: Option<u64>,
-    recv_window: i64,
-    released: u32,
-    send_window: i64,
-    waker: Option<Waker>,
-    starving: bool,
-}
-
-impl Slot {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Lets this task know of the next change.
-    pub(crate) fn wait(&mut self, cx: &Context<'_>) {
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-    }
 }
 
 impl State {
@@ -312,27 +270,6 @@ impl State {
         self.slots.len() - self.free.len()
     }
 
-    /// What a peer may send on a new stream. It need not keep to a smaller window that it does not know of yet (RFC 9113,
-    /// 6.9.3).
-    fn first_recv_window(&self) -> i64 {
-        let window = self.settings.stream_window;
-        i64::from(if self.acknowledged {
-            window
-        } else {
-            window.max(USUAL_WINDOW)
-        })
-    }
-
-    /// The peer knows our settings.
-    fn acknowledge(&mut self) {
-        let before = self.first_recv_window();
-        self.acknowledged = true;
-        let less = before - self.first_recv_window();
-        for slot in self.slots.iter_mut().flatten() {
-            slot.recv_window -= less;
-        }
-    }
-
     /// A new stream.
     fn insert(&mut self, number: u32, receiving: bool, sending: bool) -> usize {
         let slot = Slot {
@@ -387,8 +324,7 @@ impl State {
 
     /// Resets a stream; whoever has it finds out.
     pub(crate) fn reset(&mut self, place: usize, code: Code, why: Ended) {
-        let is_open = |slot: &&mut Slot| slot.ended.is_none() && (slot.receiving || slot.sending);
-        if let Some(slot) = self.slot(place).filter(is_open) {
+        if let Some(slot) = self.slot(place).filter(|slot| slot.is_open()) {
             slot.ended = Some(why);
             slot.sending = false;
             slot.wake();
@@ -422,37 +358,6 @@ impl State {
         };
         self.free.push(place);
         self.give_back(slot.content.len());
-    }
-
-    /// The peer may send so much more on the connection.
-    fn give_back(&mut self, octets: usize) {
-        if self.over.is_some() {
-            return;
-        }
-        self.released += u32::try_from(octets).unwrap_or(0);
-        let whole = self.settings.connection_window.max(USUAL_WINDOW);
-        if self.released >= whole / 2 {
-            write_number(&mut self.out, WINDOW_UPDATE, 0, self.released);
-            self.recv_window += i64::from(self.released);
-            self.released = 0;
-            self.produced();
-        }
-    }
-
-    /// So much of a stream's content has been taken.
-    pub(crate) fn taken(&mut self, place: usize, octets: usize) {
-        self.give_back(octets);
-        let whole = self.settings.stream_window;
-        let Some(slot) = self.slot(place).filter(|slot| slot.receiving) else {
-            return;
-        };
-        slot.released += u32::try_from(octets).unwrap_or(0);
-        if slot.released >= whole / 2 && slot.ended.is_none() {
-            let (number, released) = (slot.number, std::mem::take(&mut slot.released));
-            slot.recv_window += i64::from(released);
-            write_number(&mut self.out, WINDOW_UPDATE, number, released);
-            self.produced();
-        }
     }
 
     /// Asks the peer for a sign of life.
@@ -517,55 +422,5 @@ impl State {
         self.numbers.clear();
         self.open = 0;
         self.produced();
-    }
-
-    /// How much content there is room for, apart from the windows of streams.
-    fn room(&self) -> usize {
-        let output = MUCH_OUTPUT.saturating_sub(self.out.len());
-        let room = usize::try_from(self.send_window).unwrap_or(0).min(output);
-        if output < LEAST_ROOM { 0 } else { room }
-    }
-
-    /// Ready when there is room for more content.
-    pub(crate) fn poll_room(&mut self, place: usize, cx: &Context<'_>) -> Poll<()> {
-        if self.room() == 0 {
-            self.starve(place, cx);
-            return Poll::Pending;
-        }
-        self.fed(place);
-        Poll::Ready(())
-    }
-
-    /// Lets this task know when there may be room for more. It keeps its turn until it has had it.
-    fn starve(&mut self, place: usize, cx: &Context<'_>) {
-        if let Some(slot) = self.slot(place) {
-            slot.wait(cx);
-            if !slot.starving {
-                slot.starving = true;
-                self.starving.push_back(place);
-            }
-        }
-    }
-
-    /// A stream had its turn, or does not want it any more.
-    fn fed(&mut self, place: usize) {
-        if let Some(slot) = self.slot(place)
-            && slot.starving
-        {
-            slot.starving = false;
-            self.starving.retain(|waiting| *waiting != place);
-        }
-    }
-
-    /// There may be room again for those who had none.
-    fn feed(&mut self) {
-        if self.room() == 0 {
-            return;
-        }
-        for place in &self.starving {
-            if let Some(Some(slot)) = self.slots.get_mut(*place) {
-                slot.wake();
-            }
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! What comes from the peer.
 
-use super::{Farewell, MOST_HEADS, Partial, Role, Slot, State};
+use super::{Farewell, MOST_HEADS, Partial, Role, State};
 use crate::block::{Builder, Built, Head, Kind};
 use crate::code::{Code, Ended};
 use crate::frame::{
@@ -425,8 +425,8 @@ impl State {
         }
         let more = size - self.initial_send_window;
         self.initial_send_window = size;
-        let is_open = |slot: &&mut Slot| slot.ended.is_none() && (slot.receiving || slot.sending);
-        for slot in self.slots.iter_mut().flatten().filter(is_open) {
+        let slots = self.slots.iter_mut().flatten();
+        for slot in slots.filter(|slot| slot.is_open()) {
             slot.send_window += more;
             if slot.send_window > MOST_WINDOW {
                 return Err(Code::FLOW_CONTROL_ERROR);
