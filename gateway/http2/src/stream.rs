@@ -114,7 +114,8 @@ impl Stream {
         self.shared.lock().poll_send(self.place, cx, content, last)
     }
 
-    /// Is so much output waiting that there is no point in having more?
+    /// Ready when there is a point in having more content: not while too much of it is waiting already, or the window of the
+    /// connection is used up. Ready as well when the stream has ended.
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.lock().poll_room(self.place, cx)
     }

@@ -354,6 +354,19 @@ fn output_is_bounded_and_who_waits_for_room_is_woken() {
 }
 
 #[test]
+fn who_waits_for_room_hears_that_the_stream_has_ended() {
+    let (server, mut first, mut second) = two();
+    server.receive(&[window(0, 1 << 30), window(1, 1 << 30)].concat());
+    while send(&mut first, 10_000).is_some() {}
+    let (counter, waker) = counter();
+    let cx = &mut Context::from_waker(&waker);
+    assert!(second.poll_room(cx).is_pending());
+    server.receive(&rst(3, Code::CANCEL));
+    assert_eq!(counter.count(), 1);
+    assert!(second.poll_room(cx).is_ready());
+}
+
+#[test]
 fn content_alone_never_keeps_a_side_from_reading() {
     // 5.2.2: frames have to be read promptly. Two sides that both stop because of the content they send to each other
     // never go on.

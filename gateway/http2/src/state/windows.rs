@@ -65,9 +65,10 @@ impl State {
         if output < LEAST_ROOM { 0 } else { room }
     }
 
-    /// Ready when there is room for more content.
+    /// Ready when there is room for more content, or the stream has ended and there will be none.
     pub(crate) fn poll_room(&mut self, place: usize, cx: &Context<'_>) -> Poll<()> {
-        if self.room() == 0 {
+        let goes_on = self.slot(place).is_some_and(|slot| slot.ended.is_none());
+        if goes_on && self.room() == 0 {
             self.starve(place, cx);
             return Poll::Pending;
         }
