@@ -13,7 +13,6 @@ use tokio::time::sleep_until;
 
 use crate::clients::Presented;
 use crate::drain::Slot;
-use crate::front::frames::Flood;
 use crate::front::guard::count_end;
 use crate::front::idle::{self, Gone};
 use crate::phases::headers;
@@ -49,8 +48,8 @@ pub(crate) struct Connection {
     pub(crate) longest_idle: watch::Receiver<Duration>,
     /// Responses, and pieces of them, that the client has been given. Only HTTP/2 counts them.
     pub(crate) given: Arc<AtomicU32>,
-    /// What the client sends is more than it may; set once.
-    pub(crate) flood: OnceLock<Flood>,
+    /// The client sends more than it may.
+    pub(crate) flooded: AtomicBool,
     /// The client's address as text, once somebody has asked for it.
     pub(crate) client_text: OnceLock<HeaderValue>,
     pub(crate) slot: Slot,

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Result;
 use http::{Request, Uri};
 use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
 
 use super::list::What;
 use crate::certs;
@@ -128,15 +127,6 @@ impl Traffic for Asking {
     }
 
     fn opening(&self, _: &Target) {}
-
-    fn opened(
-        &self,
-        _: &Target,
-        (): (),
-        _: Option<&CertificateDer<'static>>,
-    ) -> Result<(), String> {
-        Ok(())
-    }
 
     fn request(&self, _: &Target, number: u64) -> (Request<Body>, ()) {
         let mut request = Request::new(Body::default());

@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::CertificateDer;
 use tokio::process::Command;
 
 use super::case::{Case, ECDSA, MESSAGE, What};
@@ -405,15 +404,6 @@ impl Traffic for CaseTraffic {
     }
 
     fn opening(&self, _: &Target) {}
-
-    fn opened(
-        &self,
-        _: &Target,
-        (): (),
-        _: Option<&CertificateDer<'static>>,
-    ) -> Result<(), String> {
-        Ok(()) // rustls has verified what is to be verified
-    }
 
     fn request(&self, _: &Target, number: u64) -> (Request<Body>, ()) {
         let mut request = Request::new(Body::new(self.body.clone()));

@@ -116,14 +116,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
         floor: Some(&plan.floor),
         packages: &plan.packages,
     };
-    for &peer in &plan.peers {
-        match Program::find(peer, places).await {
-            Ok(program) => outcome.programs.push(program),
-            Err(error) => {
-                outcome.note(format_args!("{} does not run here: {error:#}", peer.name()));
-            }
-        }
-    }
+    outcome.programs = Program::find_all(&plan.peers, places, |why| outcome.note(why)).await;
     let origins = Origins::start(&plan.origin, home.path()).await?;
     let authority = Authority::new("bench-peers authority")?;
     let keys = Keys::issue(&authority)?;

@@ -118,8 +118,24 @@ pub struct Program {
 }
 
 impl Program {
+    /// Finds those that run here; `missing` hears why the others do not.
+    pub(crate) async fn find_all(
+        peers: &[Peer],
+        places: Places<'_>,
+        mut missing: impl FnMut(String),
+    ) -> Vec<Self> {
+        let mut programs = Vec::new();
+        for &peer in peers {
+            match Self::find(peer, places).await {
+                Ok(program) => programs.push(program),
+                Err(error) => missing(format!("{} does not run here: {error:#}", peer.name())),
+            }
+        }
+        programs
+    }
+
     /// Finds it.
-    pub async fn find(peer: Peer, places: Places<'_>) -> Result<Self> {
+    async fn find(peer: Peer, places: Places<'_>) -> Result<Self> {
         let packages = places.packages;
         let file = match peer {
             Peer::Lockgate => places.lockgate.to_owned(),

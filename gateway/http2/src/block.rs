@@ -60,11 +60,6 @@ impl Block {
     pub fn into_parts(self) -> (Vec<u8>, Vec<Line>) {
         (self.text, self.lines)
     }
-
-    /// Are there no fields?
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
 }
 
 /// Room that is made for the text of a section, and for its fields.

@@ -245,15 +245,21 @@ impl PathMatch {
     pub fn everything() -> Self {
         Self::Prefix(NormalPath("/".into()))
     }
+
+    /// What tells its kind apart where it is shown, and the path or the expression.
+    pub fn marked(&self) -> (&'static str, &str) {
+        match self {
+            Self::Exact(path) => ("= ", path.as_str()),
+            Self::Prefix(path) => ("", path.as_str()),
+            Self::Regex(pattern) => ("~ ", pattern),
+        }
+    }
 }
 
 impl fmt::Display for PathMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(path) => write!(f, "= {path}"),
-            Self::Prefix(path) => write!(f, "{path}"),
-            Self::Regex(pattern) => write!(f, "~ {pattern}"),
-        }
+        let (mark, path) = self.marked();
+        write!(f, "{mark}{path}")
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::{HeaderName, StatusCode, Version};
-use model::PathMatch;
 
 use super::clock::Clock;
 use super::write::{Object, escape_json, name, write_address};
@@ -138,11 +137,7 @@ fn upstream_fields(line: &mut Object<'_>, facts: &Facts<'_>) {
     }
     if let Some(route) = &context.route {
         line.quoted(name!("rule_path"), |out| {
-            let (mark, path) = match &route.path {
-                PathMatch::Exact(path) => ("= ", path.as_str()),
-                PathMatch::Prefix(path) => ("", path.as_str()),
-                PathMatch::Regex(text) => ("~ ", text.as_str()),
-            };
+            let (mark, path) = route.path.marked();
             out.extend_from_slice(mark.as_bytes());
             escape_json(out, path.as_bytes());
         });

@@ -1,5 +1,6 @@
 //! One request as a line in a format of nginx.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,7 +17,6 @@ use super::line::{Facts, protocol};
 use super::tries;
 use super::write::{
     escape_control, escape_json, escape_text, show, write_ip, write_number, write_seconds,
-    write_thousandths,
 };
 use crate::asked::{Asked, Named};
 use crate::connection::TlsFacts;
@@ -401,13 +401,7 @@ impl Line<'_, '_> {
                 self.bytes(asked.main.map_or(&[], |main| main.port().as_bytes()));
             }
             LogVariable::LocationPath => match route {
-                Some(route) => {
-                    let shown = route.path.to_string();
-                    let path = shown
-                        .strip_prefix("= ")
-                        .or_else(|| shown.strip_prefix("~ "));
-                    self.bytes(path.unwrap_or(&shown).as_bytes());
-                }
+                Some(route) => self.bytes(route.path.marked().1.as_bytes()),
                 None => self.missing(),
             },
             _ => self.missing(),
@@ -424,28 +418,12 @@ static HOSTNAME: LazyLock<String> = LazyLock::new(|| {
 fn msec(out: &mut Vec<u8>, time: SystemTime) {
     // A clock before 1970 is not set.
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    show(out, since.as_secs());
-    out.push(b'.');
-    write_thousandths(out, since.subsec_millis());
+    write_seconds(out, since);
 }
 
 /// A path with its escapes decoded, as nginx shows it. What is no escape stays.
-fn decoded(path: &[u8]) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
-    let mut out = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((first, behind)) = rest.split_first() {
-        let pair = digit(behind.first()).zip(digit(behind.get(1)));
-        let byte = pair.and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        if let Some(byte) = byte.filter(|_| *first == b'%') {
-            out.push(byte);
-            rest = behind.get(2..).unwrap_or_default();
-        } else {
-            out.push(*first);
-            rest = behind;
-        }
-    }
-    out
+fn decoded(path: &[u8]) -> Cow<'_, [u8]> {
+    table::decoded_path(path).map_or(Cow::Borrowed(path), Cow::Owned)
 }
 
 /// What OpenSSL calls a cipher suite. Those of TLS 1.3 have one name.
@@ -492,7 +470,7 @@ mod tests {
             ("/%zz%4", "/%zz%4"),
             ("/%2f%C3%A9", "/\u{2f}\u{e9}"),
         ] {
-            assert_eq!(decoded(path.as_bytes()), want.as_bytes(), "{path}");
+            assert_eq!(&*decoded(path.as_bytes()), want.as_bytes(), "{path}");
         }
     }
 

@@ -356,13 +356,6 @@ impl Linger for Batch<Replay> {
     }
 }
 
-impl Linger for Batch<Transport> {
-    async fn linger(mut self) {
-        let _ = timeout(SHUTDOWN_TIMEOUT, self.shutdown()).await;
-        self.into_inner().linger().await;
-    }
-}
-
 /// The stream that Pingora serves: deadlines on what is read, few and large writes. `first` has been read already.
 pub(crate) fn session(transport: Transport, first: Bytes, connection: Arc<Connection>) -> Stream {
     let fd = transport.socket().stream.as_raw_fd();

@@ -176,8 +176,7 @@ impl<S: Linger> Guarded<S> {
         if self.alone {
             return Err(io::Error::other(flood.reason()));
         }
-        // Nobody else sets it.
-        let _ = connection.flood.set(flood);
+        connection.flooded.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -324,7 +324,7 @@ impl Front {
             limits,
             longest_idle: self.longest_idle.clone(),
             given: Arc::new(AtomicU32::new(0)),
-            flood: OnceLock::new(),
+            flooded: AtomicBool::new(false),
             client_text: OnceLock::new(),
             slot: arrival.slot,
             logged: Logged::default(),

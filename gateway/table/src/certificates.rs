@@ -44,19 +44,22 @@ impl Keyed for Arc<LoadedCertificate> {
     }
 }
 
-/// Loads the key and checks that it is the one of the first certificate.
-pub fn load(certificate: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-    let PrivateKey { format, der } = &certificate.key;
+/// The key as rustls wants it.
+pub fn key_der(PrivateKey { format, der }: &PrivateKey) -> PrivateKeyDer<'static> {
     let der = der.expose().clone();
-    let der: PrivateKeyDer<'static> = match format {
+    match format {
         KeyFormat::Pkcs1 => PrivatePkcs1KeyDer::from(der).into(),
         KeyFormat::Pkcs8 => PrivatePkcs8KeyDer::from(der).into(),
         KeyFormat::Sec1 => PrivateSec1KeyDer::from(der).into(),
-    };
+    }
+}
+
+/// Loads the key and checks that it is the one of the first certificate.
+pub fn load(certificate: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
     // What rustls says about a key is not repeated: it could quote it.
     let key = provider
         .key_provider
-        .load_private_key(der)
+        .load_private_key(key_der(&certificate.key))
         .map_err(|_| "the private key cannot be read, or is of a kind that is not supported")?;
     let loaded = CertifiedKey::new(chain(certificate), key);
     match loaded.keys_match() {

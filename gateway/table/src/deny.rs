@@ -85,7 +85,7 @@ impl Condition {
     }
 
     fn holds_for_path(&self, path: &[u8]) -> bool {
-        self.holds(path) || decoded(path).is_some_and(|path| self.holds(&path))
+        self.holds(path) || decoded_path(path).is_some_and(|path| self.holds(&path))
     }
 }
 
@@ -144,10 +144,10 @@ impl CompiledDeny {
     }
 }
 
-/// The path with its escapes taken off, where it has any.
+/// The path with its escapes taken off, where it has any. What is no escape stays.
 ///
 /// Backends decode paths, so a rule for `/admin/` is meant for `/admin%2Fusers` as well.
-fn decoded(path: &[u8]) -> Option<Vec<u8>> {
+pub fn decoded_path(path: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let byte = |high: u8, low: u8| u8::try_from(digit(high)? * 16 + digit(low)?).ok();
     if !path.contains(&b'%') {

@@ -107,12 +107,12 @@ pub use access::{CompiledAccess, CompiledBasic, CompiledLimits, Rate};
 pub use affinity::{CompiledAffinity, CompiledHash};
 pub use backend_tls::narrow_client;
 pub use backends::{BackendSlot, CompiledBackend, WeightedTargets};
-pub use certificates::load as load_certificate;
+pub use certificates::{key_der, load as load_certificate};
 pub use clients::{
     ClientFault, ClientVerifier, CompiledClientCertificate, Names, names as names_of_certificate,
 };
 pub use compile::{compile, recompile};
-pub use deny::CompiledDeny;
+pub use deny::{CompiledDeny, decoded_path};
 pub use describe::{
     ActionDescription, BackendDescription, CertificateDescription, Description, RouteDescription,
     TlsDescription,

@@ -418,24 +418,6 @@ impl State {
         Ok(())
     }
 
-    /// The windows of streams begin with another size, those that are open included (RFC 9113, 6.9.2).
-    fn resize_windows(&mut self, size: i64) -> Result<(), Code> {
-        if size > MOST_WINDOW {
-            return Err(Code::FLOW_CONTROL_ERROR);
-        }
-        let more = size - self.initial_send_window;
-        self.initial_send_window = size;
-        let slots = self.slots.iter_mut().flatten();
-        for slot in slots.filter(|slot| slot.is_open()) {
-            slot.send_window += more;
-            if slot.send_window > MOST_WINDOW {
-                return Err(Code::FLOW_CONTROL_ERROR);
-            }
-            slot.wake();
-        }
-        Ok(())
-    }
-
     fn pinged(&mut self, frame: Frame<'_>) -> Result<(), Code> {
         if frame.stream != 0 {
             return Err(Code::PROTOCOL_ERROR);

@@ -3,7 +3,8 @@
 use std::task::{Context, Poll};
 
 use super::{LEAST_ROOM, MUCH_OUTPUT, State};
-use crate::frame::{USUAL_WINDOW, WINDOW_UPDATE, write_number};
+use crate::code::Code;
+use crate::frame::{MOST_WINDOW, USUAL_WINDOW, WINDOW_UPDATE, write_number};
 
 impl State {
     /// What a peer may send on a new stream. It need not keep to a smaller window that it does not know of yet (RFC 9113,
@@ -25,6 +26,24 @@ impl State {
         for slot in self.slots.iter_mut().flatten() {
             slot.recv_window -= less;
         }
+    }
+
+    /// The windows of streams begin with another size, those that are open included (RFC 9113, 6.9.2).
+    pub(super) fn resize_windows(&mut self, size: i64) -> Result<(), Code> {
+        if size > MOST_WINDOW {
+            return Err(Code::FLOW_CONTROL_ERROR);
+        }
+        let more = size - self.initial_send_window;
+        self.initial_send_window = size;
+        let slots = self.slots.iter_mut().flatten();
+        for slot in slots.filter(|slot| slot.is_open()) {
+            slot.send_window += more;
+            if slot.send_window > MOST_WINDOW {
+                return Err(Code::FLOW_CONTROL_ERROR);
+            }
+            slot.wake();
+        }
+        Ok(())
     }
 
     /// The peer may send so much more on the connection.

@@ -22,7 +22,7 @@ use crate::timer::Timer;
 const READ: usize = 64 * 1024;
 /// How often a connection may read before it is the turn of others: a peer that always has more to give, and one that takes
 /// it all, would keep a thread to themselves.
-const READS: u8 = 4;
+pub(super) const READS: u8 = 4;
 /// Bytes up to this many are copied to go out together with what is before them; more are not.
 pub(super) const MOST_COPIED: usize = 8 * 1024;
 /// Buffers that have grown beyond this are not kept between two writes.

@@ -12,6 +12,7 @@ use http2::{Code, Connection, Ended, Settings, Stream, Writer};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::client::READS;
 use super::h2::Io;
 use crate::error::Fault;
 use crate::timer::Timer;
@@ -30,8 +31,6 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 /// How large a header section of a response may be.
 const MOST_HEADER_BYTES: u32 = 256 * 1024;
-/// How often a connection is read before it is the turn of others.
-const MOST_READS: u8 = 4;
 /// How long after something came on it a connection is trusted, although its endpoint fails elsewhere.
 const TRUSTED: Duration = Duration::from_secs(1);
 /// How often an endpoint is asked whether it is still there, and how long it may take to say so.
@@ -250,7 +249,7 @@ async fn drive(socket: TcpStream, http2: Connection, status: Arc<Status>) {
     let mut io = Io::new(socket);
     let mut pulse = Pulse::new();
     poll_fn(|cx| {
-        for _ in 0..MOST_READS {
+        for _ in 0..READS {
             let came = io.poll_in(cx, &http2);
             let left = io.poll_out(cx, &http2);
             let over = http2.is_closing() && !http2.has_streams();

@@ -103,23 +103,7 @@ fn qualifies(context: &RequestContext) -> bool {
         body_limit: _,
         options,
     } = &**route;
-    let known = filters.iter().all(|filter| {
-        matches!(
-            filter,
-            CompiledFilter::HttpsRedirect { .. }
-                | CompiledFilter::ClientCertificate(_)
-                | CompiledFilter::Deny(_)
-                | CompiledFilter::Access(_)
-                | CompiledFilter::Hsts(_)
-                | CompiledFilter::RequestHeaders(_)
-                | CompiledFilter::ResponseHeaders(_)
-                | CompiledFilter::Cors(_)
-                | CompiledFilter::Rewrite(_)
-                | CompiledFilter::PathRules(_)
-                | CompiledFilter::UpstreamHost(_)
-                | CompiledFilter::ResponseRewrite(_)
-        )
-    });
+    let known = filters.iter().all(knows);
     let speaks = |slot| {
         let backend = context.table.backend(slot);
         backend.is_none_or(|backend| backend.protocol == BackendProtocol::Http1)
@@ -149,4 +133,23 @@ fn qualifies(context: &RequestContext) -> bool {
         retry.is_none() && errors.is_none() && mirror.is_none() && !stays && others.all(speaks)
     });
     known && cleartext && usual
+}
+
+/// Does the engine act on this filter in both versions of HTTP?
+fn knows(filter: &CompiledFilter) -> bool {
+    matches!(
+        filter,
+        CompiledFilter::HttpsRedirect { .. }
+            | CompiledFilter::ClientCertificate(_)
+            | CompiledFilter::Deny(_)
+            | CompiledFilter::Access(_)
+            | CompiledFilter::Hsts(_)
+            | CompiledFilter::RequestHeaders(_)
+            | CompiledFilter::ResponseHeaders(_)
+            | CompiledFilter::Cors(_)
+            | CompiledFilter::Rewrite(_)
+            | CompiledFilter::PathRules(_)
+            | CompiledFilter::UpstreamHost(_)
+            | CompiledFilter::ResponseRewrite(_)
+    )
 }

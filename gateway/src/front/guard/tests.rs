@@ -40,7 +40,7 @@ fn guard(header: Duration, idle: Duration, http2: bool) -> (GuardIo<DuplexStream
         )))
         .subscribe(),
         given: Arc::default(),
-        flood: std::sync::OnceLock::new(),
+        flooded: false.into(),
         client_text: std::sync::OnceLock::new(),
         slot: Tracker::new(&Limits::default(), false).open().unwrap(),
         logged: crate::connection::Logged::default(),

@@ -72,6 +72,14 @@ impl AskedFor {
     }
 }
 
+impl Running {
+    /// No further check begins, and no result of one that runs counts.
+    fn end(&self) {
+        self.task.abort();
+        self.asked_for.end();
+    }
+}
+
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
@@ -116,8 +124,7 @@ impl Checks {
         running.retain(|id, checks| {
             let wanted = table.checked().contains_key(id);
             if !wanted {
-                checks.task.abort();
-                checks.asked_for.end();
+                checks.end();
                 shared.registry.forget_checks(id);
             }
             wanted
@@ -164,8 +171,7 @@ impl Checks {
                 task,
             };
             if let Some(before) = running.insert(backend.id.clone(), started) {
-                before.task.abort();
-                before.asked_for.end();
+                before.end();
             }
         }
         if running.is_empty() {

@@ -11,11 +11,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use model::{BackendProtocol, BackendTls, CheckKind, EndpointSet, HealthCheck, KeyFormat};
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
-    ServerName,
-};
+use model::{BackendProtocol, BackendTls, CheckKind, EndpointSet, HealthCheck};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use table::CompiledBackend;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -270,12 +267,7 @@ fn config(tls: Option<&BackendTls>, grpc: bool) -> Result<ClientConfig, Cause> {
     let mut config = match tls.and_then(|tls| tls.client.as_ref()) {
         Some(client) => {
             let chain = client.chain.iter().cloned().map(CertificateDer::from);
-            let der = client.key.der.expose().clone();
-            let key: PrivateKeyDer<'static> = match client.key.format {
-                KeyFormat::Pkcs1 => PrivatePkcs1KeyDer::from(der).into(),
-                KeyFormat::Pkcs8 => PrivatePkcs8KeyDer::from(der).into(),
-                KeyFormat::Sec1 => PrivateSec1KeyDer::from(der).into(),
-            };
+            let key = table::key_der(&client.key);
             builder.with_client_auth_cert(chain.collect(), key)?
         }
         None => builder.with_no_client_auth(),

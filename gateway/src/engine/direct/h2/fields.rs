@@ -1,7 +1,7 @@
 //! Header sections between HTTP/1.1 and HTTP/2.
 
 use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use http2::{Block, Writer};
 
 use super::super::client::buffer;
@@ -32,13 +32,18 @@ pub(super) fn copy<F: Fn() -> HeaderMap>(
     }
 }
 
-/// Writes all fields of a map.
+/// The fields of a map that HTTP/2 has.
+fn of(fields: &HeaderMap) -> impl Iterator<Item = (&[u8], &HeaderValue)> {
+    let fields = fields
+        .iter()
+        .filter(|(name, _)| !is_of_http1(name.as_str()));
+    fields.map(|(name, value)| (name.as_str().as_bytes(), value))
+}
+
+/// Writes the fields of a map.
 pub(super) fn write(out: &mut Writer<'_>, fields: &HeaderMap) {
-    for (name, value) in fields {
-        if !is_of_http1(name.as_str()) {
-            let name = name.as_str().as_bytes();
-            out.add(name, value.as_bytes(), value.is_sensitive());
-        }
+    for (name, value) in of(fields) {
+        out.add(name, value.as_bytes(), value.is_sensitive());
     }
 }
 
@@ -51,11 +56,8 @@ pub(super) fn write_date(out: &mut Writer<'_>, context: &RequestContext) {
 /// Trailers that came in a map.
 pub(super) fn trailers(fields: &HeaderMap) -> Block {
     let mut block = Block::default();
-    for (name, value) in fields {
-        if !is_of_http1(name.as_str()) {
-            let name = name.as_str().as_bytes();
-            block.add(name, value.as_bytes(), value.is_sensitive());
-        }
+    for (name, value) in of(fields) {
+        block.add(name, value.as_bytes(), value.is_sensitive());
     }
     block
 }

@@ -14,6 +14,7 @@ mod to_http2;
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 pub(super) use self::io::Io;
 use self::outlet::{Client, End};
 use super::DirectEngine;
+use super::client::READS;
 use crate::connection::{Awaited, Connection, FAREWELL};
 use crate::front::conn::Transport;
 use crate::front::frames::Flood;
@@ -35,8 +37,6 @@ use crate::timer::Timer;
 
 /// How many requests that cannot be understood one connection may send: they cost us more than the client.
 const MOST_MALFORMED: u32 = 32;
-/// How often a connection is read before it is the turn of others.
-const MOST_READS: u8 = 4;
 /// The time for which the limit on requests that are taken back is meant.
 const RESET_WINDOW: Duration = Duration::from_secs(10);
 
@@ -74,7 +74,7 @@ pub(super) async fn serve(
     let mut streams = FuturesUnordered::new();
     let mut driver = Driver::new(transport, &limits, Arc::clone(&connection));
     poll_fn(|cx| {
-        let mut reads = MOST_READS;
+        let mut reads = READS;
         loop {
             while let Poll::Ready(Some(end)) = streams.poll_next_unpin(cx) {
                 driver.ended(end);
@@ -147,8 +147,6 @@ struct Driver<'a> {
     connection: Arc<Connection>,
     limits: &'a Limits,
     timer: Timer,
-    /// The client has sent something that could be answered.
-    introduced: bool,
     /// When the client was asked to go.
     asked: Option<Instant>,
     /// When it last sent anything after that.
@@ -177,7 +175,6 @@ impl<'a> Driver<'a> {
             connection,
             limits,
             timer: Timer::default(),
-            introduced: false,
             asked: None,
             heard_at: now,
             // It stands for as many connections as it may have streams.
@@ -210,8 +207,7 @@ impl<'a> Driver<'a> {
         if self.asked.is_some() {
             self.heard_at = Instant::now();
         }
-        self.introduced |= self.http2.is_introduced();
-        if self.connection.flood.get().is_some() {
+        if self.connection.flooded.load(Ordering::Relaxed) {
             self.turn_out(Code::ENHANCE_YOUR_CALM);
         } else if self.farewell.is_none() && self.http2.over() == Some(Code::ENHANCE_YOUR_CALM) {
             // Header sections without end.
@@ -268,7 +264,7 @@ impl<'a> Driver<'a> {
     /// Takes no new streams; those that have begun are finished.
     fn ask_to_go(&mut self) {
         self.asked = Some(Instant::now());
-        if self.introduced {
+        if self.http2.is_introduced() {
             self.http2.say_farewell();
         } else {
             // It never said anything that could be answered. Over TLS it is told that this is the end, and not that

@@ -12,8 +12,8 @@ use model::BackendProtocol;
 use table::{CompiledAction, CompiledFilter, CompiledOptions};
 use tokio::sync::watch;
 
-use super::super::DirectEngine;
 use super::super::patience::Clock;
+use super::super::{DirectEngine, knows};
 use super::outlet::{Client, End};
 use super::request::Request;
 use super::{fields, foreign, to_http1, to_http2};
@@ -131,24 +131,8 @@ fn qualifies(context: &RequestContext) -> bool {
         // Answered without one.
         return true;
     };
-    let known = route.filters.iter().all(|filter| {
-        matches!(
-            filter,
-            CompiledFilter::HttpsRedirect { .. }
-                | CompiledFilter::ClientCertificate(_)
-                | CompiledFilter::Deny(_)
-                | CompiledFilter::PathRules(_)
-                | CompiledFilter::Access(_)
-                | CompiledFilter::Pace(_)
-                | CompiledFilter::Hsts(_)
-                | CompiledFilter::RequestHeaders(_)
-                | CompiledFilter::ResponseHeaders(_)
-                | CompiledFilter::Cors(_)
-                | CompiledFilter::Rewrite(_)
-                | CompiledFilter::UpstreamHost(_)
-                | CompiledFilter::ResponseRewrite(_)
-        )
-    });
+    let mut filters = route.filters.iter();
+    let known = filters.all(|filter| matches!(filter, CompiledFilter::Pace(_)) || knows(filter));
     let cleartext = |slot| {
         let backend = context.table.backend(slot);
         backend.is_none_or(|backend| match backend.protocol {
