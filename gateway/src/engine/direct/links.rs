@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use http2::{Code, Connection, Ended, Settings, Stream, Writer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -245,7 +246,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Moves the bytes of a connection until it ends.
-async fn drive(socket: TcpStream, http2: Connection, status: Arc<Status>) {
+async fn drive<S>(socket: S, http2: Connection, status: Arc<Status>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut io = Io::new(socket);
     let mut pulse = Pulse::new();
     poll_fn(|cx| {
@@ -253,7 +257,7 @@ async fn drive(socket: TcpStream, http2: Connection, status: Arc<Status>) {
             let came = io.poll_in(cx, &http2);
             let left = io.poll_out(cx, &http2);
             let over = http2.is_closing() && !http2.has_streams();
-            match (came, left) {
+            match (&came, &left) {
                 (Poll::Ready(Err(_) | Ok(false)), _) | (_, Poll::Ready(Err(_))) => {
                     return Poll::Ready(());
                 }
@@ -262,7 +266,10 @@ async fn drive(socket: TcpStream, http2: Connection, status: Arc<Status>) {
                 // Some of it may have had to leave before more is taken.
                 (Poll::Pending, Poll::Ready(Ok(()))) if !http2.wants_input() => {}
                 (Poll::Pending, _) => {
-                    http2.wake_for_output(cx);
+                    // While the socket takes nothing, more to be sent is no reason to try.
+                    if left.is_ready() {
+                        http2.wake_for_output(cx);
+                    }
                     let busy = status.streams.load(Ordering::Relaxed) > 0;
                     return pulse.poll_lost(cx, &http2, busy);
                 }
@@ -312,11 +319,77 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::pin::{Pin, pin};
+    use std::task::{Wake, Waker};
+
+    use tokio::io::ReadBuf;
     use tokio::net::TcpListener;
 
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// The socket to a peer that reads nothing.
+    struct Full;
+
+    impl AsyncRead for Full {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Full {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_reads_nothing_keeps_nobody_busy() {
+        let http2 = Connection::client(&SETTINGS);
+        let status = Arc::new(Status {
+            open: AtomicBool::new(true),
+            streams: AtomicUsize::new(1),
+            used_at: Mutex::new(Instant::now()),
+        });
+        let mut driven = pin!(drive(Full, http2.clone(), status));
+        let woken = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        assert!(driven.as_mut().poll(&mut cx).is_pending());
+        // The preface has not left, and here is more.
+        let _stream = http2
+            .open(true, |fields| fields.add(b":method", b"GET", false))
+            .unwrap();
+        assert!(driven.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    }
 
     /// An endpoint that answers nothing.
     async fn endpoint() -> SocketAddr {
