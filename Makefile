@@ -93,7 +93,7 @@ bench: release ## micro benchmarks: lookup, compile, balancing, memory
 bench-peers: release ## CPU per request, latency, memory beside HAProxy, nginx, Envoy, Traefik (PEERS=options)
 	@.ci/setup bench
 	config/dist.sh
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(HOST) -p floor
+	config/dist.sh floor
 	$(BIN)/peers --lockgate $(TARGET)/$(HOST)/dist/lockgate --floor $(TARGET)/$(HOST)/dist/floor --packages $(CACHE)/peers \
 	  --results bench/results --date $$(date -u +%Y-%m-%d) $(PEERS)
 

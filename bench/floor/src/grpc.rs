@@ -1,93 +1,86 @@
 //! Calls of gRPC: HTTP/2 on both sides.
 
+use std::future::poll_fn;
 use std::io;
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response};
+use ::http2::{Code, Ended, Head, Stream, Writer};
 
+use crate::http2::{over, send};
 use crate::links::{Call, Links};
 use crate::{Backend, Client};
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
 /// Passes a call on: first the request, then the response. That is enough for calls of one message.
-pub(crate) fn call(
-    mut parts: Parts,
-    body: RecvStream,
-    mut respond: SendResponse<Bytes>,
-    client: &Client,
-    backend: &Backend,
-) -> impl Future<Output = ()> {
-    let authority = parts.uri.authority();
-    let host = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    let fields = &mut parts.headers;
-    fields.insert(FORWARDED_FOR, client.address.clone());
-    fields.insert(FORWARDED_PROTO, client.scheme.clone());
-    if let Some(host) = host {
-        fields.insert(FORWARDED_HOST, host);
-    }
-    let mut request = Some(Request::from_parts(parts, ()));
-    async move {
-        if exchange(&mut request, body, &mut respond, &backend.links)
-            .await
-            .is_err()
-        {
-            respond.send_reset(Reason::INTERNAL_ERROR);
-        }
+pub(crate) async fn call(head: Head, mut stream: Stream, client: &Client, backend: &Backend) {
+    if exchange(&head, &mut stream, client, &backend.links)
+        .await
+        .is_err()
+    {
+        stream.reset(Code::INTERNAL_ERROR);
     }
 }
 
 async fn exchange(
-    request: &mut Option<Request<()>>,
-    body: RecvStream,
-    respond: &mut SendResponse<Bytes>,
+    head: &Head,
+    stream: &mut Stream,
+    client: &Client,
     links: &Links,
 ) -> io::Result<()> {
-    let ended = body.is_end_stream();
+    let ended = stream.is_finished();
+    let call = links.open(ended, |out| write(out, head, client)).await?;
     let Call {
-        response,
-        body: sender,
+        stream: mut asked,
         lease: _lease,
-    } = links.send(request, ended).await?;
+    } = call;
     if !ended {
-        relay(body, sender).await.map_err(io::Error::other)?;
+        relay(stream, &mut asked).await.map_err(over)?;
     }
-    let response = response.await.map_err(io::Error::other)?;
-    answer(response, respond).await.map_err(io::Error::other)
+    answer(&mut asked, stream).await.map_err(over)
 }
 
-async fn answer(
-    response: Response<RecvStream>,
-    respond: &mut SendResponse<Bytes>,
-) -> Result<(), h2::Error> {
-    let (parts, body) = response.into_parts();
-    let ended = body.is_end_stream();
-    let sender = respond.send_response(Response::from_parts(parts, ()), ended)?;
-    if !ended {
-        relay(body, sender).await?;
+/// Writes the header section for the backend.
+fn write(out: &mut Writer<'_>, head: &Head, client: &Client) {
+    out.add(b":method", head.method(), false);
+    out.add(b":scheme", b"http", false);
+    let host = head.authority().unwrap_or_default();
+    out.add(b":authority", host, false);
+    out.add(b":path", head.path(), false);
+    for (name, value, sensitive) in head.fields().iter() {
+        out.add(name, value, sensitive);
     }
-    Ok(())
+    out.add(b"x-forwarded-for", client.address.as_bytes(), false);
+    out.add(b"x-forwarded-proto", client.scheme.as_bytes(), false);
+    out.add(b"x-forwarded-host", host, false);
 }
 
-/// Passes on content and trailers. The `h2` crate keeps what the windows have no room for.
-async fn relay(mut body: RecvStream, mut sender: SendStream<Bytes>) -> Result<(), h2::Error> {
-    while let Some(content) = body.data().await {
+async fn answer(from: &mut Stream, to: &mut Stream) -> Result<(), Ended> {
+    let head = loop {
+        let head = poll_fn(|cx| from.poll_head(cx)).await?;
+        // What is not the answer yet is not needed.
+        if head.status() >= 200 {
+            break head;
+        }
+    };
+    let ended = from.is_finished();
+    to.respond(head.status(), ended, |out| {
+        for (name, value, sensitive) in head.fields().iter() {
+            out.add(name, value, sensitive);
+        }
+    })?;
+    if ended { Ok(()) } else { relay(from, to).await }
+}
+
+/// Passes on content and trailers.
+async fn relay(from: &mut Stream, to: &mut Stream) -> Result<(), Ended> {
+    while let Some(content) = poll_fn(|cx| from.poll_content(cx)).await {
         let content = content?;
-        let window = body.flow_control();
-        window.release_capacity(content.len())?;
-        let last = body.is_end_stream();
-        sender.send_data(content, last)?;
+        let last = from.is_finished();
+        send(to, &content, last).await?;
         if last {
             return Ok(());
         }
     }
-    match body.trailers().await? {
-        Some(trailers) => sender.send_trailers(trailers),
-        None => sender.send_data(Bytes::new(), true),
+    match from.take_trailers() {
+        Some(trailers) => to.send_trailers(&trailers),
+        None => send(to, &[], true).await,
     }
 }

@@ -122,7 +122,7 @@ where
                     held.extend_from_slice(bytes);
                     &held
                 };
-                let Some((answer, ())) = section::answer(bytes, bodyless, |_, _| Ok(()))? else {
+                let Some(answer) = section::answer(bytes, bodyless, |_, _| Ok(()))? else {
                     if held.is_empty() {
                         held = bytes.to_vec();
                     }

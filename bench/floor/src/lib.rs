@@ -1,4 +1,4 @@
-//! A yardstick, not a proxy to use: the least that a proxy on tokio, httparse, rustls and the `h2` crate can do.
+//! A yardstick, not a proxy to use: the least that a proxy on tokio, httparse, rustls and Lockgate's codec of HTTP/2 can do.
 //!
 //! Beside Lockgate in the same measurement it shows how much of a request is the kernel's and the libraries', which no work
 //! on Lockgate itself takes away. So it has to be as quick as they allow: it reads and writes as seldom as can be, copies
@@ -7,12 +7,12 @@
 
 mod buffers;
 mod grpc;
-mod held;
 mod http1;
 mod http2;
 mod links;
 mod pool;
 mod section;
+mod socket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use http::HeaderValue;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -53,8 +52,8 @@ struct Backend {
 
 /// What the backend is told about a client.
 struct Client {
-    address: HeaderValue,
-    scheme: HeaderValue,
+    address: String,
+    scheme: &'static str,
     /// Both as fields of HTTP/1.1, and the name of the one for the host.
     fields: String,
 }
@@ -66,9 +65,8 @@ impl Client {
             fields: format!(
                 "X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: "
             ),
-            // An address is a value of a field.
-            address: HeaderValue::from_str(&address).unwrap_or(HeaderValue::from_static("")),
-            scheme: HeaderValue::from_static(scheme),
+            address,
+            scheme,
         }
     }
 }

@@ -3,24 +3,29 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 
-use bytes::Bytes;
-use h2::SendStream;
-use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
-use http::Request;
+use ::http2::{Connection, Settings, Stream, Writer};
 use tokio::net::TcpStream;
 
-use crate::held::Held;
 use crate::pool;
+use crate::socket::Io;
 
 /// Requests at once on one connection.
-const STREAMS: usize = 100;
+const STREAMS: u32 = 100;
+const MOST_STREAMS: usize = STREAMS as usize;
 /// What the backend may send on one stream before its client has taken it.
 const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// The same as Lockgate's.
+const SETTINGS: Settings = Settings {
+    max_streams: STREAMS,
+    stream_window: STREAM_WINDOW,
+    connection_window: STREAMS * STREAM_WINDOW,
+    max_header_list: 256 * 1024,
+};
 
 pub(crate) struct Links {
     address: SocketAddr,
@@ -30,8 +35,15 @@ pub(crate) struct Links {
 }
 
 struct Link {
-    sender: SendRequest<Bytes>,
+    http2: Connection,
     streams: Arc<AtomicUsize>,
+}
+
+impl Link {
+    fn has_room(&self) -> bool {
+        let most = self.http2.peer_streams().min(MOST_STREAMS);
+        self.streams.load(Ordering::Relaxed) < most
+    }
 }
 
 /// A place among the requests of a connection; dropping it gives the place back.
@@ -45,23 +57,9 @@ impl Drop for Lease {
 
 /// A request whose header section is on its way.
 pub(crate) struct Call {
-    pub(crate) response: ResponseFuture,
-    pub(crate) body: SendStream<Bytes>,
+    pub(crate) stream: Stream,
     /// Until the response has come to its end.
     pub(crate) lease: Lease,
-}
-
-/// The same as Lockgate's.
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .enable_push(false)
-        .initial_max_send_streams(STREAMS)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(100 * STREAM_WINDOW)
-        .max_header_list_size(256 * 1024)
-        .max_send_buffer_size(128 * 1024);
-    builder
 }
 
 impl Links {
@@ -73,15 +71,15 @@ impl Links {
         }
     }
 
-    /// Sends a header section on a connection that has room for it, made if there is none.
-    pub(crate) async fn send(
+    /// Begins a request, which `fields` writes, on a connection that has room for it, made if there is none; `ends` if it
+    /// has no content.
+    pub(crate) async fn open(
         &self,
-        request: &mut Option<Request<()>>,
-        ended: bool,
+        ends: bool,
+        fields: impl Fn(&mut Writer<'_>),
     ) -> io::Result<Call> {
         loop {
-            let call = poll_fn(|cx| Poll::Ready(self.send_now(cx, request, ended))).await;
-            if let Some(call) = call? {
+            if let Some(call) = self.open_now(ends, &fields) {
                 return Ok(call);
             }
             // It is rare, and whoever waits in here is not to have the room for it.
@@ -89,58 +87,33 @@ impl Links {
         }
     }
 
-    fn send_now(
-        &self,
-        cx: &mut Context<'_>,
-        request: &mut Option<Request<()>>,
-        ended: bool,
-    ) -> io::Result<Option<Call>> {
+    fn open_now(&self, ends: bool, fields: &impl Fn(&mut Writer<'_>)) -> Option<Call> {
         let mut open = self.lock();
-        let mut at = 0;
-        while let Some(link) = open.get_mut(at) {
-            if link.streams.load(Ordering::Relaxed) >= STREAMS {
-                at += 1;
-                continue;
+        while let Some(at) = open.iter().position(Link::has_room) {
+            let link = open.get(at)?;
+            if let Ok(stream) = link.http2.open(ends, fields) {
+                link.streams.fetch_add(1, Ordering::Relaxed);
+                let lease = Lease(Arc::clone(&link.streams));
+                return Some(Call { stream, lease });
             }
-            match link.sender.poll_ready(cx) {
-                Poll::Ready(Err(_)) => drop(open.remove(at)),
-                Poll::Pending => at += 1,
-                Poll::Ready(Ok(())) => {
-                    let Some(request) = request.take() else {
-                        return Ok(None);
-                    };
-                    let sent = link.sender.send_request(request, ended);
-                    let (response, body) = sent.map_err(io::Error::other)?;
-                    link.streams.fetch_add(1, Ordering::Relaxed);
-                    return Ok(Some(Call {
-                        response,
-                        body,
-                        lease: Lease(Arc::clone(&link.streams)),
-                    }));
-                }
-            }
+            // The backend takes no more requests on it.
+            open.remove(at);
         }
-        Ok(None)
+        None
     }
 
     async fn make_room(&self) -> io::Result<()> {
         let _turn = self.gate.lock().await;
         // Somebody may have made some meanwhile.
-        let has_room = |link: &Link| link.streams.load(Ordering::Relaxed) < STREAMS;
-        if self.lock().iter().any(has_room) {
+        if self.lock().iter().any(Link::has_room) {
             return Ok(());
         }
-        self.connect().await
-    }
-
-    async fn connect(&self) -> io::Result<()> {
-        let io = Held::new(pool::connect(self.address).await?);
-        // What is written in here leaves with the first request.
-        let handshake = builder().handshake::<_, Bytes>(io.clone()).await;
-        let (sender, connection) = handshake.map_err(io::Error::other)?;
-        tokio::spawn(drive(connection, io));
+        let socket = pool::connect(self.address).await?;
+        let http2 = Connection::client(&SETTINGS);
+        // What is written at the beginning leaves with the first request.
+        tokio::spawn(drive(socket, http2.clone()));
         self.lock().push(Link {
-            sender,
+            http2,
             streams: Arc::default(),
         });
         Ok(())
@@ -152,16 +125,33 @@ impl Links {
     }
 }
 
-/// Moves the bytes of a connection until it ends. What requests have written since the last turn leaves together.
-async fn drive(mut connection: Connection<Held<TcpStream>, Bytes>, io: Held<TcpStream>) {
+/// Moves the octets of a connection until it ends. What requests have written since the last turn leaves together.
+async fn drive(socket: TcpStream, http2: Connection) {
+    let mut io = Io::new(socket);
     poll_fn(|cx| {
-        let ended = Pin::new(&mut connection).poll(cx).is_ready();
-        let broken = matches!(io.poll_out(cx), Poll::Ready(Err(_)));
-        if ended || broken {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        loop {
+            let blocked = !http2.wants_input();
+            match io.poll_in(cx, &http2) {
+                Poll::Ready(Ok(())) => continue,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+            match io.poll_out(cx, &http2) {
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) if http2.is_closing() && !http2.has_streams() => {
+                    return Poll::Ready(());
+                }
+                // Some of it had to leave before more is taken.
+                Poll::Ready(Ok(())) if blocked => {}
+                Poll::Ready(Ok(())) => {
+                    http2.wake_for_output(cx);
+                    return Poll::Pending;
+                }
+                // The socket says when there is room again.
+                Poll::Pending => return Poll::Pending,
+            }
         }
     })
     .await;
+    http2.lost();
 }

@@ -3,9 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use ::http2::{Head, Line, Stream};
 use httparse::{Header, Status};
 
 use crate::{Client, unexpected};
@@ -49,17 +47,17 @@ impl<'b> Framing<'b> {
     fn of(fields: &[Header<'b>]) -> io::Result<Self> {
         let mut framing = Self::default();
         for field in fields {
-            let is = |name: HeaderName| field.name.eq_ignore_ascii_case(name.as_str());
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
             // Most fields are told from those that matter by how long their names are.
             match field.name.len() {
-                4 if is(HOST) => framing.host = field.value,
-                10 if is(CONNECTION) => framing.connection = Some(field.value),
-                14 if is(CONTENT_LENGTH) => {
+                4 if is("host") => framing.host = field.value,
+                10 if is("connection") => framing.connection = Some(field.value),
+                14 if is("content-length") => {
                     let length = std::str::from_utf8(field.value).map_err(unexpected)?;
                     framing.length = length.parse().map_err(unexpected)?;
                     framing.has_length = true;
                 }
-                17 if is(TRANSFER_ENCODING) => return Err(unexpected("a body without a length")),
+                17 if is("transfer-encoding") => return Err(unexpected("a body without a length")),
                 _ => {}
             }
         }
@@ -99,10 +97,10 @@ pub(crate) fn request(
         out.extend_from_slice(lines);
     } else {
         // What is said about the connection to the client is not for the backend.
-        begin(out, method, path);
+        begin(out, method.as_bytes(), path.as_bytes());
         for field in parsed.headers.iter() {
             if !field.name.eq_ignore_ascii_case("connection") {
-                write(out, field.name, field.value);
+                write(out, field.name.as_bytes(), field.value);
             }
         }
     }
@@ -115,35 +113,66 @@ pub(crate) fn request(
     }))
 }
 
-/// Writes the section for the backend of a request that came by HTTP/2.
-pub(crate) fn write_request(parts: &Parts, client: &Client, out: &mut Vec<u8>) {
-    let path = parts.uri.path_and_query();
-    begin(
-        out,
-        parts.method.as_str(),
-        path.map_or("/", |path| path.as_str()),
-    );
-    let authority = parts.uri.authority();
-    let host = authority.map(|authority| authority.as_str().as_bytes());
-    let host = host.or_else(|| Some(parts.headers.get(HOST)?.as_bytes()));
-    let host = host.unwrap_or_default();
-    write(out, "Host", host);
-    for (name, value) in &parts.headers {
-        if name != HOST {
-            write(out, name.as_str(), value.as_bytes());
+/// What is known about a request of HTTP/2.
+#[derive(Default)]
+pub(crate) struct Outline {
+    pub(crate) is_grpc: bool,
+    /// How long its body is has been said.
+    pub(crate) has_length: bool,
+    /// There is a field for the host.
+    has_host: bool,
+}
+
+impl Outline {
+    pub(crate) fn of(head: &Head) -> Self {
+        let mut outline = Self::default();
+        for (name, value, _) in head.fields().iter() {
+            match name {
+                b"host" => outline.has_host = true,
+                b"content-type" => outline.is_grpc = value.starts_with(b"application/grpc"),
+                b"content-length" => outline.has_length = true,
+                _ => {}
+            }
         }
+        outline
+    }
+
+    /// Is it a request that can be passed on: all of it has come, it has a path, and its end is known?
+    pub(crate) fn is_expected(&self, head: &Head, stream: &Stream) -> bool {
+        let ends = self.is_grpc || self.has_length || stream.is_finished();
+        ends && !head.is_too_large() && !head.path().is_empty()
+    }
+}
+
+/// Writes the section for the backend of a request that came by HTTP/2.
+pub(crate) fn write_request(head: Head, outline: &Outline, client: &Client, out: &mut Vec<u8>) {
+    begin(out, head.method(), head.path());
+    let authority = head.authority_span();
+    let (text, lines) = head.into_fields().into_parts();
+    let get = |(start, end)| text.get(start..end).unwrap_or_default();
+    let is_host = |line: &&Line| get(line.name) == b"host";
+    let host = authority.or_else(|| Some(lines.iter().find(is_host)?.value));
+    let host = host.map(get).unwrap_or_default();
+    write(out, b"Host", host);
+    if outline.has_host {
+        for line in lines.iter().filter(|line| !is_host(line)) {
+            write(out, get(line.name), get(line.value));
+        }
+    } else if let Some(first) = lines.first() {
+        // From there on it is the text of HTTP/1.1.
+        out.extend_from_slice(get((first.name.0, text.len())));
     }
     end(out, client, host);
 }
 
-fn begin(out: &mut Vec<u8>, method: &str, path: &str) {
-    for part in [method, " ", path, " HTTP/1.1\r\n"] {
-        out.extend_from_slice(part.as_bytes());
+fn begin(out: &mut Vec<u8>, method: &[u8], path: &[u8]) {
+    for part in [method, b" ", path, b" HTTP/1.1\r\n"] {
+        out.extend_from_slice(part);
     }
 }
 
-fn write(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+fn write(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
 }
@@ -156,11 +185,11 @@ fn end(out: &mut Vec<u8>, client: &Client, host: &[u8]) {
 
 /// Reads a response's section, and lets its fields be used; nothing if it has not come as a whole. `head`: the request
 /// was one that is answered without a body.
-pub(crate) fn answer<T>(
+pub(crate) fn answer(
     bytes: &[u8],
     head: bool,
-    use_fields: impl FnOnce(&Answer, &[Header<'_>]) -> io::Result<T>,
-) -> io::Result<Option<(Answer, T)>> {
+    use_fields: impl FnOnce(&Answer, &[Header<'_>]) -> io::Result<()>,
+) -> io::Result<Option<Answer>> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -183,34 +212,14 @@ pub(crate) fn answer<T>(
         body: if bodyless { 0 } else { framing.length },
         keep: parsed.version == Some(1) && !framing.closes(),
     };
-    let used = use_fields(&answer, parsed.headers)?;
-    Ok(Some((answer, used)))
-}
-
-/// The same as a response of HTTP/2, whose values stay where they are.
-pub(crate) fn answer_map(
-    bytes: &bytes::Bytes,
-    head: bool,
-) -> io::Result<Option<(Answer, Response<()>)>> {
-    answer(bytes, head, |answer, fields| {
-        let mut map = HeaderMap::with_capacity(fields.len());
-        for field in fields {
-            if field.name.eq_ignore_ascii_case("connection") {
-                continue;
-            }
-            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(unexpected)?;
-            let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-            map.append(name, value.map_err(unexpected)?);
-        }
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::from_u16(answer.status).map_err(unexpected)?;
-        *response.headers_mut() = map;
-        Ok(response)
-    })
+    use_fields(&answer, parsed.headers)?;
+    Ok(Some(answer))
 }
 
 #[cfg(test)]
 mod tests {
+    use ::http2::{Connection, Settings};
+
     use super::*;
 
     fn client() -> Client {
@@ -321,7 +330,7 @@ mod tests {
                 false,
             ),
         ] {
-            let (answer, ()) = answer(text.as_bytes(), head, |_, _| Ok(()))
+            let answer = answer(text.as_bytes(), head, |_, _| Ok(()))
                 .unwrap()
                 .unwrap();
             assert_eq!((answer.body, answer.keep), (body, keep), "{text}");
@@ -329,13 +338,71 @@ mod tests {
         }
     }
 
+    /// A request as it arrives.
+    fn arrive(ends: bool, fields: &[(&str, &str)]) -> (Head, Stream) {
+        let settings = Settings::default();
+        let (theirs, ours) = (Connection::client(&settings), Connection::server(&settings));
+        let asked = theirs.open(ends, |out| {
+            for (name, value) in fields {
+                out.add(name.as_bytes(), value.as_bytes(), false);
+            }
+        });
+        let mut octets = Vec::new();
+        theirs.take_output(&mut octets);
+        ours.receive(&octets);
+        drop(asked);
+        ours.accept().unwrap()
+    }
+
     #[test]
-    fn fields_of_an_answer_become_a_map() {
-        let text = "HTTP/1.1 404 Not Found\r\nX-A: 1\r\nx-a: 2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        let (_, response) = answer_map(&text.into(), false).unwrap().unwrap();
-        assert_eq!(response.status(), 404);
-        let values: Vec<_> = response.headers().get_all("x-a").iter().collect();
-        assert_eq!(values, ["1", "2"]);
-        assert!(!response.headers().contains_key("connection"));
+    fn a_request_of_http2_is_passed_on_with_three_more_fields() {
+        let added =
+            "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n\r\n";
+        let (a, b, length) = (("a", "1"), ("b", "2"), ("content-length", "7"));
+        let (authority, host) = ((":authority", "a"), ("host", "a"));
+        for (fields, left) in [
+            (vec![authority], ""),
+            (
+                vec![authority, a, length, b],
+                "a: 1\r\ncontent-length: 7\r\nb: 2\r\n",
+            ),
+            (vec![authority, a, ("host", "other"), b], "a: 1\r\nb: 2\r\n"),
+            (vec![a, host, b], "a: 1\r\nb: 2\r\n"),
+        ] {
+            let first = [(":method", "POST"), (":scheme", "https"), (":path", "/x?y")];
+            let ends = !fields.contains(&length);
+            let (head, stream) = arrive(ends, &[&first, fields.as_slice()].concat());
+            let outline = Outline::of(&head);
+            assert!(outline.is_expected(&head, &stream), "{fields:?}");
+            let mut out = Vec::new();
+            write_request(head, &outline, &client(), &mut out);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!("POST /x?y HTTP/1.1\r\nHost: a\r\n{left}{added}"),
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn requests_of_http2_that_cannot_be_passed_on_are_told_from_others() {
+        let usual = [(":method", "POST"), (":scheme", "https"), (":path", "/")];
+        let tunnel = [(":method", "CONNECT"), (":authority", "a")];
+        let large = "x".repeat(70_000);
+        let large = [usual.as_slice(), &[("large", &large)]].concat();
+        let call = ("content-type", "application/grpc+proto");
+        let call = [usual.as_slice(), &[call]].concat();
+        for (ends, fields, is_expected, is_grpc) in [
+            (true, usual.as_slice(), true, false),
+            (false, &usual, false, false),
+            (true, &tunnel, false, false),
+            (true, &large, false, false),
+            (false, &call, true, true),
+        ] {
+            let (head, stream) = arrive(ends, fields);
+            let outline = Outline::of(&head);
+            let found = (outline.is_expected(&head, &stream), outline.is_grpc);
+            assert_eq!(found, (is_expected, is_grpc), "{:?}", head.path());
+        }
     }
 }
