@@ -95,6 +95,12 @@ impl Kind {
         ),
     ];
 
+    /// The kinds of such a pair.
+    pub(super) fn of((with, without): (&str, &str)) -> impl Iterator<Item = Self> {
+        let kinds = Self::ALL.into_iter();
+        kinds.filter(move |kind| kind.title == with || kind.title == without)
+    }
+
     const fn new(protocol: Protocol, engine: &'static str, title: &'static str) -> Self {
         Self {
             protocol,
@@ -105,15 +111,38 @@ impl Kind {
     }
 }
 
-/// Instructions in user space for one request on a kept connection, one after the other.
-pub(super) async fn per_request(lockgate: &Path, kind: Kind, home: &Path) -> Result<u64> {
-    let once = run(lockgate, kind, home, REQUESTS).await?;
-    let twice = run(lockgate, kind, home, 2 * REQUESTS).await?;
-    ensure!(
-        twice > once,
-        "{twice} instructions for twice as much as {once} were for"
-    );
-    Ok((twice - once) / REQUESTS)
+/// Instructions in user space of two runs: requests on a kept connection, one after the other, and twice as many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runs {
+    once: u64,
+    twice: u64,
+}
+
+impl Runs {
+    /// Counts both.
+    pub(super) async fn count(lockgate: &Path, kind: Kind, home: &Path) -> Result<Self> {
+        let once = run(lockgate, kind, home, REQUESTS).await?;
+        let twice = run(lockgate, kind, home, 2 * REQUESTS).await?;
+        Ok(Self { once, twice })
+    }
+
+    /// Of each the one that was less disturbed.
+    pub(super) fn or_less(self, other: Self) -> Self {
+        Self {
+            once: self.once.min(other.once),
+            twice: self.twice.min(other.twice),
+        }
+    }
+
+    /// Instructions for one request.
+    pub(super) fn per_request(self) -> Result<u64> {
+        let Self { once, twice } = self;
+        let difference = twice.checked_sub(once).filter(|difference| *difference > 0);
+        let difference = difference.with_context(|| {
+            format!("{twice} instructions for twice as much as {once} were for")
+        })?;
+        Ok(difference / REQUESTS)
+    }
 }
 
 async fn run(lockgate: &Path, kind: Kind, home: &Path, requests: u64) -> Result<u64> {
