@@ -76,7 +76,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         method: format!(
             "Written by `make bench-peers`. Each proxy alone on one core with one worker, load generator and backends on \
              another one;\n{rounds} rounds of {seconds} s, in turns; medians. At saturation wrk, h2load and our own \
-             generator (handshakes, WebSocket); at 70 % of the\nslowest proxy's rate our own generator, open loop. CPU time \
+             generator (handshakes, WebSocket); at 70 % of the\nslowest proxy's rate our own generator, open loop. Where a p99 is that of a\nquarter second (longer where there are fewer than 300 requests), half of them had none above it: a moment in which the\nmachine stood still counts in the other p99. CPU time \
              is user and system time of all processes of a proxy."
         ),
         date: arguments.date.clone(),

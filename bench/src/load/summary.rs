@@ -82,7 +82,36 @@ pub struct Collector {
     resumed: AtomicU64,
     closed_by_server: AtomicU64,
     latencies: Histogram,
+    stretches: Option<Stretches>,
     failures: Mutex<Failures>,
+}
+
+/// Latencies of one short time after the other.
+#[derive(Debug)]
+struct Stretches {
+    length: Duration,
+    latencies: Mutex<Vec<Histogram>>,
+}
+
+impl Stretches {
+    fn record(&self, at: Duration, latency: Duration) {
+        let number = at.as_nanos() / self.length.as_nanos().max(1);
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        let mut latencies = self
+            .latencies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Of what comes later there is nothing to be learned.
+        if number < Self::MOST {
+            let missing = (number + 1).saturating_sub(latencies.len());
+            latencies.extend(std::iter::repeat_with(Histogram::default).take(missing));
+            if let Some(stretch) = latencies.get(number) {
+                stretch.record(latency);
+            }
+        }
+    }
+
+    const MOST: usize = 1000;
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +131,7 @@ impl Default for Collector {
             resumed: AtomicU64::new(0),
             closed_by_server: AtomicU64::new(0),
             latencies: Histogram::default(),
+            stretches: None,
             failures: Mutex::default(),
         }
     }
@@ -110,10 +140,39 @@ impl Default for Collector {
 impl Collector {
     const SAMPLES: usize = 10;
 
+    /// Gathers latencies of stretches of this length as well ([`Collector::p99_of_a_stretch`]).
+    #[must_use]
+    pub fn in_stretches(length: Duration) -> Self {
+        Self {
+            stretches: Some(Stretches {
+                length,
+                latencies: Mutex::default(),
+            }),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn answered(&self, latency: Duration, length: u64) {
         self.answers.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(length, Ordering::Relaxed);
         self.latencies.record(latency);
+        if let Some(stretches) = &self.stretches {
+            stretches.record(self.begun.elapsed(), latency);
+        }
+    }
+
+    /// What 99 of 100 answers did not exceed in half of the stretches. A moment in which the machine stood still makes one
+    /// stretch worse, and not this. Stretches with few answers, at the beginning and at the end, do not count.
+    pub fn p99_of_a_stretch(&self) -> Option<Duration> {
+        let stretches = self.stretches.as_ref()?.latencies.lock();
+        let stretches = stretches.unwrap_or_else(PoisonError::into_inner);
+        let most = stretches.iter().map(Histogram::count).max()?;
+        let full = stretches
+            .iter()
+            .filter(|stretch| stretch.count() * 2 > most);
+        let mut tails: Vec<Duration> = full.map(|stretch| stretch.quantile(990)).collect();
+        tails.sort_unstable();
+        tails.get(tails.len() / 2).copied()
     }
 
     pub(super) fn connected(&self, resumed: bool) {
@@ -259,5 +318,32 @@ impl fmt::Display for Figures {
             write!(f, "\n  {sample}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bad_stretch_does_not_decide() {
+        let length = Duration::from_millis(250);
+        let collector = Collector::in_stretches(length);
+        assert_eq!(collector.p99_of_a_stretch(), None);
+        let stretches = collector.stretches.as_ref().unwrap();
+        let ms = Duration::from_millis;
+        for stretch in 0..5 {
+            for answer in 0..100 {
+                let stalled = stretch == 2 && answer < 10;
+                let latency = ms(if stalled { 50 } else { 1 });
+                stretches.record(length * stretch + ms(1), latency);
+            }
+        }
+        // The last answers came late, and there are few of them.
+        stretches.record(length * 5, ms(90));
+        stretches.record(length * 6, ms(90));
+        let typical = collector.p99_of_a_stretch().unwrap();
+        assert!((ms(1)..ms(2)).contains(&typical), "{typical:?}");
+        assert!(Collector::default().p99_of_a_stretch().is_none());
     }
 }

@@ -34,6 +34,15 @@ pub struct Slice {
     pub seconds: f64,
     /// Latencies in milliseconds: half, 99 of 100, 999 of 1000 were faster.
     pub latency: [f64; 3],
+    /// At a rate: what 99 of 100 answers did not exceed in half of the stretches ([`stretch`]), in milliseconds.
+    pub typical_p99: Option<f64>,
+}
+
+/// How long a stretch is of which the slowest hundredth is looked at: a quarter of a second, or as long as there are a few
+/// hundred answers.
+fn stretch(rate: f64) -> Duration {
+    const ANSWERS: f64 = 300.0;
+    Duration::from_secs_f64((ANSWERS / rate.max(1.0)).max(0.25))
 }
 
 /// How the requests of [`What::Mixed`] jump over the table: coprime to its size, so that all come.
@@ -119,6 +128,7 @@ async fn wrk(case: &Case, proxy: &super::Proxy, seconds: u64, home: &Path) -> Re
         requests,
         seconds: micros / 1e6,
         latency: [p50, p99, p999].map(|micros| micros / 1000.0),
+        typical_p99: None,
     })
 }
 
@@ -232,6 +242,7 @@ async fn h2load(case: &Case, proxy: &super::Proxy, seconds: u64, home: &Path) ->
         requests,
         seconds,
         latency: [quantile(500), quantile(990), quantile(999)],
+        typical_p99: None,
     })
 }
 
@@ -246,7 +257,11 @@ pub(super) async fn own(
     let resumed = matches!(case.what, What::Fresh { resumed: true });
     let connector = Connector::with(&quick_client()?, resumed);
     let budget = Budget::new(None, Some(duration));
-    let figures = run(case, proxy, connector, budget, rate).await?;
+    let collector = rate.map_or_else(Collector::default, |rate| {
+        Collector::in_stretches(stretch(rate))
+    });
+    let collector = Arc::new(collector);
+    let figures = run(case, proxy, connector, budget, rate, &collector).await?;
     if resumed {
         let full = figures.connections - figures.resumed;
         // The first ones have nothing to resume.
@@ -261,6 +276,9 @@ pub(super) async fn own(
         requests: figures.answers,
         seconds: figures.seconds,
         latency: [figures.p50_ms, figures.p99_ms, figures.p999_ms],
+        typical_p99: collector
+            .p99_of_a_stretch()
+            .map(|typical| typical.as_secs_f64() * 1000.0),
     })
 }
 
@@ -273,7 +291,10 @@ pub(super) async fn check(case: &Case, proxy: &super::Proxy, authority: &str) ->
         streams: 2,
         ..*case
     };
-    run(&case, proxy, connector, budget, None).await.map(drop)
+    let collector = Arc::default();
+    run(&case, proxy, connector, budget, None, &collector)
+        .await
+        .map(drop)
 }
 
 async fn run(
@@ -282,8 +303,8 @@ async fn run(
     connector: Connector,
     budget: Budget,
     rate: Option<f64>,
+    collector: &Arc<Collector>,
 ) -> Result<load::Figures> {
-    let collector = Arc::new(Collector::default());
     let traffic = Arc::new(CaseTraffic::new(case, proxy)?);
     let shape = Shape {
         version: match case.what {
@@ -302,7 +323,7 @@ async fn run(
         connector,
         shape,
         Arc::new(budget),
-        Arc::clone(&collector),
+        Arc::clone(collector),
     )
     .await;
     let figures = collector.figures();
