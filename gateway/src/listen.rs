@@ -161,6 +161,7 @@ impl Gateway {
     pub fn start(self) -> Result<Running, io::Error> {
         for bound in self.workers.iter().flatten() {
             listen(&bound.socket)?;
+            acknowledge_late(&bound.socket)?;
         }
         let settings = &self.shared.settings;
         let tracker = Tracker::new(&settings.limits, settings.keep_sockets);
@@ -457,6 +458,18 @@ pub(crate) fn listen(socket: &Socket) -> io::Result<()> {
     socket.listen(BACKLOG)
 }
 
+/// Lets whatever a client sends first be acknowledged with the answer to it, and not by a segment of its own. Who waits for
+/// more than has come says so ([`acknowledge`]): the client may hold it back until then. It has to listen already.
+pub(crate) fn acknowledge_late(listener: &Socket) -> io::Result<()> {
+    listener.set_tcp_quickack(false)
+}
+
+/// Acknowledges what has come.
+pub(crate) fn acknowledge<'s>(connection: impl Into<SockRef<'s>>) {
+    // Without it, it is done a little later.
+    let _ = connection.into().set_tcp_quickack(true);
+}
+
 /// Sets what every connection has.
 pub(crate) fn tune<'s>(socket: impl Into<SockRef<'s>>) -> io::Result<()> {
     let socket = socket.into();
@@ -473,10 +486,14 @@ mod tests {
         let any = "127.0.0.1:0".parse().unwrap();
         let socket = bind_one(any, false, false, Transport::Tcp).unwrap();
         listen(&socket).unwrap();
+        acknowledge_late(&socket).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
         let _client = std::net::TcpStream::connect(address).unwrap();
         let (accepted, _) = socket.accept().unwrap();
         assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+        assert!(!accepted.tcp_quickack().unwrap());
+        acknowledge(&accepted);
+        assert!(accepted.tcp_quickack().unwrap());
         assert_eq!(
             accepted.tcp_keepalive_time().unwrap(),
             Duration::from_mins(1)

@@ -97,6 +97,8 @@ impl PingoraEngine {
         connection: Arc<Connection>,
         shutdown: &ShutdownWatch,
     ) {
+        // It does not say when it waits for the rest of a request.
+        transport.acknowledge();
         let stream = conn::session(transport, first, Arc::clone(&connection));
         session::serve(&self.proxy, &self.worker, stream, connection, shutdown).await;
     }

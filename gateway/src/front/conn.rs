@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use crate::connection::Connection;
 use crate::front::batch::{Batch, Flush};
 use crate::front::guard::{Digests, GuardIo, Linger, SHUTDOWN_TIMEOUT};
+use crate::listen;
 
 /// How an HTTP/2 connection begins; RFC 9113, section 3.4.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -227,6 +228,11 @@ impl Transport {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
         }
+    }
+
+    /// Acknowledges what has come, although there is no answer to it yet.
+    pub(crate) fn acknowledge(&self) {
+        listen::acknowledge(&self.socket().stream);
     }
 }
 

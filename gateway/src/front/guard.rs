@@ -103,6 +103,11 @@ impl<S: Linger> Guarded<S> {
         &self.connection
     }
 
+    /// The stream.
+    pub(crate) fn get_ref(&self) -> Option<&S> {
+        self.inner.as_ref()
+    }
+
     /// The stream, unguarded.
     pub(crate) fn into_inner(mut self) -> Option<S> {
         self.inner.take()

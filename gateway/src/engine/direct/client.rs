@@ -280,6 +280,8 @@ pub(super) struct Client {
     pub(super) out: Outgoing,
     /// TLS may have something that the socket did not take.
     pub(super) unflushed: bool,
+    /// What comes is acknowledged at once, as far as that is ours to say.
+    acknowledging: bool,
     /// Waits for the client and for its endpoint.
     pub(super) timer: Timer,
 }
@@ -292,6 +294,7 @@ impl Client {
             held: BytesMut::new(),
             out: Outgoing::default(),
             unflushed: false,
+            acknowledging: false,
             timer: Timer::default(),
         }
     }
@@ -328,6 +331,7 @@ impl Client {
             if !self.held.is_empty() {
                 // It has begun, and is not here as a whole.
                 self.connection().header_begun();
+                self.acknowledge();
             }
             let unused = &mut self.held;
             let io = &mut self.io;
@@ -351,6 +355,16 @@ impl Client {
                 Some(new) => look = new || self.held.len() >= super::request::MOST_BYTES,
                 None => return Next::Closed,
             }
+        }
+    }
+
+    /// More has to come before there is anything to say.
+    pub(super) fn acknowledge(&mut self) {
+        if !self.acknowledging
+            && let Some(transport) = self.io.get_ref()
+        {
+            self.acknowledging = true;
+            transport.acknowledge();
         }
     }
 

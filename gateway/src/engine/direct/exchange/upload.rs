@@ -50,6 +50,7 @@ impl Exchange<'_> {
                 }
                 Poll::Ready(_) => return Err((Source::Client, Fault::Closed)),
                 Poll::Pending => {
+                    self.client.acknowledge();
                     self.clock.receiving.begin(self.now);
                     return Ok(moved);
                 }
