@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
 /// How long changes are collected before they are acted upon.
 ///
-/// What follows a pass is collected for a multiple of the time that the pass took. So a single change is in force at
+/// What follows a pass is collected for a multiple of the time that a processor worked for the pass: what others do on
+/// a busy machine meanwhile does not hold changes back. So a single change is in force at
 /// once, changes that are cheap are never held back for long, and a flood of changes that are not is worked off in few
 /// passes that leave most of a core to others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Debounce {
-    /// The pause after a pass, in durations of that pass.
+    /// The pause after a pass, in times that it took.
     pub(crate) multiple: u32,
     /// The pause is at least this long: what belongs together often arrives together.
     pub(crate) shortest: Duration,
@@ -17,7 +20,7 @@ pub(crate) struct Debounce {
     pub(crate) longest: Duration,
 }
 
-/// When the last pass ended, and how long it took.
+/// When the last pass ended, and how long a processor worked for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Passed {
     pub(crate) end: Instant,
@@ -43,6 +46,13 @@ impl Debounce {
         let pause = took.saturating_mul(self.multiple);
         first.max(end + pause.clamp(self.shortest, self.longest))
     }
+}
+
+/// How long a processor has worked for this thread.
+pub(crate) fn thread_time() -> Duration {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(tv_nsec).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -71,5 +81,19 @@ mod tests {
                 "{why}"
             );
         }
+    }
+
+    #[test]
+    fn a_thread_that_waits_takes_no_time() {
+        let before = thread_time();
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            let start = thread_time();
+            while thread_time().saturating_sub(start) < Duration::from_millis(20) {}
+            drop(sender);
+        });
+        assert!(receiver.recv().is_err());
+        other.join().unwrap();
+        assert!(thread_time().saturating_sub(before) < Duration::from_millis(20));
     }
 }

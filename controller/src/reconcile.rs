@@ -18,7 +18,7 @@ use translate::{
 
 use self::words::{describe, only_endpoints};
 use crate::admission::{Known, Question};
-use crate::debounce::{Debounce, Passed};
+use crate::debounce::{Debounce, Passed, thread_time};
 use crate::expiry::ExpiryBook;
 use crate::problems::ProblemBook;
 use crate::publish::{Published, Publisher};
@@ -339,7 +339,7 @@ impl Reconciler {
         let Some(first) = self.state.first.take() else {
             return;
         };
-        let start = Instant::now();
+        let start = thread_time();
         self.translate();
         let changes = std::mem::take(&mut self.state.unpublished);
         let mut touched = std::mem::take(&mut self.state.touched);
@@ -368,7 +368,7 @@ impl Reconciler {
         });
         self.state.passed = Some(Passed {
             end: Instant::now(),
-            took: start.elapsed(),
+            took: thread_time().saturating_sub(start),
         });
         let generation = self.publisher.generation();
         self.shared.progress.send_modify(|progress| {
