@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{SocketDigest, Stream};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use rustix::net::{SendFlags, send};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
@@ -41,6 +42,8 @@ pub(crate) struct Socket {
     stream: TcpStream,
     unread: Bytes,
     ahead: Option<Ahead>,
+    /// Whatever is written is among the last that is said.
+    closing: bool,
 }
 
 /// Reads more than is asked for. rustls asks for 4 KiB at a time, which makes an upload many system calls.
@@ -93,6 +96,22 @@ impl Socket {
             stream,
             unread: Bytes::new(),
             ahead: None,
+            closing: false,
+        }
+    }
+
+    /// Writes what leaves with the end of the connection: the kernel keeps what does not fill a segment until then.
+    fn poll_write_last(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let written = self.stream.try_io(Interest::WRITABLE, || {
+                send(&self.stream, buf, flags).map_err(io::Error::from)
+            });
+            match written {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
         }
     }
 
@@ -182,6 +201,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.closing {
+            return self.poll_write_last(cx, buf);
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -228,6 +250,16 @@ impl Transport {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
         }
+    }
+
+    /// What is written from now on is all that there is left to say: it may leave together with the end of the connection,
+    /// which follows at once.
+    pub(crate) fn closing(&mut self) {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_mut().0,
+        };
+        socket.closing = true;
     }
 
     /// Acknowledges what has come, although there is no answer to it yet.
@@ -423,6 +455,25 @@ mod tests {
         let mut got = [0; 18];
         socket.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"hello world, again");
+    }
+
+    #[tokio::test]
+    async fn what_is_said_last_arrives_with_the_end() {
+        // One that fits into a segment, and one that has to wait for its reader.
+        for length in [1, 4 << 20] {
+            let (socket, mut client) = pair().await;
+            let said = vec![b'x'; length];
+            let mut transport = Transport::Plain(socket);
+            transport.closing();
+            let say = async {
+                transport.write_all(&said).await.unwrap();
+                transport.shutdown().await.unwrap();
+            };
+            let mut heard = Vec::new();
+            let (heard_all, ()) = tokio::join!(client.read_to_end(&mut heard), say);
+            heard_all.unwrap();
+            assert!(heard == said, "{} of {length}", heard.len());
+        }
     }
 
     #[tokio::test]

@@ -108,6 +108,11 @@ impl<S: Linger> Guarded<S> {
         self.inner.as_ref()
     }
 
+    /// The stream.
+    pub(crate) fn get_mut(&mut self) -> Option<&mut S> {
+        self.inner.as_mut()
+    }
+
     /// The stream, unguarded.
     pub(crate) fn into_inner(mut self) -> Option<S> {
         self.inner.take()

@@ -358,6 +358,13 @@ impl Client {
         }
     }
 
+    /// What is to be sent is the last, and the connection is closed after it.
+    pub(super) fn closing(&mut self) {
+        if let Some(transport) = self.io.get_mut() {
+            transport.closing();
+        }
+    }
+
     /// More has to come before there is anything to say.
     pub(super) fn acknowledge(&mut self) {
         if !self.acknowledging

@@ -89,6 +89,11 @@ impl Download {
     fn is_done(&self) -> bool {
         self.body.as_ref().is_some_and(Body::is_done)
     }
+
+    /// Is it whole, and the client's connection closed after it?
+    fn is_last(&self) -> bool {
+        self.is_done() && !self.keep_client && !self.switched
+    }
 }
 
 impl<'a> Exchange<'a> {

@@ -28,6 +28,9 @@ impl Exchange<'_> {
         let mut moved = false;
         loop {
             if self.client.is_sending() {
+                if self.download.is_last() {
+                    self.client.closing();
+                }
                 match self.client.poll_send(cx) {
                     Poll::Ready(Ok(_)) => {
                         self.clock.given(self.now);
