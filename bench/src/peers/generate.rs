@@ -34,7 +34,7 @@ pub struct Slice {
     pub seconds: f64,
     /// Latencies in milliseconds: half, 99 of 100, 999 of 1000 were faster.
     pub latency: [f64; 3],
-    /// At a rate: what 99 of 100 answers did not exceed in half of the stretches ([`stretch`]), in milliseconds.
+    /// At a rate: what 99 of 100 answers did not exceed in half of the quarter seconds, in milliseconds.
     pub typical_p99: Option<f64>,
 }
 
