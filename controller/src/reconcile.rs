@@ -130,6 +130,8 @@ struct State {
     unpublished: Changes,
     touched: BTreeSet<ObjectRef>,
     wanted: Wanted,
+    /// Does `wanted` differ from what the source was told last?
+    wanted_changed: bool,
     /// How many times a Secret has become wanted.
     wants: u64,
     passed: Option<Passed>,
@@ -263,7 +265,7 @@ impl Reconciler {
             SourceEvent::Listed => {
                 self.translate();
                 // Also when it is the empty set: the source waits for it.
-                self.shared.wanted.send_replace(self.state.wanted.clone());
+                self.tell_wanted();
             }
             SourceEvent::Synced => {
                 if !self.state.synced {
@@ -330,9 +332,16 @@ impl Reconciler {
         for name in &secrets_unwanted {
             self.state.wanted.remove(name);
         }
+        self.state.wanted_changed |= !secrets_wanted.is_empty() || !secrets_unwanted.is_empty();
         self.state.unpublished.extend(changes);
         self.state.touched.extend(touched);
         secrets_wanted
+    }
+
+    /// Tells the source which Secrets are wanted.
+    fn tell_wanted(&mut self) {
+        self.state.wanted_changed = false;
+        self.shared.wanted.send_replace(self.state.wanted.clone());
     }
 
     fn pass(&mut self) {
@@ -359,13 +368,9 @@ impl Reconciler {
                 touched: &touched,
             });
         }
-        self.shared.wanted.send_if_modified(|before| {
-            let differs = *before != self.state.wanted;
-            if differs {
-                before.clone_from(&self.state.wanted);
-            }
-            differs
-        });
+        if self.state.wanted_changed {
+            self.tell_wanted();
+        }
         self.state.passed = Some(Passed {
             end: Instant::now(),
             took: thread_time().saturating_sub(start),

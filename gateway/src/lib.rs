@@ -18,6 +18,7 @@ mod front;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod heritage;
+mod housekeeping;
 mod limits;
 mod listen;
 mod mirror;

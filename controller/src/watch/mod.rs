@@ -20,7 +20,7 @@ use translate::manifests::ManifestProblem;
 use translate::{Change, NamespacedName, Severity};
 
 /// How many events may wait for the reconcile loop before a source has to wait itself.
-const QUEUED_EVENTS: usize = 1024;
+const QUEUED_EVENTS: usize = 16;
 
 /// The Secrets that are wanted, and since when: a number that grows whenever one becomes wanted. One that was unwanted
 /// for a moment has another number than before, because nobody has kept it.

@@ -25,6 +25,7 @@ use crate::access_log::LineWriter;
 use crate::connection::Connection;
 use crate::external;
 use crate::front::conn::Transport;
+use crate::housekeeping::{Chore, Housekeeping};
 use crate::limits::KnownZones;
 use crate::mirror;
 use crate::settings;
@@ -97,7 +98,7 @@ pub(crate) struct Worker {
     pub(crate) mirrors: mirror::Places,
     /// Numbers that nobody needs to trust.
     pub(crate) random: Random,
-    requests: AtomicU64,
+    housekeeping: Housekeeping,
 }
 
 impl Worker {
@@ -112,29 +113,27 @@ impl Worker {
             external: Arc::new(external::Client::new(Arc::clone(&shared))),
             mirrors: mirror::Places::default(),
             random: Random::new(),
-            requests: AtomicU64::new(0),
+            housekeeping: Housekeeping::new(),
             shared,
         }
     }
 
-    /// Forgets, once in a while, what belongs to tables that are gone. The time between two times grows with what is
-    /// remembered, so that a request pays a constant share.
+    /// Forgets, once in a while, what belongs to tables that are gone.
     pub(crate) fn tidy(&self, table: &Table) {
-        let requests = self.requests.fetch_add(1, Ordering::Relaxed);
-        let known = self.picker.len().max(1024);
-        if u64::try_from(known).is_ok_and(|known| requests >= known) {
-            self.requests.store(0, Ordering::Relaxed);
-            self.picker.retain(|slot, backend| {
-                table
-                    .backend(slot)
-                    // What is known about endpoints lives here, also where the worker has not seen the backend since it changed.
-                    .is_some_and(|current| current.id == backend.id)
-            });
+        let chore = self.housekeeping.count(table);
+        if chore == Chore::None {
+            return;
+        }
+        self.zones.clear();
+        if chore == Chore::Thorough {
+            self.picker.forget_gone(table);
             self.meter.forget_gone();
+            let mut remembered = self.picker.len() + self.meter.len();
             if let Some(meter) = &self.nginx_meter {
                 meter.forget_gone();
+                remembered += meter.len();
             }
-            self.zones.clear();
+            self.housekeeping.done(remembered);
         }
     }
 }

@@ -200,7 +200,7 @@ impl ProxyHttp for Proxy {
             None => Ok(false),
             Some(answer) => {
                 keep_after_small_body(session);
-                write_answer(session, context, answer).await?;
+                write_answer(session, context, *answer).await?;
                 Ok(true)
             }
         }
@@ -480,7 +480,7 @@ impl ProxyHttp for Proxy {
 
 impl Proxy {
     /// Runs the phases before a backend is asked; what they return is answered.
-    async fn decide(&self, session: &Session, context: &mut RequestContext) -> Option<Answer> {
+    async fn decide(&self, session: &Session, context: &mut RequestContext) -> Option<Box<Answer>> {
         let request = session.req_header();
         let original = Original::of(request);
         let head = Head {
@@ -497,7 +497,7 @@ impl Proxy {
         &self,
         session: &mut Session,
         context: &mut RequestContext,
-    ) -> Result<Option<Answer>> {
+    ) -> Result<Option<Box<Answer>>> {
         let coming = || body::coming(Headers::Map(&session.req_header().headers));
         if let Some(length) = body::to_collect(context, coming) {
             let patience = body::patience(context, length);

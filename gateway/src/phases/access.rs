@@ -1,5 +1,7 @@
 //! Whether a request may pass: limits, then addresses, then who it is from.
 
+use std::net::IpAddr;
+
 use http::header::WWW_AUTHENTICATE;
 use table::{CompiledAccess, CompiledFilter};
 
@@ -13,18 +15,22 @@ use crate::passwords::Checked;
 use crate::phases::answer::Answer;
 use crate::phases::original::Original;
 
-/// Runs what stands between a request and its backend. What it returns is answered.
+/// Runs what stands between a request and its backend. What it returns is answered instead.
 pub(crate) async fn check(
     context: &mut RequestContext,
     worker: &Worker,
     request: Original<'_>,
-) -> Option<Answer> {
-    let route = context.route.clone()?;
+) -> Result<(), Box<Answer>> {
+    let Some(route) = context.route.clone() else {
+        return Ok(());
+    };
     for filter in &route.filters {
         match filter {
             CompiledFilter::Access(access) => {
-                if let Err(answer) = admit(access, context, worker, request).await {
-                    return Some(*answer);
+                limit(access, context, worker)?;
+                if !passes(access, context.client.address)? {
+                    // In a box, because few requests need it.
+                    Box::pin(authenticate(access, context, worker, request)).await?;
                 }
             }
             CompiledFilter::Pace(pace) => context.pace = Some(pace::Progress::new(*pace)),
@@ -42,25 +48,26 @@ pub(crate) async fn check(
             | CompiledFilter::ResponseRewrite(_) => {}
         }
     }
-    None
+    Ok(())
 }
 
-async fn admit(
+/// Does the address of a client let its request pass? Otherwise it depends on who it is from.
+fn passes(access: &CompiledAccess, client: IpAddr) -> Result<bool, Box<Answer>> {
+    match addresses::standing(access, client) {
+        Standing::Listed if access.satisfy_any => Ok(true),
+        // Somebody else may vouch for the client.
+        Standing::Unlisted if access.satisfy_any && access.authenticates() => Ok(false),
+        Standing::Denied | Standing::Unlisted => Err(Box::new(Answer::page(Reason::AddressDenied))),
+        Standing::Listed | Standing::Unknown => Ok(!access.authenticates()),
+    }
+}
+
+async fn authenticate(
     access: &CompiledAccess,
     context: &mut RequestContext,
     worker: &Worker,
     request: Original<'_>,
 ) -> Result<(), Box<Answer>> {
-    limit(access, context, worker)?;
-    match addresses::standing(access, context.client.address) {
-        Standing::Listed if access.satisfy_any => return Ok(()),
-        // Somebody else may vouch for the client.
-        Standing::Unlisted if access.satisfy_any && access.authenticates() => {}
-        Standing::Denied | Standing::Unlisted => {
-            return Err(Box::new(Answer::page(Reason::AddressDenied)));
-        }
-        Standing::Listed | Standing::Unknown => {}
-    }
     let mut refusal = None;
     if let Some(wanted) = &access.basic {
         match basic::check(wanted, &worker.shared.passwords, request.headers).await {
@@ -68,9 +75,9 @@ async fn admit(
             Checked::Right => {}
             Checked::Wrong => {
                 let challenge = (WWW_AUTHENTICATE, wanted.challenge.clone());
-                let answer = Answer::page(Reason::Unauthorized).with_field(challenge);
+                let answer = Box::new(Answer::page(Reason::Unauthorized).with_field(challenge));
                 if !access.satisfy_any {
-                    return Err(Box::new(answer));
+                    return Err(answer);
                 }
                 refusal = Some(answer);
             }
@@ -78,7 +85,7 @@ async fn admit(
         }
     }
     let Some(wanted) = &access.external else {
-        return refusal.map_or(Ok(()), |answer| Err(Box::new(answer)));
+        return refusal.map_or(Ok(()), Err);
     };
     // Its future is large, and most requests do not need it.
     let answer = Box::pin(external::check(wanted, context, worker, request)).await;
@@ -86,7 +93,7 @@ async fn admit(
         (None, _) => Ok(()),
         // Who could still say a name and a password is asked for them.
         (Some(answer), Some(refusal)) if answer.reason == Reason::AuthenticationDenied => {
-            Err(Box::new(refusal))
+            Err(refusal)
         }
         (Some(answer), _) => Err(Box::new(answer)),
     }

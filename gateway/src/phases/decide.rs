@@ -12,7 +12,7 @@ use crate::phases::{access, upstream};
 pub(crate) fn find(context: &mut RequestContext, head: Head<'_>) -> Verdict {
     match route::within_limits(context, head) {
         Ok(()) => route::route(context, head),
-        Err(reason) => Verdict::Answer(Answer::page(reason)),
+        Err(reason) => Verdict::Answer(Box::new(Answer::page(reason))),
     }
 }
 
@@ -21,9 +21,8 @@ pub(crate) async fn admit(
     context: &mut RequestContext,
     worker: &Worker,
     request: Original<'_>,
-) -> Result<(), Answer> {
-    let refused = access::check(context, worker, request).await;
-    refused.map_or(Ok(()), Err)
+) -> Result<(), Box<Answer>> {
+    access::check(context, worker, request).await
 }
 
 /// Takes an endpoint for the request. What it returns is answered instead.
@@ -31,7 +30,7 @@ pub(crate) async fn choose(
     context: &mut RequestContext,
     worker: &Worker,
     request: Original<'_>,
-) -> Result<(), Answer> {
+) -> Result<(), Box<Answer>> {
     let chosen = upstream::prepare(context, worker, request).await;
-    chosen.map_err(Answer::page)
+    chosen.map_err(|reason| Box::new(Answer::page(reason)))
 }

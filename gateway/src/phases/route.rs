@@ -31,7 +31,7 @@ pub(crate) enum Verdict {
     /// Send it to a backend of the route in the context.
     Forward,
     /// Answer it.
-    Answer(Answer),
+    Answer(Box<Answer>),
 }
 
 /// Refuses a header section that is larger than allowed.
@@ -54,7 +54,7 @@ pub(crate) fn within_limits(context: &mut RequestContext, head: Head<'_>) -> Res
 pub(crate) fn route(context: &mut RequestContext, head: Head<'_>) -> Verdict {
     match find(context, head) {
         Ok(verdict) => verdict,
-        Err(reason) => Verdict::Answer(Answer::page(reason)),
+        Err(reason) => Verdict::Answer(Box::new(Answer::page(reason))),
     }
 }
 
@@ -94,7 +94,7 @@ fn find(context: &mut RequestContext, head: Head<'_>) -> Result<Verdict, Reason>
     let answer = filters::on_request(context, route, request, &host, &path)
         .or_else(|| answer_of(route, context, request, authority, &path));
     if let Some(answer) = answer {
-        return Ok(Verdict::Answer(answer));
+        return Ok(Verdict::Answer(Box::new(answer)));
     }
     for filter in &route.filters {
         let rewritten = if let CompiledFilter::Rewrite(rewrite) = filter {

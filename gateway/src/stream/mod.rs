@@ -14,7 +14,6 @@ mod tcp;
 mod udp;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use table::Table;
 
@@ -22,6 +21,7 @@ use crate::Shared;
 use crate::access_log::LineWriter;
 use crate::drain::Tracker;
 use crate::engine::Random;
+use crate::housekeeping::{Chore, Housekeeping};
 use crate::upstream::Picker;
 
 pub(crate) use ports::{Host, Ports};
@@ -37,7 +37,7 @@ pub(crate) struct StreamWorker {
     picker: Picker,
     random: Random,
     log: Option<LineWriter>,
-    begun: AtomicUsize,
+    housekeeping: Housekeeping,
 }
 
 impl StreamWorker {
@@ -47,7 +47,7 @@ impl StreamWorker {
             picker: Picker::new(),
             random: Random::new(),
             log: shared.access_log.writer(),
-            begun: AtomicUsize::new(0),
+            housekeeping: Housekeeping::new(),
             tracker,
             shared,
         }
@@ -55,14 +55,9 @@ impl StreamWorker {
 
     /// Forgets, once in a while, what belongs to tables that are gone.
     fn tidy(&self, table: &Table) {
-        let begun = self.begun.fetch_add(1, Ordering::Relaxed);
-        if begun >= self.picker.len().max(1024) {
-            self.begun.store(0, Ordering::Relaxed);
-            self.picker.retain(|slot, backend| {
-                table
-                    .backend(slot)
-                    .is_some_and(|current| current.id == backend.id)
-            });
+        if self.housekeeping.count(table) == Chore::Thorough {
+            self.picker.forget_gone(table);
+            self.housekeeping.done(self.picker.len());
         }
     }
 }

@@ -140,6 +140,12 @@ impl Meter {
                 .is_none_or(|route| route.strong_count() > 0)
         });
     }
+
+    /// How many routes are remembered.
+    pub(crate) fn len(&self) -> usize {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.routes.len()
+    }
 }
 
 impl Known {

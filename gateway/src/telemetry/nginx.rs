@@ -175,6 +175,12 @@ impl NginxMeter {
         known.retain(|_, series| series.route.strong_count() > 0);
     }
 
+    /// How many combinations are remembered.
+    pub(crate) fn len(&self) -> usize {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.len()
+    }
+
     fn series(
         &self,
         context: &RequestContext,

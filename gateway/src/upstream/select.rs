@@ -7,7 +7,7 @@ use ahash::AHashMap;
 use balance::{Candidates, Ring, Turns, of_two, place_of_number, random, room};
 use model::{Balance, EndpointSet};
 use smallvec::SmallVec;
-use table::{BackendSlot, CompiledBackend};
+use table::{BackendSlot, CompiledBackend, Table};
 
 use super::budget::RetryBudget;
 use super::registry::{self, Endpoint, EndpointRegistry};
@@ -177,10 +177,14 @@ impl Picker {
             .is_some_and(|entry| entry.retries.take(registry::now()))
     }
 
-    /// Forgets what `keep` does not want. Called now and then, since a slot that is gone is never asked for again.
-    pub(crate) fn retain(&self, keep: impl Fn(BackendSlot, &Arc<CompiledBackend>) -> bool) {
-        self.lock()
-            .retain(|slot, entry| keep(*slot, &entry.backend));
+    /// Forgets backends that are not in this table: a slot that is gone is never asked for again.
+    pub(crate) fn forget_gone(&self, table: &Table) {
+        self.lock().retain(|slot, entry| {
+            // What is known about endpoints lives here, also where the worker has not seen the backend since it changed.
+            table
+                .backend(*slot)
+                .is_some_and(|current| current.id == entry.backend.id)
+        });
     }
 
     /// How many backends are remembered.

@@ -23,7 +23,7 @@ use crate::backoff::Backoff;
 use crate::telemetry;
 
 /// Objects that are reported together at most.
-const BATCH: usize = 512;
+const BATCH: usize = 64;
 
 /// Where the events of a watch go.
 pub(super) trait Sink<K>: Send {

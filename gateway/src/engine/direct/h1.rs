@@ -183,7 +183,7 @@ async fn answer_early(
     head: &Head,
     context: &mut RequestContext,
     limits: &Limits,
-    answer: Answer,
+    answer: Box<Answer>,
     mut waiting: Waiting,
 ) -> End {
     // A client that waits for permission has not sent the body and will not.
@@ -195,7 +195,7 @@ async fn answer_early(
         keep: waiting.keep && small && !answer.ends_connection(),
         ..End::default()
     };
-    write_answer(client, head, context, answer, !end.keep, &mut end);
+    write_answer(client, head, context, *answer, !end.keep, &mut end);
     if client.send(limits.write_timeout).await.is_err() {
         end.keep = false;
         end.unread = !waiting.body.is_done();

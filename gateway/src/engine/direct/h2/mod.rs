@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 pub(super) use self::io::Io;
 use self::outlet::{Client, End};
+use self::request::Request;
 use super::DirectEngine;
 use super::client::READS;
 use crate::connection::{Awaited, Connection, FAREWELL};
@@ -101,9 +102,14 @@ pub(super) async fn serve(
                     driver.ended(End::TakenBack);
                 } else {
                     driver.accepted();
-                    let client = Client::new(stream, Arc::clone(&connection.given));
+                    let mut client = Client::new(stream, Arc::clone(&connection.given));
+                    let Some(request) = Request::of(head) else {
+                        client.reset(Code::PROTOCOL_ERROR);
+                        driver.ended(End::Malformed);
+                        continue;
+                    };
                     let connection = Arc::clone(&connection);
-                    let stream = stream::serve(engine, connection, head, client, shutdown);
+                    let stream = stream::serve(engine, connection, request, client, shutdown);
                     // In a box, because its waker may outlive it by far, and what is behind that has to be small.
                     streams.push(Box::pin(stream));
                 }

@@ -1,7 +1,7 @@
 //! The sending half of a stream, and a client's stream as a whole.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll, ready};
@@ -305,8 +305,10 @@ impl Client {
     }
 
     /// Waits for `work` as long as the client does.
-    pub(super) async fn or_gone<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Gone> {
-        let mut work = pin!(work);
+    pub(super) async fn or_gone<T>(
+        &mut self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Gone> {
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending => self.poll_gone(cx).map(|()| Err(Gone)),

@@ -1,6 +1,7 @@
 //! One stream: a request and its response.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
@@ -64,23 +65,21 @@ impl From<super::outlet::Gone> for Halt {
     }
 }
 
-/// Serves a request, here or with Pingora.
-pub(super) async fn serve(
-    engine: &DirectEngine,
+/// Serves a request, here or with Pingora. Its route is found at once.
+///
+/// There are many streams at a time, so their futures are kept small: what is captured stays where it is, and what few
+/// requests need is in boxes.
+pub(super) fn serve<'a>(
+    engine: &'a DirectEngine,
     connection: Arc<Connection>,
-    head: http2::Head,
+    request: Request,
     mut client: Client,
-    shutdown: &watch::Receiver<bool>,
-) -> End {
-    let Some(request) = Request::of(head) else {
-        client.reset(Code::PROTOCOL_ERROR);
-        return End::Malformed;
-    };
-    let worker = &engine.worker;
-    let table = worker.shared.tables.pin();
+    shutdown: &'a watch::Receiver<bool>,
+) -> impl Future<Output = End> + use<'a> {
+    let table = engine.worker.shared.tables.pin();
     let mut context = RequestContext::new(table, Arc::clone(&connection));
     let verdict = if request.too_large {
-        Verdict::Answer(Answer::page(Reason::HeaderTooLarge))
+        Verdict::Answer(Box::new(Answer::page(Reason::HeaderTooLarge)))
     } else {
         let head = route::Head {
             request: request.original(),
@@ -88,40 +87,40 @@ pub(super) async fn serve(
         };
         decide::find(&mut context, head)
     };
-    if !qualifies(&context) {
-        drop(context);
-        return Box::pin(foreign::serve(
-            engine, connection, request, client, shutdown,
-        ))
-        .await;
+    async move {
+        if !qualifies(&context) {
+            drop(context);
+            let served = foreign::serve(engine, connection, request, client, shutdown);
+            return Box::pin(served).await;
+        }
+        connection.request_started();
+        let mut timer = engine.timers.take();
+        let mut exchange = Exchange {
+            engine,
+            context: &mut context,
+            request: &request,
+            client: &mut client,
+            timer: &mut timer,
+            upstream_received: 0,
+        };
+        match verdict {
+            Verdict::Answer(answer) => exchange.answer(answer).await,
+            Verdict::Forward => exchange.admit_and_forward().await,
+        }
+        let upstream_received = exchange.upstream_received;
+        engine.timers.put(timer);
+        let outcome = Outcome {
+            request: request.original(),
+            target: request.target(),
+            status: client.status,
+            received: client.received,
+            sent: client.sent,
+            upstream_received,
+        };
+        let now = log::finish(&mut context, &engine.worker, &outcome);
+        connection.request_finished(now);
+        client.end()
     }
-    connection.request_started();
-    let mut timer = engine.timers.take();
-    let mut exchange = Exchange {
-        engine,
-        context: &mut context,
-        request: &request,
-        client: &mut client,
-        timer: &mut timer,
-        upstream_received: 0,
-    };
-    match verdict {
-        Verdict::Answer(answer) => exchange.answer(answer).await,
-        Verdict::Forward => exchange.admit_and_forward().await,
-    }
-    let upstream_received = exchange.upstream_received;
-    engine.timers.put(timer);
-    let outcome = Outcome {
-        request: request.original(),
-        target: request.target(),
-        status: client.status,
-        received: client.received,
-        sent: client.sent,
-        upstream_received,
-    };
-    let now = log::finish(&mut context, worker, &outcome);
-    connection.request_finished(now);
-    client.end()
 }
 
 /// Everything is served here but what goes to a backend with TLS, and routes with error pages. A part of a route that is
@@ -173,26 +172,34 @@ impl Exchange<'_> {
     }
 
     async fn admit_and_forward(&mut self) {
+        let refused = match self.admit_and_choose().await {
+            Ok(None) => self.forward().await,
+            Ok(Some(answer)) => return self.answer(answer).await,
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = refused {
+            self.fail(reason).await;
+        }
+    }
+
+    /// Runs the phases before an endpoint is asked. What they return is answered instead.
+    async fn admit_and_choose(&mut self) -> Result<Option<Box<Answer>>, Reason> {
+        let worker = &self.engine.worker;
+        let original = self.request.original();
         // Another server may be asked for a long time, and a client that has gone does not wait for it.
-        let admit = decide::admit(self.context, &self.engine.worker, self.request.original());
-        match self.client.or_gone(admit).await {
-            Ok(Ok(())) => {}
-            Ok(Err(answer)) => return self.answer(answer).await,
-            Err(gone) => return self.fail(gone.into()).await,
+        let admitted = self
+            .client
+            .or_gone(pin!(decide::admit(self.context, worker, original)))
+            .await?;
+        if let Err(answer) = admitted {
+            return Ok(Some(answer));
         }
-        if let Err(reason) = self.collect().await {
-            return self.fail(reason).await;
-        }
-        let choose = decide::choose(self.context, &self.engine.worker, self.request.original());
-        match self.client.or_gone(choose).await {
-            Ok(Ok(())) => {
-                if let Err(reason) = self.forward().await {
-                    self.fail(reason).await;
-                }
-            }
-            Ok(Err(answer)) => self.answer(answer).await,
-            Err(gone) => self.fail(gone.into()).await,
-        }
+        self.collect().await?;
+        let chosen = self
+            .client
+            .or_gone(pin!(decide::choose(self.context, worker, original)))
+            .await?;
+        Ok(chosen.err())
     }
 
     /// Waits for the whole body where the route asks for that.
@@ -296,35 +303,17 @@ impl Exchange<'_> {
             return;
         }
         if self.client.status.is_none() && reason != Reason::ClientClosed {
-            self.answer(Answer::page(reason)).await;
+            self.answer(Box::new(Answer::page(reason))).await;
         } else {
             self.client.reset(Code::INTERNAL_ERROR);
         }
     }
 
     /// Sends an answer of Lockgate's own.
-    async fn answer(&mut self, answer: Answer) {
-        let (fields, body) = answer.render(self.request.headers());
-        self.context.own_status = Some(answer.status);
-        self.context.fail(answer.reason);
-        let mut map = HeaderMap::with_capacity(fields.len() + 4);
-        map.extend(fields);
-        if answer.status != StatusCode::NO_CONTENT {
-            map.insert(CONTENT_LENGTH, body.len().into());
-        }
-        headers::to_client(self.context, &mut map);
-        let empty = body.is_empty() || self.request.method == Method::HEAD;
-        let (client, context) = (&mut *self.client, &*self.context);
-        let begun = client.begin(answer.status, empty, |out: &mut Writer<'_>| {
-            fields::write(out, &map);
-            if !map.contains_key(DATE) {
-                fields::write_date(out, context);
-            }
-        });
-        if begun.is_err() || empty {
+    async fn answer(&mut self, answer: Box<Answer>) {
+        if !self.begin_answer(*answer) {
             return;
         }
-        self.client.push(body, true);
         let patience = self.worker().shared.settings.limits.write_timeout;
         let late = Instant::now().checked_add(patience);
         let (client, timer) = (&mut *self.client, &mut *self.timer);
@@ -344,5 +333,31 @@ impl Exchange<'_> {
         if !sent.await {
             self.client.reset(Code::CANCEL);
         }
+    }
+
+    /// Hands over an answer of Lockgate's own. Says whether there is a body that is still to leave.
+    fn begin_answer(&mut self, answer: Answer) -> bool {
+        let (fields, body) = answer.render(self.request.headers());
+        self.context.own_status = Some(answer.status);
+        self.context.fail(answer.reason);
+        let mut map = HeaderMap::with_capacity(fields.len() + 4);
+        map.extend(fields);
+        if answer.status != StatusCode::NO_CONTENT {
+            map.insert(CONTENT_LENGTH, body.len().into());
+        }
+        headers::to_client(self.context, &mut map);
+        let empty = body.is_empty() || self.request.method == Method::HEAD;
+        let (client, context) = (&mut *self.client, &*self.context);
+        let begun = client.begin(answer.status, empty, |out: &mut Writer<'_>| {
+            fields::write(out, &map);
+            if !map.contains_key(DATE) {
+                fields::write_date(out, context);
+            }
+        });
+        let follows = begun.is_ok() && !empty;
+        if follows {
+            self.client.push(body, true);
+        }
+        follows
     }
 }

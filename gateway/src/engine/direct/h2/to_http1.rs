@@ -6,6 +6,7 @@ mod download;
 mod upload;
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -107,7 +108,7 @@ pub(super) async fn exchange(
     let stream = if let Some(stream) = kept {
         stream
     } else {
-        let connected = exchange.client.or_gone(connect(to)).await?;
+        let connected = exchange.client.or_gone(pin!(connect(to))).await?;
         now = Instant::now();
         connected.map_err(|fault| Halt::NotConnected(error::reason(Source::Upstream, fault)))?
     };

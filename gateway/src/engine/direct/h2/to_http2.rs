@@ -2,6 +2,7 @@
 //! came, without a copy, and so do trailers in both directions.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -92,8 +93,10 @@ pub(super) async fn exchange(
     to: &Upstream,
 ) -> Result<(), Halt> {
     let links = &exchange.engine.links;
-    let opened = links.open(to.address, to.connect, to.suspect);
-    let opened = exchange.client.or_gone(opened).await?;
+    let opened = exchange
+        .client
+        .or_gone(pin!(links.open(to.address, to.connect, to.suspect)))
+        .await?;
     let lease =
         opened.map_err(|fault| Halt::NotConnected(error::reason(Source::Upstream, fault)))?;
     retry::connected(exchange.context, lease.is_reused());
