@@ -22,7 +22,7 @@ use crate::context::RequestContext;
 use crate::phases::deadline::{self, Until};
 
 /// When the current try began.
-fn began(context: &RequestContext) -> Instant {
+pub(super) fn began(context: &RequestContext) -> Instant {
     let attempt = context.tries.last();
     attempt.map_or_else(Instant::now, |attempt| attempt.began)
 }

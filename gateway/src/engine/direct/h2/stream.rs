@@ -289,8 +289,8 @@ impl Exchange<'_> {
     }
 
     /// Is this status one after which another endpoint is to be asked?
-    pub(super) fn unwanted(&mut self, whole: bool, status: StatusCode) -> bool {
-        retry::answered(self.context, status, Instant::now());
+    pub(super) fn unwanted(&mut self, whole: bool, status: StatusCode, now: Instant) -> bool {
+        retry::answered(self.context, status, now);
         let engine = self.engine;
         whole && retry::unwanted(self.context, &engine.worker, &self.request.method, status)
     }

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use super::super::body::Body;
 use super::super::client::{Outgoing, Scratch};
+use super::super::exchange::began;
 use super::super::patience::{Awaited, Clock, Failure, Patience, earlier};
 use super::super::pool::connect;
 use super::fields;
@@ -73,6 +74,8 @@ struct Attempt<'e, 'a> {
     /// What the route says about the time for an answer.
     until: Option<Until>,
     now: Instant,
+    /// It has not been polled yet.
+    begins: bool,
 }
 
 /// The response of one try.
@@ -98,7 +101,8 @@ pub(super) async fn exchange(
     to: &Upstream,
     fresh: bool,
 ) -> Result<(), Halt> {
-    let mut now = Instant::now();
+    // A connection that was there already has cost no time.
+    let mut now = began(exchange.context);
     let kept = if fresh || to.suspect {
         None
     } else {
@@ -138,6 +142,7 @@ pub(super) async fn exchange(
         patience,
         until,
         now,
+        begins: true,
     };
     poll_fn(|cx| attempt.poll(cx)).await
 }
@@ -145,7 +150,9 @@ pub(super) async fn exchange(
 impl Attempt<'_, '_> {
     /// Moves bytes until the response has been handed over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Halt>> {
-        self.now = Instant::now();
+        if !std::mem::take(&mut self.begins) {
+            self.now = Instant::now();
+        }
         let mut scratch = Scratch::take();
         loop {
             let uploaded = self.upload(cx)?;

@@ -12,6 +12,7 @@ use http::{Method, StatusCode};
 use http2::{Block, Code, Ended, Head, Stream, Writer};
 
 use super::super::edits::Edits;
+use super::super::exchange::began;
 use super::super::links::Lease;
 use super::super::patience::{Awaited, Clock, Failure, Patience, earlier};
 use super::super::response::MOST_INTERIM;
@@ -84,6 +85,8 @@ struct Attempt<'e, 'a> {
     /// What the route says about the time for an answer.
     until: Option<Until>,
     now: Instant,
+    /// It has not been polled yet.
+    begins: bool,
 }
 
 /// Sends the request to one endpoint and its response to the client.
@@ -107,7 +110,12 @@ pub(super) async fn exchange(
     if exchange.request.method == Method::HEAD {
         stream.expect_no_content();
     }
-    let now = Instant::now();
+    // A connection that was there already has cost no time.
+    let now = if lease.is_reused() {
+        began(exchange.context)
+    } else {
+        Instant::now()
+    };
     let patience = Patience::new(to, &exchange.context.connection.limits);
     let until = deadline::of(exchange.context);
     let mut attempt = Attempt {
@@ -127,6 +135,7 @@ pub(super) async fn exchange(
         patience,
         until,
         now,
+        begins: true,
     };
     poll_fn(|cx| attempt.poll(cx)).await
 }
@@ -178,7 +187,9 @@ fn halt(why: Ended, replay: &Replay, repeatable: bool) -> Halt {
 impl Attempt<'_, '_> {
     /// Moves bytes until the response has been handed over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Halt>> {
-        self.now = Instant::now();
+        if !std::mem::take(&mut self.begins) {
+            self.now = Instant::now();
+        }
         loop {
             let uploaded = self.upload(cx)?;
             let downloaded = self.download(cx)?;
@@ -386,7 +397,10 @@ impl Attempt<'_, '_> {
     fn answered(&mut self, status: StatusCode, head: Head) -> Result<(), Halt> {
         self.answered = true;
         self.lease.answered();
-        if self.exchange.unwanted(self.replay.is_whole(), status) {
+        if self
+            .exchange
+            .unwanted(self.replay.is_whole(), status, self.now)
+        {
             return Err(Halt::Unwanted);
         }
         // What follows nevertheless would be no content of this response (RFC 9110, 6.4.1).

@@ -168,7 +168,10 @@ impl Attempt<'_, '_> {
         let download = &mut self.download;
         download.body = Some(outline.body);
         download.keep = outline.keep;
-        if self.exchange.unwanted(self.upload.out.keep, outline.status) {
+        if self
+            .exchange
+            .unwanted(self.upload.out.keep, outline.status, self.now)
+        {
             return Err(Halt::Unwanted);
         }
         let exchange = &mut *self.exchange;
