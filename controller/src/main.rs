@@ -12,8 +12,8 @@ use controller::{app, migrate, render, telemetry};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Huge pages would double the memory of a small gateway, and none of the measurements is better with them. A kernel
-    // that cannot do without them does no harm.
+    // Huge pages nearly double the memory of a small gateway and gain little (docs/performance.md). It works with them, too,
+    // where the kernel does not listen.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     // Before anything makes a TLS configuration: all parts have to use the same library.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();

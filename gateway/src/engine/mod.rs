@@ -126,14 +126,11 @@ impl Worker {
         }
         self.zones.clear();
         if chore == Chore::Thorough {
-            self.picker.forget_gone(table);
-            self.meter.forget_gone();
-            let mut remembered = self.picker.len() + self.meter.len();
-            if let Some(meter) = &self.nginx_meter {
-                meter.forget_gone();
-                remembered += meter.len();
-            }
-            self.housekeeping.done(remembered);
+            let nginx_meter = self.nginx_meter.as_ref();
+            let left = self.picker.forget_gone(table)
+                + self.meter.forget_gone()
+                + nginx_meter.map_or(0, NginxMeter::forget_gone);
+            self.housekeeping.done(left);
         }
     }
 }

@@ -56,8 +56,7 @@ impl StreamWorker {
     /// Forgets, once in a while, what belongs to tables that are gone.
     fn tidy(&self, table: &Table) {
         if self.housekeeping.count(table) == Chore::Thorough {
-            self.picker.forget_gone(table);
-            self.housekeeping.done(self.picker.len());
+            self.housekeeping.done(self.picker.forget_gone(table));
         }
     }
 }

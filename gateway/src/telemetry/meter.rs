@@ -130,8 +130,8 @@ impl Meter {
         }
     }
 
-    /// Forgets routes that are in no table any more.
-    pub(crate) fn forget_gone(&self) {
+    /// Forgets routes that are in no table any more. Returns how many are left.
+    pub(crate) fn forget_gone(&self) -> usize {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.routes.retain(|_, series| {
             series
@@ -139,11 +139,6 @@ impl Meter {
                 .as_ref()
                 .is_none_or(|route| route.strong_count() > 0)
         });
-    }
-
-    /// How many routes are remembered.
-    pub(crate) fn len(&self) -> usize {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.routes.len()
     }
 }

@@ -169,15 +169,10 @@ impl NginxMeter {
         }
     }
 
-    /// Forgets routes that are in no table any more.
-    pub(crate) fn forget_gone(&self) {
+    /// Forgets routes that are in no table any more. Returns how many combinations are left.
+    pub(crate) fn forget_gone(&self) -> usize {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, series| series.route.strong_count() > 0);
-    }
-
-    /// How many combinations are remembered.
-    pub(crate) fn len(&self) -> usize {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.len()
     }
 

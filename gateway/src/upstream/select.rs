@@ -177,19 +177,17 @@ impl Picker {
             .is_some_and(|entry| entry.retries.take(registry::now()))
     }
 
-    /// Forgets backends that are not in this table: a slot that is gone is never asked for again.
-    pub(crate) fn forget_gone(&self, table: &Table) {
-        self.lock().retain(|slot, entry| {
+    /// Forgets backends that are not in this table: a slot that is gone is never asked for again. Returns how many are
+    /// left.
+    pub(crate) fn forget_gone(&self, table: &Table) -> usize {
+        let mut entries = self.lock();
+        entries.retain(|slot, entry| {
             // What is known about endpoints lives here, also where the worker has not seen the backend since it changed.
             table
                 .backend(*slot)
                 .is_some_and(|current| current.id == entry.backend.id)
         });
-    }
-
-    /// How many backends are remembered.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        entries.len()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, AHashMap<BackendSlot, Entry>> {
