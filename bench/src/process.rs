@@ -33,10 +33,18 @@ pub struct Lockgate {
     pub admin: SocketAddr,
 }
 
-/// A loopback address that nobody listens on. Somebody else may take it before we do; then the child says so.
-pub fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-    Ok(listener.local_addr()?)
+/// Loopback addresses that nobody listens on, each another one. Somebody else may take one before we do; then the child
+/// says so.
+pub fn free_addresses<const COUNT: usize>() -> Result<[SocketAddr; COUNT]> {
+    // Whatever is let go may be given again: all are held until the last one is known.
+    let listeners: Vec<TcpListener> = (0..COUNT)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port"))
+        .collect::<Result<_>>()?;
+    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); COUNT];
+    for (address, listener) in addresses.iter_mut().zip(&listeners) {
+        *address = listener.local_addr()?;
+    }
+    Ok(addresses)
 }
 
 impl Lockgate {
@@ -47,7 +55,7 @@ impl Lockgate {
         log: &Path,
         further: &[OsString],
     ) -> Result<Self> {
-        let (http, https, admin) = (free_address()?, free_address()?, free_address()?);
+        let [http, https, admin] = free_addresses()?;
         let output =
             File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         let child = Command::new(binary)

@@ -6,13 +6,13 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use requests::{Kind, Runs};
+use requests::Kind;
 pub use work::{Work, perform};
 
 /// A count may grow to this part of what it was, in hundredths.
@@ -20,9 +20,6 @@ const LIMIT: u64 = 110;
 
 /// What is to cost nothing may grow to this part, in thousandths: where things lie in memory differs from run to run.
 const FREE: u64 = 1015;
-
-/// How often that is counted again where it seems to cost something.
-const TRIES: usize = 5;
 
 /// Counts by name.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -44,11 +41,6 @@ impl Counts {
         }
         let text = serde_json::to_string_pretty(&kept)? + "\n";
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
-    }
-
-    fn insert(&mut self, kind: Kind, runs: Runs) -> Result<()> {
-        self.0.insert(kind.title.to_owned(), runs.per_request()?);
-        Ok(())
     }
 
     fn get(&self, name: &str) -> Option<u64> {
@@ -158,67 +150,77 @@ pub async fn count(this: &Path, lockgate: &Path) -> Result<Counts> {
     let home = tempfile::tempdir()?;
     let mut counts = Counts::default();
     for work in Work::ALL {
-        let report = home.path().join(work.name());
-        let status = valgrind(&report)
+        let valgrind = Valgrind::new(home.path(), work.name());
+        let status = Command::new("valgrind")
+            .args(valgrind.arguments())
             .arg(format!("--toggle-collect=*{}*", work::MARKER))
             .arg(this)
             .args(["work", work.name()])
+            .kill_on_drop(true)
             .status()
             .await
             .context("cannot run valgrind")?;
-        ensure!(status.success(), "{}: {status}", read(&report));
-        counts
-            .0
-            .insert(work.title().to_owned(), collected(&report)? / work.times());
+        ensure!(status.success(), "{}: {status}", valgrind.words());
+        let collected: u64 = valgrind.collected()?.iter().sum();
+        ensure!(collected > 0, "nothing was counted: {}", valgrind.words());
+        let title = work.title().to_owned();
+        counts.0.insert(title, collected / work.times());
     }
-    let mut runs = BTreeMap::new();
     for kind in Kind::ALL {
-        let counted = Runs::count(lockgate, kind, home.path()).await?;
-        counts.insert(kind, counted)?;
-        runs.insert(kind.title, counted);
-    }
-    // What the process does beside its requests, and how often they wait, depends on what else the machine does: a count
-    // is believed that is small once.
-    for pair in Kind::FREE {
-        for _ in 0..TRIES {
-            if free(counts.get(pair.0), counts.get(pair.1)).is_ok() {
-                break;
-            }
-            for kind in Kind::of(pair) {
-                let again = Runs::count(lockgate, kind, home.path()).await?;
-                let runs = runs.entry(kind.title).or_insert(again);
-                *runs = runs.or_less(again);
-                counts.insert(kind, *runs)?;
-            }
-        }
+        let per_request = requests::count(lockgate, kind, home.path()).await?;
+        counts.0.insert(kind.title.to_owned(), per_request);
     }
     Ok(counts)
 }
 
-/// Counts instructions and writes what it has to say to a file.
-fn valgrind(report: &Path) -> Command {
-    let mut command = Command::new("valgrind");
-    command
-        .args(VALGRIND)
-        .arg(format!("--log-file={}", report.display()))
-        .kill_on_drop(true);
-    command
+/// A run of valgrind that counts the instructions of each thread.
+#[derive(Debug)]
+struct Valgrind {
+    /// What it has to say.
+    log: PathBuf,
+    /// The beginning of the names of its counts, one file for each thread.
+    counts: PathBuf,
 }
 
-const VALGRIND: [&str; 2] = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
+impl Valgrind {
+    /// A run whose files are in `home` and have names of their own.
+    fn new(home: &Path, name: &str) -> Self {
+        Self {
+            log: home.join(format!("{name}.log")),
+            counts: home.join(format!("{name}.counts")),
+        }
+    }
 
-fn read(report: &Path) -> String {
-    std::fs::read_to_string(report).unwrap_or_default()
+    fn arguments(&self) -> [String; 4] {
+        [
+            "--tool=callgrind".to_owned(),
+            "--separate-threads=yes".to_owned(),
+            format!("--callgrind-out-file={}", self.counts.display()),
+            format!("--log-file={}", self.log.display()),
+        ]
+    }
+
+    /// What it said.
+    fn words(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The instructions of each thread, the first one's first.
+    fn collected(&self) -> Result<Vec<u64>> {
+        let threads = (1_u8..).map(|thread| format!("{}-{thread:02}", self.counts.display()));
+        let files = threads.map_while(|name| std::fs::read_to_string(name).ok());
+        let counts: Result<Vec<u64>> = files.map(|text| total(&text)).collect();
+        let counts = counts?;
+        ensure!(!counts.is_empty(), "valgrind says: {}", self.words());
+        Ok(counts)
+    }
 }
 
-/// The sum in valgrind's words.
-fn collected(report: &Path) -> Result<u64> {
-    let text = read(report);
-    let line = text.lines().find_map(|line| line.split_once("Collected :"));
-    let count = line.and_then(|(_, count)| count.trim().parse().ok());
-    let count: u64 = count.with_context(|| format!("valgrind says: {text}"))?;
-    ensure!(count > 0, "nothing was counted: {text}");
-    Ok(count)
+/// The sum in a file of counts.
+fn total(counts: &str) -> Result<u64> {
+    let line = counts.lines().find_map(|line| line.strip_prefix("totals:"));
+    let total = line.and_then(|total| total.trim().parse().ok());
+    total.context("a file of counts without its sum")
 }
 
 #[cfg(test)]
@@ -296,15 +298,18 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_is_found() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(
-            file.path(),
-            "==1== Events    : Ir\n==1== Collected : 1234\n",
-        )
-        .unwrap();
-        assert_eq!(collected(file.path()).unwrap(), 1234);
-        std::fs::write(file.path(), "==1== nothing\n").unwrap();
-        assert!(collected(file.path()).is_err());
+    fn each_thread_has_its_sum() {
+        let home = tempfile::tempdir().unwrap();
+        let valgrind = Valgrind::new(home.path(), "a");
+        assert!(valgrind.collected().is_err(), "nothing was counted");
+        let write = |thread: &str, text: &str| {
+            std::fs::write(home.path().join(format!("a.counts{thread}")), text).unwrap();
+        };
+        write("", "");
+        write("-01", "events: Ir\nfn=(1) main\n1 1234\n\ntotals: 1234\n");
+        write("-02", "events: Ir\ntotals: 5\n");
+        assert_eq!(valgrind.collected().unwrap(), [1234, 5]);
+        write("-03", "events: Ir\n");
+        assert!(valgrind.collected().is_err(), "the third one was cut off");
     }
 }

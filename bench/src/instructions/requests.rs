@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use http::Request;
 use serde_json::json;
 
-use super::{VALGRIND, beside, collected};
+use super::{Valgrind, beside};
 use crate::certs::{self, Authority};
 use crate::load::{Body, Connector, Target, Version};
 use crate::origin::{self, Site};
@@ -79,7 +79,7 @@ impl Kind {
         },
     ];
 
-    /// What others use costs nothing: the first of each pair may not take more than the second, but for noise.
+    /// What others use costs nothing: the first of each pair may not take more than the second, but for where things lie.
     pub(super) const FREE: [(&'static str, &'static str); 3] = [
         (
             "request by HTTP/1.1, annotations on other hosts",
@@ -95,12 +95,6 @@ impl Kind {
         ),
     ];
 
-    /// The kinds of such a pair.
-    pub(super) fn of((with, without): (&str, &str)) -> impl Iterator<Item = Self> {
-        let kinds = Self::ALL.into_iter();
-        kinds.filter(move |kind| kind.title == with || kind.title == without)
-    }
-
     const fn new(protocol: Protocol, engine: &'static str, title: &'static str) -> Self {
         Self {
             protocol,
@@ -111,40 +105,18 @@ impl Kind {
     }
 }
 
-/// Instructions in user space of two runs: requests on a kept connection, one after the other, and twice as many.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Runs {
-    once: u64,
-    twice: u64,
+/// Instructions in user space that one request takes of the worker that serves it: requests on a kept connection, one
+/// after the other, and twice as many.
+pub(super) async fn count(lockgate: &Path, kind: Kind, home: &Path) -> Result<u64> {
+    let once = run(lockgate, kind, home, REQUESTS).await?;
+    let twice = run(lockgate, kind, home, 2 * REQUESTS).await?;
+    let difference = twice.checked_sub(once).filter(|difference| *difference > 0);
+    let difference = difference
+        .with_context(|| format!("{twice} instructions for twice as much as {once} were for"))?;
+    Ok(difference / REQUESTS)
 }
 
-impl Runs {
-    /// Counts both.
-    pub(super) async fn count(lockgate: &Path, kind: Kind, home: &Path) -> Result<Self> {
-        let once = run(lockgate, kind, home, REQUESTS).await?;
-        let twice = run(lockgate, kind, home, 2 * REQUESTS).await?;
-        Ok(Self { once, twice })
-    }
-
-    /// Of each the one that was less disturbed.
-    pub(super) fn or_less(self, other: Self) -> Self {
-        Self {
-            once: self.once.min(other.once),
-            twice: self.twice.min(other.twice),
-        }
-    }
-
-    /// Instructions for one request.
-    pub(super) fn per_request(self) -> Result<u64> {
-        let Self { once, twice } = self;
-        let difference = twice.checked_sub(once).filter(|difference| *difference > 0);
-        let difference = difference.with_context(|| {
-            format!("{twice} instructions for twice as much as {once} were for")
-        })?;
-        Ok(difference / REQUESTS)
-    }
-}
-
+/// The worker's instructions for so many requests, from its start to its end.
 async fn run(lockgate: &Path, kind: Kind, home: &Path, requests: u64) -> Result<u64> {
     let Kind {
         protocol,
@@ -165,12 +137,11 @@ async fn run(lockgate: &Path, kind: Kind, home: &Path, requests: u64) -> Result<
         certs::write(&manifests.join("beside.yaml"), &others)?;
     }
 
-    let report = home.path().join("report");
+    let valgrind = Valgrind::new(home.path(), "lockgate");
     let program = home.path().join("lockgate");
     let script = format!(
-        "#!/bin/sh\nexec valgrind {} '--log-file={}' '{}' \"$@\"\n",
-        VALGRIND.join(" "),
-        report.display(),
+        "#!/bin/sh\nexec valgrind '{}' '{}' \"$@\"\n",
+        valgrind.arguments().join("' '"),
         lockgate.display()
     );
     std::fs::write(&program, script)?;
@@ -212,7 +183,10 @@ async fn run(lockgate: &Path, kind: Kind, home: &Path, requests: u64) -> Result<
         "lockgate ended with {status}: {}",
         process.log_tail()
     );
-    collected(&report).context("of lockgate")
+    // The first thread starts the others, which takes now more and now less. Of the rest, the only worker has most to do.
+    let threads = valgrind.collected()?;
+    let worker = threads.into_iter().skip(1).max();
+    worker.with_context(|| format!("no thread but the first: {}", valgrind.words()))
 }
 
 fn objects(backend: std::net::SocketAddr) -> String {

@@ -172,8 +172,8 @@ impl Origins {
     pub(crate) async fn start(binary: &Path, home: &Path) -> Result<Self> {
         let mut children = Vec::new();
         let mut addresses = Vec::new();
-        for size in [1 << 10, 100 << 10, 10 << 20] {
-            let address = crate::process::free_address()?;
+        let free = crate::process::free_addresses::<3>()?;
+        for (size, address) in [1 << 10, 100 << 10, 10 << 20].into_iter().zip(free) {
             let child = tokio::process::Command::new(binary)
                 .arg(format!("--listen=bench={address}"))
                 .arg(format!("--body-size={size}"))

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use super::case::{Case, ECDSA, What, World};
 use super::config::{self, Backends, Keys, Setting};
 use super::machine;
-use crate::process::free_address;
+use crate::process::free_addresses;
 
 /// A proxy that is measured.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -264,11 +264,12 @@ impl Proxy {
     ) -> Result<Self> {
         let home = home.join(format!("{}-{world:?}", program.peer.name()));
         fs::create_dir(&home)?;
+        let [http, https, admin] = free_addresses()?;
         let setting = Setting {
             home: &home,
-            http: free_address()?,
-            https: free_address()?,
-            admin: free_address()?,
+            http,
+            https,
+            admin,
             backends,
             keys,
             logged: world == World::Logged,
