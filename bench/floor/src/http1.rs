@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::section::{self, Answer};
 use crate::{Backend, Client, buffers, unexpected};
@@ -18,6 +19,7 @@ struct Request {
     missing: u64,
     keep: bool,
     bodyless: bool,
+    upgrades: bool,
 }
 
 /// Serves a connection until it ends: one request after the other, of each first the request and then the response.
@@ -39,6 +41,12 @@ where
         relay(&mut to, &mut stream, missing, &mut surplus).await?;
         // TLS may have records for which the socket had no room.
         stream.flush().await?;
+        if answer.status == 101 {
+            if !request.upgrades || !held.is_empty() {
+                return Err(unexpected("another protocol"));
+            }
+            return tunnel(&mut stream, &mut to).await;
+        }
         if !surplus.is_empty() {
             return Err(unexpected("more than the response"));
         }
@@ -98,6 +106,7 @@ fn find(bytes: &[u8], client: &Client) -> io::Result<Option<(Request, usize)>> {
         missing: request.body - as_length(body.len()),
         keep: request.keep,
         bodyless: request.bodyless,
+        upgrades: request.upgrades,
     };
     Ok(Some((request, taken)))
 }
@@ -171,6 +180,43 @@ where
         left.clear();
     }
     Ok(())
+}
+
+/// Passes on whatever comes, in both directions, until one side ends. There is one system call to read it and one to write
+/// it.
+async fn tunnel<S>(client: &mut S, backend: &mut TcpStream) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    poll_fn(|cx| {
+        let upload = poll_pass(client, backend, cx, &mut up);
+        let download = poll_pass(backend, client, cx, &mut down);
+        if upload.is_ready() { upload } else { download }
+    })
+    .await
+}
+
+/// Passes on what comes in one direction, and is ready when that is over. What is not taken at once is left in `left`.
+fn poll_pass<R, W>(
+    from: &mut R,
+    to: &mut W,
+    cx: &mut Context<'_>,
+    left: &mut Vec<u8>,
+) -> Poll<io::Result<()>>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    loop {
+        while !left.is_empty() {
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, left))?;
+            left.drain(..written);
+        }
+        ready!(buffers::poll_read(from, cx, |cx, bytes| {
+            write_now(to, cx, bytes, left)
+        }))??;
+    }
 }
 
 /// Writes what is taken at once, and leaves the rest in `left`.

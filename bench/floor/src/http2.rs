@@ -127,6 +127,9 @@ where
                     &held
                 };
                 let found = section::answer(bytes, bodyless, |answer, fields| {
+                    if answer.status == 101 {
+                        return Err(unexpected("another protocol"));
+                    }
                     respond(stream, answer, fields)
                 })?;
                 let Some(answer) = found else {

@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) keep: bool,
     /// There will be no body in the answer.
     pub(crate) bodyless: bool,
+    /// It asks for another protocol.
+    pub(crate) upgrades: bool,
 }
 
 /// What is known about a response of HTTP/1.1.
@@ -65,8 +67,16 @@ impl<'b> Framing<'b> {
     }
 
     fn closes(&self) -> bool {
+        self.says(b"close")
+    }
+
+    fn upgrades(&self) -> bool {
+        self.says(b"upgrade")
+    }
+
+    fn says(&self, option: &[u8]) -> bool {
         self.connection
-            .is_some_and(|value| value.eq_ignore_ascii_case(b"close"))
+            .is_some_and(|value| value.eq_ignore_ascii_case(option))
     }
 }
 
@@ -87,8 +97,9 @@ pub(crate) fn request(
         return Err(unexpected("no request"));
     };
     let whole = bytes.get(..section).unwrap_or_default();
-    if let (None, Some(1), Some(lines)) = (
-        framing.connection,
+    let upgrades = framing.upgrades();
+    if let (true, Some(1), Some(lines)) = (
+        framing.connection.is_none() || upgrades,
         parsed.version,
         whole
             .strip_suffix(b"\r\n")
@@ -110,6 +121,7 @@ pub(crate) fn request(
         body: framing.length,
         keep: parsed.version == Some(1) && !framing.closes(),
         bodyless: method == "HEAD",
+        upgrades,
     }))
 }
 
@@ -202,15 +214,15 @@ pub(crate) fn answer(
     };
     let framing = Framing::of(parsed.headers)?;
     let status = parsed.code.unwrap_or_default();
-    let bodyless = head || [204, 304].contains(&status);
-    if status < 200 || !bodyless && !framing.has_length {
+    let bodyless = head || [101, 204, 304].contains(&status);
+    if status < 200 && status != 101 || !bodyless && !framing.has_length {
         return Err(unexpected("a response whose end is not known"));
     }
     let answer = Answer {
         status,
         section,
         body: if bodyless { 0 } else { framing.length },
-        keep: parsed.version == Some(1) && !framing.closes(),
+        keep: parsed.version == Some(1) && !framing.closes() && status != 101,
     };
     use_fields(&answer, parsed.headers)?;
     Ok(Some(answer))

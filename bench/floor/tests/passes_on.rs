@@ -202,6 +202,23 @@ async fn calls_of_grpc_are_answered_with_trailers() {
 }
 
 #[tokio::test]
+async fn messages_of_a_websocket_come_back() {
+    let scene = Scene::new().await;
+    for tls in [false, true] {
+        let connection = scene.open(tls, Version::WebSocket).await;
+        let mut exchange = connection.exchange();
+        for size in [0, 128, 100_000, 1_000_000] {
+            let mut message = get("/ws");
+            *message.body_mut() = Body::from(vec![b'x'; size]);
+            let answer = within(exchange.send(message)).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(answer.status, 101);
+            assert_eq!(answer.length, size as u64);
+        }
+    }
+}
+
+#[tokio::test]
 async fn several_requests_come_at_once() {
     let scene = Scene::new().await;
     let text = within(scene.raw(

@@ -70,8 +70,8 @@ impl Peer {
     pub fn takes_part(self, case: &Case) -> bool {
         let served = match case.what {
             What::Http1 { path, .. } => path == "/",
-            What::Http2 | What::Grpc => true,
-            What::Fresh { .. } | What::Mixed | What::WebSocket | What::Idle => false,
+            What::Http2 | What::Grpc | What::WebSocket => true,
+            What::Fresh { .. } | What::Mixed | What::Idle => false,
         };
         !self.is_yardstick() || case.world == World::Plain && served
     }

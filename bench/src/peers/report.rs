@@ -367,7 +367,7 @@ mod tests {
         let mut outcome = outcome(&[Peer::Floor, Peer::Lockgate, Peer::Nginx, Peer::Envoy]);
         for peer in [Peer::Lockgate, Peer::Nginx] {
             outcome.samples.push(Sample {
-                case: "websocket",
+                case: "fresh",
                 ..sample(peer, 1, 100, 1.0)
             });
         }
@@ -377,8 +377,7 @@ mod tests {
         assert!(text.contains(head), "{text}");
         let row = "| HTTP/1.1, 1 KiB | nginx | **3.00** | 1.50 to 4.50 |  | 3.00 | 6.00 | 0.30 |\n";
         assert!(text.contains(row), "{text}");
-        let row =
-            "| WebSocket, echo of 128 B | nginx | **1.00** | 1.00 to 1.00 |  | 1.00 | | – |\n";
+        let row = "| HTTP/1.1, new connection per request | nginx | **1.00** | 1.00 to 1.00 |  | 1.00 | | – |\n";
         assert!(text.contains(row), "{text}");
         assert!(
             text.contains("| floor (a yardstick) | 1000 | 2000 |"),
@@ -403,7 +402,14 @@ mod tests {
             cases.map(|case| case.name).collect::<Vec<_>>()
         };
         let cases = [
-            "http1", "headers", "upload", "https1", "h2-1", "h2-100", "grpc",
+            "http1",
+            "headers",
+            "upload",
+            "https1",
+            "h2-1",
+            "h2-100",
+            "grpc",
+            "websocket",
         ];
         assert_eq!(serves(Peer::Floor), cases);
         assert_eq!(serves(Peer::Haproxy).len(), CASES.len());
