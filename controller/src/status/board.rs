@@ -442,7 +442,7 @@ fn uid_of(object: &ObjectRef, pass: &Pass<'_>) -> Option<String> {
     let name = NamespacedName::new(&object.namespace, &object.name);
     let snapshot = pass.snapshot;
     let metadata = match &*object.kind {
-        "IngressClass" => &snapshot.classes().get(&object.name)?.metadata,
+        "IngressClass" => &snapshot.classes().get(&*object.name)?.metadata,
         "Service" => return snapshot.services().get(&name)?.metadata()?.uid,
         "EndpointSlice" => return snapshot.endpoint_slices().get(&name)?.metadata()?.uid,
         "ConfigMap" => {
@@ -450,7 +450,7 @@ fn uid_of(object: &ObjectRef, pass: &Pass<'_>) -> Option<String> {
             &with_ports.or_else(|| snapshot.configmap())?.metadata
         }
         "RoutePolicy" => &snapshot.policies().get(&name)?.metadata,
-        "GatewayPolicy" => &snapshot.gateway_policies().get(&object.name)?.metadata,
+        "GatewayPolicy" => &snapshot.gateway_policies().get(&*object.name)?.metadata,
         _ => return None,
     };
     metadata.uid.clone()

@@ -68,7 +68,7 @@ impl PassObserver for Policies {
             let problems = pass.report.problems_of(object);
             let wanted = match &*object.kind {
                 kinds::GATEWAY_POLICY => {
-                    let policy = pass.snapshot.gateway_policies().get(&object.name);
+                    let policy = pass.snapshot.gateway_policies().get(&*object.name);
                     policy.and_then(|policy| plan_gateway(policy, problems))
                 }
                 kinds::ROUTE_POLICY => {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use model::ObjectRef;
+use model::{Name, ObjectRef};
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
@@ -11,9 +11,9 @@ use thiserror::Error;
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct NamespacedName {
     /// The namespace.
-    pub namespace: Box<str>,
+    pub namespace: Name,
     /// The name.
-    pub name: Box<str>,
+    pub name: Name,
 }
 
 /// A text that is not `namespace/name`.

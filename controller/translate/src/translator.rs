@@ -326,8 +326,10 @@ impl Translator {
                 self.grant_changes(&name, work);
             }
             Object::GatewayPolicy(policy) => {
-                work.gateway_policies.insert(name.name.clone());
-                work.permits |= self.snapshot.put_gateway_policy(name.name, *policy);
+                work.gateway_policies.insert((*name.name).into());
+                work.permits |= self
+                    .snapshot
+                    .put_gateway_policy((*name.name).into(), *policy);
             }
         }
     }
@@ -357,7 +359,7 @@ impl Translator {
             }
             kinds::GATEWAY_POLICY => {
                 work.permits |= self.snapshot.remove_gateway_policy(&name.name);
-                work.gateway_policies.insert(name.name);
+                work.gateway_policies.insert((*name.name).into());
             }
             // An object of another kind has no part in a translation.
             _ => {}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Health, HostName, Origin, Redacted};
+use crate::{Health, HostName, Name, Origin, Redacted};
 
 /// Identifies a backend: one port of one service. Printed as `namespace/service:port`.
 ///
@@ -16,11 +16,11 @@ use crate::{Health, HostName, Origin, Redacted};
 #[serde(into = "String", try_from = "String")]
 pub struct BackendId {
     /// Namespace of the service.
-    pub namespace: Box<str>,
+    pub namespace: Name,
     /// Name of the service.
-    pub service: Box<str>,
+    pub service: Name,
     /// Number or name of the service's port.
-    pub port: Box<str>,
+    pub port: Name,
 }
 
 impl BackendId {

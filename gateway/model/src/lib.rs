@@ -18,6 +18,7 @@ mod health;
 mod host;
 mod listener;
 mod log_format;
+mod name;
 mod options;
 mod origin;
 mod path;
@@ -49,6 +50,7 @@ pub use health::{BackendLimits, CheckKind, Health, HealthCheck, Outliers};
 pub use host::{HostName, HostPattern, InvalidHost, WildcardDepth};
 pub use listener::{Listener, ListenerName, ListenerProtocol, ListenerSelector};
 pub use log_format::{LogEscape, LogFormat, LogPart, LogVariable};
+pub use name::Name;
 pub use options::{
     Balance, Canary, CanaryHeader, CanaryValue, Deadlines, ErrorPages, MOST_COLLECTED, Mirror,
     RareOptions, Retry, RouteOptions,

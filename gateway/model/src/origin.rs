@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Name;
+
 /// An object of the cluster or of the manifests folder.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectRef {
     /// Kind, for example `Ingress`.
-    pub kind: Box<str>,
+    pub kind: Name,
     /// Namespace; empty for objects of the whole cluster.
-    pub namespace: Box<str>,
+    pub namespace: Name,
     /// Name.
-    pub name: Box<str>,
+    pub name: Name,
 }
 
 impl ObjectRef {

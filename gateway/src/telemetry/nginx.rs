@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use metrics::{
     Counter, Histogram, Label, Unit, counter, describe_counter, describe_histogram, histogram,
 };
-use model::PathMatch;
+use model::{Name, PathMatch};
 use table::{BackendSlot, CompiledRoute};
 
 use super::SeriesBudget;
@@ -94,7 +94,7 @@ struct Key {
 struct Series {
     route: Weak<CompiledRoute>,
     /// The service's name, against a slot that is given to another backend.
-    service: Option<Box<str>>,
+    service: Option<Name>,
     requests: Counter,
     seconds: Histogram,
     connect: Histogram,

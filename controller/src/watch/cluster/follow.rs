@@ -8,11 +8,10 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::runtime::watcher::{self, Event, watcher};
-use model::ObjectRef;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
-use translate::Change;
+use translate::{Change, NamespacedName};
 
 use super::super::failure::{Cause, Failure, Journal, describe_watch};
 use super::super::kinds::Kind;
@@ -190,9 +189,9 @@ fn lists_next(error: &watcher::Error) -> bool {
 /// Reports every object of a watch.
 pub(super) struct Reporter {
     /// What was reported and not deleted since.
-    pub(super) known: BTreeSet<(Box<str>, Box<str>)>,
+    pub(super) known: BTreeSet<NamespacedName>,
     /// While a list runs: what it holds so far.
-    pub(super) relisted: Option<BTreeSet<(Box<str>, Box<str>)>>,
+    pub(super) relisted: Option<BTreeSet<NamespacedName>>,
     pub(super) events: EventSender,
     /// Told once, after the first list has been reported.
     pub(super) listed: Option<mpsc::UnboundedSender<()>>,
@@ -225,9 +224,7 @@ impl<K: Kind> Sink<K> for Reporter {
                 Event::InitDone => {
                     let listed = self.relisted.take().unwrap_or_default();
                     let gone = self.known.difference(&listed);
-                    changes.extend(gone.map(|(namespace, name)| {
-                        Change::Delete(ObjectRef::new(K::NAME, namespace, name))
-                    }));
+                    changes.extend(gone.map(|name| Change::Delete(name.reference(K::NAME))));
                     self.known = listed;
                     done = true;
                 }
@@ -236,10 +233,9 @@ impl<K: Kind> Sink<K> for Reporter {
                     changes.push(Change::Apply(object.object()));
                 }
                 Event::Delete(object) => {
-                    let (namespace, name) = name_of(&object);
-                    let reference = ObjectRef::new(K::NAME, &namespace, &name);
-                    self.known.remove(&(namespace, name));
-                    changes.push(Change::Delete(reference));
+                    let name = name_of(&object);
+                    self.known.remove(&name);
+                    changes.push(Change::Delete(name.reference(K::NAME)));
                 }
             }
         }
@@ -257,10 +253,10 @@ impl<K: Kind> Sink<K> for Reporter {
     }
 }
 
-fn name_of<K: Kind>(object: &K) -> (Box<str>, Box<str>) {
+fn name_of<K: Kind>(object: &K) -> NamespacedName {
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
     let name = object.meta().name.as_deref().unwrap_or_default();
-    (namespace.into(), name.into())
+    NamespacedName::new(namespace, name)
 }
 
 /// Hands the events of a watch of Secrets to whoever chooses among them.

@@ -116,7 +116,7 @@ impl Translator {
     /// Whom it concerns is not known before it is translated. The copy shares the objects.
     fn preview_gateway_policy(&self, object: ObjectRef, policy: &GatewayPolicy) -> Preview {
         let mut snapshot = self.snapshot.clone();
-        snapshot.put_gateway_policy(object.name.clone(), policy.clone());
+        snapshot.put_gateway_policy((*object.name).into(), policy.clone());
         self.start(object, snapshot)
     }
 

@@ -97,7 +97,7 @@ fn a_gateway_policy_concerns_the_namespaces_for_which_it_says_something_else() {
     };
     let first = policy("namespaces: [a], denyAnnotations: [custom-headers]");
     let reference = first.reference();
-    assert_eq!(reference.kind.as_ref(), kinds::GATEWAY_POLICY);
+    assert_eq!(&*reference.kind, kinds::GATEWAY_POLICY);
     for (change, want, why) in [
         (Change::Apply(first.clone()), (5, 1), "one of them uses it"),
         (Change::Apply(first), (0, 0), "nothing differs"),
