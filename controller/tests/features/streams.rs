@@ -1,5 +1,8 @@
 //! What is passed on unread: ports of TCP and UDP by ConfigMap, TLS by annotation.
 
+#[path = "../../../gateway/tests/shared/free_port.rs"]
+mod free_port;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::{interval, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use self::free_port::free_port;
 use crate::client::{self, PATIENCE};
 use crate::manifest::{Authority, Pair, ingress, ingress_tls, secret, service};
 use crate::origin::Origin;
@@ -31,16 +35,6 @@ async fn parrot(name: &'static str) -> u16 {
         }
     });
     port
-}
-
-async fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).await.is_ok() {
-            return port;
-        }
-    }
 }
 
 fn configmap(name: &str, entries: &[(&str, &str)]) -> String {
@@ -108,7 +102,7 @@ async fn reported(world: &World, texts: &[&str]) {
 #[tokio::test]
 async fn ports_follow_their_configmap_while_requests_are_served() {
     let web = Origin::start("web").await;
-    let (one, two) = (free_port().await, free_port().await);
+    let (one, two) = (free_port(), free_port());
     let entry = |port: u16| (port.to_string(), "test/pg:80");
     let (first, second) = (entry(one), entry(two));
     let files = [
@@ -163,7 +157,7 @@ async fn datagrams_come_and_go_by_configmap() {
             &format!("port: {}}}", address.port()),
             &format!("port: {}, protocol: UDP}}", address.port()),
         );
-    let port = free_port().await;
+    let port = free_port();
     let udp = configmap("udp", &[(&port.to_string(), "test/dns:53")]);
     let files = [("dns.yaml", dns.as_str()), ("udp.yaml", udp.as_str())];
     let world = World::start_with(Authority::new(), &files, with_ports).await;
@@ -195,7 +189,7 @@ async fn datagrams_come_and_go_by_configmap() {
 async fn ports_that_cannot_be_had_are_told_and_harm_no_other_one() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port();
-    let good = free_port().await;
+    let good = free_port();
     let (port_text, good_text) = (port.to_string(), good.to_string());
     let tcp = configmap(
         "tcp",

@@ -1,6 +1,9 @@
 //! What is passed on unread: real sockets on both sides.
 
 #[cfg(test)]
+#[path = "../shared/free_port.rs"]
+mod free_port;
+#[cfg(test)]
 #[path = "../front/support.rs"]
 #[allow(
     dead_code,

@@ -16,7 +16,7 @@ async fn ports_open_and_close_and_touch_no_other_one() {
     let pod = parrot("hi").await;
     let mut model = empty();
     endpoints(&mut model, "pg", &[pod]);
-    let (first, second) = (free_port().await, free_port().await);
+    let (first, second) = (free_port(), free_port());
     let farewell = Duration::from_millis(700);
     let mut site = Site::with(model, |settings| settings.stream_farewell = farewell).await;
     let mut http = TcpStream::connect(site.http).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_port_that_is_taken_is_named_and_opened_once_it_is_free() {
     let pod = parrot("hi").await;
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = other.local_addr().unwrap().port();
-    let good = free_port().await;
+    let good = free_port();
     let mut model = empty();
     endpoints(&mut model, "pg", &[pod]);
     let mut site = Site::start(model).await;

@@ -104,7 +104,7 @@ async fn udp_echo() -> SocketAddr {
 async fn datagrams_have_one_reader() {
     let mut model = crate::front::empty();
     endpoints(&mut model, "dns", &[udp_echo().await]);
-    let port = free_port().await;
+    let port = free_port();
     model.streams.udp.insert(port, route("dns"));
     let site = Site::with(model, |settings| settings.keep_sockets = true).await;
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();

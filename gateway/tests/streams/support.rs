@@ -12,8 +12,9 @@ use model::{
 use serde_json::Value;
 use table::{Reject, TableWriter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 
+pub(crate) use crate::free_port::free_port;
 use crate::log::Log;
 pub(crate) use crate::nobody::nobody;
 use crate::shared::{METRICS, soon};
@@ -125,22 +126,11 @@ pub(crate) fn route(name: &str) -> Arc<StreamRoute> {
     route_with(name, |_| {})
 }
 
-/// A port of TCP and one of UDP that nobody uses.
-pub(crate) async fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).await.is_ok() {
-            return port;
-        }
-    }
-}
-
 /// A model whose TCP port leads to a backend at `addresses`.
 pub(crate) async fn with_port(addresses: &[SocketAddr]) -> (RoutingModel, u16) {
     let mut model = crate::front::empty();
     endpoints(&mut model, "pg", addresses);
-    let port = free_port().await;
+    let port = free_port();
     model.streams.tcp.insert(port, route("pg"));
     (model, port)
 }

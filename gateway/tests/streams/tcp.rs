@@ -244,7 +244,7 @@ async fn the_proxy_protocol_is_taken_off_and_put_on() {
     let (mut model, plain) = with_port(&[echo]).await;
     let mut ports = vec![plain];
     for (proxy_in, proxy_out) in [(true, false), (true, true), (false, true)] {
-        let port = free_port().await;
+        let port = free_port();
         let route = route_with("pg", |route| {
             route.proxy_in = proxy_in;
             route.proxy_out = proxy_out;

@@ -30,7 +30,7 @@ async fn echo(name: &'static str) -> SocketAddr {
 async fn with_port(addresses: &[SocketAddr]) -> (RoutingModel, u16) {
     let mut model = empty();
     endpoints(&mut model, "dns", addresses);
-    let port = free_port().await;
+    let port = free_port();
     model.streams.udp.insert(port, route("dns"));
     (model, port)
 }
