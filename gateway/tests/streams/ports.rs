@@ -64,7 +64,7 @@ async fn ports_open_and_close_and_touch_no_other_one() {
 
 #[tokio::test]
 async fn a_stream_goes_on_when_its_port_comes_back() {
-    let (model, port) = with_port(&[parrot("hi").await]).await;
+    let (model, port) = with_port(&[parrot("hi").await]);
     let kept = model.streams.clone();
     let farewell = Duration::from_millis(500);
     let mut site = Site::with(model, |settings| settings.stream_farewell = farewell).await;
@@ -135,7 +135,7 @@ async fn a_udp_port_that_is_taken_is_named_too() {
 
 #[tokio::test]
 async fn a_drain_leaves_streams_their_time() {
-    let (model, port) = with_port(&[parrot("hi").await]).await;
+    let (model, port) = with_port(&[parrot("hi").await]);
     let site = Site::start(model).await;
     let mut stream = connect(port).await;
     exchange(&mut stream, "", "hi").await;
@@ -155,7 +155,7 @@ async fn a_drain_leaves_streams_their_time() {
 
 #[tokio::test]
 async fn an_abort_cuts_streams_and_their_lines_are_written() {
-    let (model, port) = with_port(&[parrot("hi").await]).await;
+    let (model, port) = with_port(&[parrot("hi").await]);
     let site = Site::start(model).await;
     let mut stream = connect(port).await;
     exchange(&mut stream, "", "hi").await;
@@ -170,7 +170,7 @@ async fn an_abort_cuts_streams_and_their_lines_are_written() {
 
 #[tokio::test]
 async fn streams_count_as_connections() {
-    let (model, port) = with_port(&[parrot("hi").await]).await;
+    let (model, port) = with_port(&[parrot("hi").await]);
     let site = Site::with(model, |settings| {
         settings.limits = Limits {
             max_connections: 2,

@@ -22,7 +22,7 @@ async fn after(before: &Site, workers: usize) -> Site {
 
 #[tokio::test]
 async fn every_queue_is_served_whatever_the_number_of_workers() {
-    let (model, port) = with_port(&[parrot("hi").await]).await;
+    let (model, port) = with_port(&[parrot("hi").await]);
     let mut site = Site::with(model, |settings| settings.keep_sockets = true).await;
     let mut older = Vec::new();
     // There were two workers.
@@ -56,7 +56,7 @@ async fn every_queue_is_served_whatever_the_number_of_workers() {
 
 #[tokio::test]
 async fn a_port_that_nobody_wants_any_more_is_closed() {
-    let (model, port) = with_port(&[parrot("hi").await]).await;
+    let (model, port) = with_port(&[parrot("hi").await]);
     let site = Site::with(model, |settings| settings.keep_sockets = true).await;
     let handed = site.running.sockets().unwrap();
     let model = crate::front::empty();
@@ -71,7 +71,7 @@ async fn a_port_that_nobody_wants_any_more_is_closed() {
 
 #[tokio::test]
 async fn a_port_that_was_closed_is_not_handed_over() {
-    let (model, port) = with_port(&[parrot("hi").await]).await;
+    let (model, port) = with_port(&[parrot("hi").await]);
     let mut site = Site::with(model, |settings| settings.keep_sockets = true).await;
     let has = |site: &Site| {
         let sockets = site.running.sockets().unwrap();

@@ -127,7 +127,7 @@ pub(crate) fn route(name: &str) -> Arc<StreamRoute> {
 }
 
 /// A model whose TCP port leads to a backend at `addresses`.
-pub(crate) async fn with_port(addresses: &[SocketAddr]) -> (RoutingModel, u16) {
+pub(crate) fn with_port(addresses: &[SocketAddr]) -> (RoutingModel, u16) {
     let mut model = crate::front::empty();
     endpoints(&mut model, "pg", addresses);
     let port = free_port();

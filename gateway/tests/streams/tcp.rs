@@ -18,7 +18,7 @@ use crate::support::*;
 
 #[tokio::test]
 async fn a_server_may_speak_first_and_both_sides_are_counted() {
-    let (model, port) = with_port(&[parrot("hello ").await]).await;
+    let (model, port) = with_port(&[parrot("hello ").await]);
     let site = Site::start(model).await;
     let entrance = format!("entrance=\"tcp/{port}\"");
     let labels = [entrance.as_str(), "service=\"pg\"", "service_port=\"5432\""];
@@ -58,7 +58,7 @@ async fn a_server_may_speak_first_and_both_sides_are_counted() {
 
 #[tokio::test]
 async fn the_text_format_is_that_of_ingress_nginx() {
-    let (model, port) = with_port(&[parrot("hello ").await]).await;
+    let (model, port) = with_port(&[parrot("hello ").await]);
     let site = Site::with(model, |settings| {
         settings.access_log = Some(LogFormat::Text);
     })
@@ -92,7 +92,7 @@ async fn a_side_that_has_ended_still_listens() {
         stream.write_all(answer.as_bytes()).await.unwrap();
     })
     .await;
-    let (model, port) = with_port(&[address]).await;
+    let (model, port) = with_port(&[address]);
     let _site = Site::start(model).await;
     let mut stream = connect(port).await;
     let sent: Vec<u8> = (0..3_000_017_u32).map(|n| n.to_le_bytes()[0]).collect();
@@ -123,7 +123,7 @@ async fn what_a_client_does_not_take_is_not_kept_for_it() {
         }
     })
     .await;
-    let (model, port) = with_port(&[address]).await;
+    let (model, port) = with_port(&[address]);
     let _site = Site::start(model).await;
     let mut stream = connect(port).await;
     soon(stuck.notified()).await;
@@ -147,7 +147,7 @@ async fn a_broken_stream_does_not_look_complete() {
             .unwrap();
     })
     .await;
-    let (model, port) = with_port(&[address]).await;
+    let (model, port) = with_port(&[address]);
     let site = Site::start(model).await;
     let mut stream = connect(port).await;
     exchange(&mut stream, "", "half").await;
@@ -160,7 +160,7 @@ async fn a_broken_stream_does_not_look_complete() {
 #[tokio::test]
 async fn an_endpoint_that_refuses_is_passed_over() {
     let good = parrot("good").await;
-    let (model, port) = with_port(&[nobody(), good]).await;
+    let (model, port) = with_port(&[nobody(), good]);
     let site = Site::start(model).await;
     for _ in 0..10 {
         let mut stream = connect(port).await;
@@ -179,7 +179,7 @@ async fn without_an_endpoint_the_connection_is_closed() {
         (vec![nobody()], 0, "connect-failed"),
         (vec![nobody(), parrot("x").await], 1, "connect-failed"),
     ] {
-        let (mut model, port) = with_port(&addresses).await;
+        let (mut model, port) = with_port(&addresses);
         let with_tries = route_with("pg", |route| route.rules.tries = tries);
         model.streams.tcp.insert(port, with_tries);
         let site = Site::start(model).await;
@@ -200,7 +200,7 @@ async fn without_an_endpoint_the_connection_is_closed() {
 
 #[tokio::test]
 async fn silence_ends_a_stream() {
-    let (mut model, port) = with_port(&[parrot("hi").await]).await;
+    let (mut model, port) = with_port(&[parrot("hi").await]);
     let impatient = route_with("pg", |route| route.rules.idle = 1);
     model.streams.tcp.insert(port, impatient);
     let site = Site::start(model).await;
@@ -220,7 +220,7 @@ async fn silence_ends_a_stream() {
 
 #[tokio::test]
 async fn new_endpoints_are_for_new_streams() {
-    let (model, port) = with_port(&[parrot("old").await]).await;
+    let (model, port) = with_port(&[parrot("old").await]);
     let mut site = Site::start(model).await;
     let mut before = connect(port).await;
     exchange(&mut before, "", "old").await;
@@ -241,7 +241,7 @@ async fn the_proxy_protocol_is_taken_off_and_put_on() {
         let _ = tokio::io::copy(&mut reader, &mut writer).await;
     })
     .await;
-    let (mut model, plain) = with_port(&[echo]).await;
+    let (mut model, plain) = with_port(&[echo]);
     let mut ports = vec![plain];
     for (proxy_in, proxy_out) in [(true, false), (true, true), (false, true)] {
         let port = free_port();

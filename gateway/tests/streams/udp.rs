@@ -27,7 +27,7 @@ async fn echo(name: &'static str) -> SocketAddr {
     address
 }
 
-async fn with_port(addresses: &[SocketAddr]) -> (RoutingModel, u16) {
+fn with_port(addresses: &[SocketAddr]) -> (RoutingModel, u16) {
     let mut model = empty();
     endpoints(&mut model, "dns", addresses);
     let port = free_port();
@@ -67,7 +67,7 @@ async fn insist(socket: &UdpSocket, text: &str) -> String {
 
 #[tokio::test]
 async fn each_client_gets_its_own_answers() {
-    let (model, port) = with_port(&[echo("a:").await]).await;
+    let (model, port) = with_port(&[echo("a:").await]);
     let mut site = Site::start(model).await;
     let mut clients = Vec::new();
     for number in 0..20 {
@@ -101,7 +101,7 @@ async fn each_client_gets_its_own_answers() {
 #[tokio::test]
 async fn a_client_moves_when_its_endpoint_goes_and_stays_when_another_comes() {
     let (one, two) = (echo("one:").await, echo("two:").await);
-    let (model, port) = with_port(&[one]).await;
+    let (model, port) = with_port(&[one]);
     let mut site = Site::start(model).await;
     let socket = client(port).await;
     assert_eq!(ask(&socket, "x").await, "one:x");
@@ -127,7 +127,7 @@ async fn an_endpoint_that_does_not_listen_is_left() {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.local_addr().unwrap()
     };
-    let (model, port) = with_port(&[dead, echo("good:").await]).await;
+    let (model, port) = with_port(&[dead, echo("good:").await]);
     let _site = Site::start(model).await;
     for _ in 0..4 {
         assert_eq!(insist(&client(port).await, "x").await, "good:x");
@@ -136,7 +136,7 @@ async fn an_endpoint_that_does_not_listen_is_left() {
 
 #[tokio::test]
 async fn as_many_clients_are_remembered_as_may_be() {
-    let (model, port) = with_port(&[echo("").await]).await;
+    let (model, port) = with_port(&[echo("").await]);
     let site = Site::with(model, |settings| {
         settings.workers = 1;
         settings.limits = Limits {
@@ -163,7 +163,7 @@ async fn as_many_clients_are_remembered_as_may_be() {
 
 #[tokio::test]
 async fn a_drain_waits_for_clients_that_are_not_silent() {
-    let (model, port) = with_port(&[echo("").await]).await;
+    let (model, port) = with_port(&[echo("").await]);
     let site = Site::start(model).await;
     let socket = client(port).await;
     assert_eq!(ask(&socket, "x").await, "x");
@@ -183,7 +183,7 @@ async fn a_drain_waits_for_clients_that_are_not_silent() {
 
 #[tokio::test]
 async fn a_burst_before_the_endpoint_is_known_is_kept() {
-    let (model, port) = with_port(&[echo("").await]).await;
+    let (model, port) = with_port(&[echo("").await]);
     let _site = Site::start(model).await;
     let socket = Arc::new(client(port).await);
     for number in 0..30_u8 {
